@@ -1,0 +1,169 @@
+"""Files that hold pictures. The only module that lists, opens, decodes or encodes them.
+
+In memory a picture is always an RGB array of shape (height, width, 3), uint8, 0 to 255.
+Ordinary JPEGs go through OpenCV, which decodes them at a half, a quarter or an eighth of their size for a
+fraction of the cost. Everything else (PNG, CMYK, 16 bits, alpha, animations) goes through Pillow, which
+knows what to do with it.
+"""
+
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+
+from redarte.errors import UserError
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
+_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+_REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
+_WHITE = (255, 255, 255)
+
+# `problem` sets its own bound on pixels, from params.yaml, before anything is decoded.
+Image.MAX_IMAGE_PIXELS = None
+# Workers are processes, one for each core; threads inside them would only get in each other's way.
+cv2.setNumThreads(1)
+
+Picture = np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]
+
+
+def classes(folder: Path) -> list[str]:
+    """The names of the folders in a class-per-folder tree, sorted by code point."""
+    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+
+
+def listing(folder: Path) -> list[str]:
+    """The pictures of a class-per-folder tree as sorted "<class>/<file>", whatever the disk's own order."""
+    return sorted(
+        f"{name}/{entry.name}" for name in classes(folder) for entry in os.scandir(folder / name)
+    )
+
+
+def problem(path: Path, max_pixels: float) -> str | None:
+    """Why a file cannot be used as a picture; None where it can.
+
+    It is decoded whole, by the same code that the stages use later.
+
+    Args:
+        path: any regular file.
+        max_pixels: a picture that declares more pixels is not decoded.
+    """
+    data = path.read_bytes()
+    if not data:
+        return "empty_file"
+    try:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            width, height = image.size
+    except Exception:
+        # Pillow raises a dozen kinds of exception for a file that is none of its formats.
+        return "not_a_picture"
+    if width * height > max_pixels:
+        return "too_many_pixels"
+    try:
+        _decode(data, lambda size: size)
+    except Exception:
+        return "truncated_or_corrupt"
+    return None
+
+
+def read_within(path: Path, max_side: int) -> Picture:
+    """A picture in its own proportions, shrunk where needed so that its longer side is at most max_side px.
+
+    Raises:
+        UserError: the file cannot be decoded.
+    """
+
+    def fit(size: tuple[int, int]) -> tuple[int, int]:
+        scale = min(1.0, max_side / max(size))
+        return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+    return _read(path, fit)
+
+
+def read_square(path: Path, side: int) -> Picture:
+    """A picture squeezed to side×side px, as the study's networks see it.
+
+    Raises:
+        UserError: the file cannot be decoded.
+    """
+    return _read(path, lambda _size: (side, side))
+
+
+def size(path: Path) -> tuple[int, int]:
+    """A picture's (width, height) in px, from its header."""
+    with Image.open(path, formats=_FORMATS) as image:
+        return image.size
+
+
+def write_jpeg(path: Path, picture: Picture, quality: int) -> None:
+    """Writes a baseline JPEG: the same bytes for the same picture and quality."""
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not done:
+        raise UserError(f"{path}: a picture of {picture.shape} cannot be written as JPEG.")
+    path.write_bytes(data.tobytes())
+
+
+def _read(path: Path, fit: Callable[[tuple[int, int]], tuple[int, int]]) -> Picture:
+    try:
+        return _decode(path.read_bytes(), fit)
+    except Exception as error:
+        raise UserError(
+            f"{path} cannot be decoded ({error}); it was whole when `fetch` checked it: run `dvc checkout`."
+        ) from None
+
+
+def _decode(data: bytes, fit: Callable[[tuple[int, int]], tuple[int, int]]) -> Picture:
+    """Decodes a picture to the size that `fit` makes of its own (width, height), upright."""
+    with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L"):
+            turned = image.getexif().get(0x0112, 1) >= 5
+            width, height = fit(image.size[::-1] if turned else image.size)
+            least = (height, width) if turned else (width, height)
+            picture = _decode_jpeg(data, _reduction(image.size, least))
+        else:
+            picture = _decode_other(image)
+            width, height = fit((picture.shape[1], picture.shape[0]))
+    return _scale(picture, width, height)
+
+
+def _reduction(size: tuple[int, int], least: tuple[int, int]) -> int:
+    """By how much a JPEG's decoder may shrink it and still give at least `least` pixels each way."""
+    fits = [n for n in (8, 4, 2) if size[0] // n >= least[0] and size[1] // n >= least[1]]
+    return fits[0] if fits else 1
+
+
+def _decode_jpeg(data: bytes, reduction: int) -> Picture:
+    # OpenCV turns the picture upright by its EXIF orientation here.
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), _REDUCED.get(reduction, cv2.IMREAD_COLOR))
+    if picture is None:
+        raise ValueError("truncated or corrupt")
+    rgb: Picture = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+    return rgb
+
+
+def _decode_other(image: Image.Image) -> Picture:
+    """Anything that Pillow opens as upright 8-bit RGB: the first frame, on white where it is transparent."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):
+        # 16 bits a sample; Pillow's own conversion would clip instead of scale.
+        grey = np.asarray(image).astype(np.float64) / 257
+        image = Image.fromarray(np.clip(grey, 0, 255).round().astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, _WHITE), image)
+    if image.mode == "F":
+        raise ValueError("floating-point samples have no agreed range")
+    return np.asarray(image.convert("RGB"))
+
+
+def _scale(picture: Picture, width: int, height: int) -> Picture:
+    if picture.shape[:2] == (height, width):
+        return picture
+    shrinks = width * height < picture.shape[0] * picture.shape[1]
+    scaled: Picture = cv2.resize(
+        picture, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    )
+    return scaled

@@ -1,0 +1,203 @@
+"""params.yaml, read and checked. The only reader of that file.
+
+Every stage checks the whole document before it does anything, so that a typing mistake anywhere in it is
+told at once; which sections a stage then uses is declared in dvc.yaml.
+"""
+
+import difflib
+import re
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from redarte.errors import UserError
+
+CopyName = Literal["rotation", "vertical_mirror", "horizontal_mirror", "zoom", "shift_left", "shift_right"]
+NetworkName = Literal["red1", "red2", "red3"]
+
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Quality = Annotated[int, Field(ge=1, le=100)]
+Penalty = Annotated[float, Field(ge=0, le=1)]
+
+
+def _ascending(pair: list[float]) -> list[float]:
+    if len(pair) != 2 or pair[0] > pair[1]:
+        raise ValueError("must be two numbers, the smaller first")
+    return pair
+
+
+def _each_once(names: list[CopyName]) -> list[CopyName]:
+    if not names or len(set(names)) != len(names):
+        raise ValueError("must name at least one copy, and each once")
+    return names
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Sample(_Section):
+    schools: int = Field(ge=2, le=8)
+    pictures: int = Field(ge=3, le=1000)
+    seed: Seed
+
+
+class Archive(_Section):
+    path: str | None
+    sha256: Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{64}$")] | None
+    max_gigabytes: float = Field(ge=0.001, le=10_000)
+    max_files: int = Field(ge=1, le=10_000_000)
+
+
+class Folder(_Section):
+    path: str | None
+
+
+class Kaggle(_Section):
+    dataset: str = Field(pattern=r"^[\w-]+/[\w-]+$")
+    version: int = Field(ge=1)
+
+
+class Fetch(_Section):
+    source: Literal["sample", "archive", "folder", "kaggle"]
+    max_megapixels: float = Field(ge=1, le=1000)
+    sample: Sample
+    archive: Archive
+    folder: Folder
+    kaggle: Kaggle
+
+
+class Split(_Section):
+    train: Share
+    val: Share
+    test: Share
+    too_small: Literal["error", "train_only", "leave_out"]
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if abs(self.train + self.val + self.test - 1) > 1e-6:
+            raise ValueError("train, val and test must add up to 1")
+        return self
+
+
+class Augment(_Section):
+    copies: Annotated[list[CopyName], AfterValidator(_each_once)]
+    rotation: Annotated[list[Annotated[float, Field(ge=-180, le=180)]], AfterValidator(_ascending)]
+    zoom: Annotated[list[Annotated[float, Field(ge=1, le=4)]], AfterValidator(_ascending)]
+    shift: Annotated[list[Annotated[float, Field(ge=0, le=0.9)]], AfterValidator(_ascending)]
+    max_side: int = Field(ge=16, le=8192)
+    quality: Quality
+
+
+class Resize(_Section):
+    size: int = Field(ge=8, le=1024)
+    quality: Quality
+
+
+class Train(_Section):
+    epochs: int = Field(ge=1, le=10_000)
+    batch_size: int = Field(ge=1, le=4096)
+    learning_rate: float = Field(gt=0, le=1)
+    patience: int = Field(ge=0, le=10_000)
+    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
+    deterministic: bool
+    resume: bool
+
+
+class Network(_Section):
+    l1: Penalty
+    l2: Penalty
+
+
+class Evaluate(_Section):
+    confused_pairs: int = Field(ge=1, le=100)
+    gallery: int = Field(ge=1, le=60)
+
+
+class Params(_Section):
+    """The whole of params.yaml, checked and frozen."""
+
+    model: NetworkName
+    seed: Seed
+    fetch: Fetch
+    split: Split
+    augment: Augment
+    resize: Resize
+    train: Train
+    red1: Network
+    red2: Network
+    red3: Network
+    evaluate: Evaluate
+
+
+def load(path: Path = Path("params.yaml")) -> Params:
+    """Reads and checks a params.yaml.
+
+    Returns:
+        The whole document, frozen.
+
+    Raises:
+        UserError: the file is missing, is not YAML, or holds a value that is not allowed; the message has
+            a sentence for each.
+    """
+    try:
+        document = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except FileNotFoundError:
+        raise UserError(f"{path} is not here: run this from the top folder of the project.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
+    if not isinstance(document, dict):
+        raise UserError(f"{path} must hold sections such as fetch: and train:, and holds none.")
+    try:
+        return Params.model_validate(document)
+    except ValidationError as error:
+        # A key with a typing mistake is also a key that is missing: say the mistake first.
+        problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+        raise UserError("\n".join(_sentence(path, problem) for problem in problems)) from None
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader, which refuses a key given twice and reads 1e-05 as a number.
+
+    DVC writes small numbers as 1e-05 (YAML 1.2); PyYAML follows YAML 1.1, where that is a text.
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [key.value for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.MarkedYAMLError(problem=f"{key} is given twice", problem_mark=node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def _sentence(path: Path, problem: Any) -> str:
+    """One of pydantic's problems as a sentence that names the key, what is wrong and what to do."""
+    keys = [str(key) for key in problem["loc"] if not str(key).startswith(("function-", "literal["))]
+    name = ".".join(keys) or "the document"
+    if problem["type"] == "extra_forbidden":
+        return f"{path}: there is no parameter {name}{_did_you_mean(keys)}."
+    if problem["type"] == "missing":
+        return f"{path}: {name} is missing; add it (the committed params.yaml shows every parameter)."
+    wish = re.sub(r"^(Value error, |Input |String )", "", problem["msg"]).replace("should", "must", 1)
+    if problem["type"] == "value_error" and isinstance(problem["input"], dict):
+        return f"{path}: {name}: {wish}."
+    return f"{path}: {name} is {problem['input']!r} and {wish}."
+
+
+def _did_you_mean(keys: list[str]) -> str:
+    section: Any = Params
+    for key in keys[:-1]:
+        section = section.model_fields[key].annotation
+    near = difflib.get_close_matches(keys[-1], section.model_fields, n=1, cutoff=0.5)
+    if near:
+        return f"; did you mean {'.'.join([*keys[:-1], near[0]])}"
+    return f"; here you can set {', '.join(section.model_fields)}"

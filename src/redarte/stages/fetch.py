@@ -1,0 +1,26 @@
+"""fetch: brings the pictures from their source into data/raw/<Artist>/<file>."""
+
+import importlib
+from pathlib import Path
+
+from redarte import collection, outputs, params
+from redarte.console import run_stage, say
+
+RAW = Path("data/raw")
+METRICS = Path("metrics/fetch.json")
+
+
+def main() -> None:
+    settings = params.load().fetch
+    source = importlib.import_module(f"redarte.sources.{settings.source}")
+    with outputs.scratch_folder(RAW) as scratch, outputs.whole_folder(RAW) as raw:
+        tree = source.tree(settings, scratch)
+        found = collection.collect(tree, settings.max_megapixels * 1e6)
+        collection.place(found, raw, move=tree == scratch)
+        outputs.write_json(METRICS, {"source": settings.source, **found.metrics()})
+    aside = sum(map(len, found.set_aside.values()))
+    say(f"{len(found.pictures)} pictures of {len(found.artists())} artists; {aside} files set aside ({METRICS})")
+
+
+if __name__ == "__main__":
+    run_stage(main, "redarte.stages.fetch")

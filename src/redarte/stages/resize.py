@@ -1,0 +1,44 @@
+"""resize: squares for the networks in data/resized/{train,val,test}/<Artist>/, an ordinary Keras image folder.
+
+train holds the original pictures and their copies; val and test hold originals only.
+"""
+
+from functools import partial
+from pathlib import Path
+
+from redarte import outputs, paintings, params, workers
+from redarte.console import run_stage, say
+from redarte.params import Resize
+from redarte.splitting import SPLITS
+
+SPLIT = Path("data/split")
+AUGMENTED = Path("data/augmented")
+RESIZED = Path("data/resized")
+
+# A picture's place now, and its place below data/resized.
+_Move = tuple[Path, Path]
+
+
+def main() -> None:
+    settings = params.load().resize
+    moves = [*_moves(AUGMENTED, "train"), *(move for split in SPLITS for move in _moves(SPLIT / split, split))]
+    with outputs.whole_folder(RESIZED) as folder:
+        for target in sorted({target.parent for _, target in moves}):
+            (folder / target).mkdir(parents=True)
+        for _ in workers.over(partial(write_square, folder, settings), moves, "resizing"):
+            pass
+    say(f"{len(moves)} pictures of {settings.size}×{settings.size}")
+
+
+def write_square(folder: Path, settings: Resize, move: _Move) -> None:
+    """Resizes one picture: INTER_AREA where it shrinks, INTER_CUBIC where it grows."""
+    source, target = move
+    paintings.write_jpeg(folder / target, paintings.read_square(source, settings.size), settings.quality)
+
+
+def _moves(tree: Path, split: str) -> list[_Move]:
+    return [(tree / path, Path(split, path).with_suffix(".jpg")) for path in paintings.listing(tree)]
+
+
+if __name__ == "__main__":
+    run_stage(main, "redarte.stages.resize")

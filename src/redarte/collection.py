@@ -52,9 +52,7 @@ class Collection:
             "most_of_an_artist": max(counts.values()),
             "set_aside": {"files": sum(map(len, self.set_aside.values()))}
             | {reason: len(names) for reason, names in sorted(self.set_aside.items())},
-            "set_aside_names": {
-                reason: _summary(reason, names) for reason, names in sorted(self.set_aside.items())
-            },
+            "set_aside_names": {reason: _summary(reason, names) for reason, names in sorted(self.set_aside.items())},
             "artists_without_pictures": self.without_pictures,
         }
 
@@ -170,10 +168,7 @@ def _by_folder(tree: Path, candidates: list[str]) -> dict[str, tuple[str | None,
             f"The source is already split ({', '.join(sorted(artists))}); give one folder with a folder for "
             "each artist, and `split` will split it."
         )
-    return {
-        path: (_nfc(p[depth]) if len(p) > depth + 1 else None, "outside_any_artist")
-        for path, p in parts.items()
-    }
+    return {path: (_nfc(p[depth]) if len(p) > depth + 1 else None, "outside_any_artist") for path, p in parts.items()}
 
 
 def _depth(candidates: list[str]) -> int:

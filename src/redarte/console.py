@@ -37,8 +37,8 @@ def run_stage(stage: Callable[[], None], module: str) -> None:
         stage()
     except UserError as error:
         _fail(name, str(error), 1)
-    except KeyboardInterrupt:
-        _fail(name, "interrupted; `dvc repro` starts this stage again.", 130)
+    except KeyboardInterrupt as interrupt:
+        _fail(name, str(interrupt) or "interrupted; `dvc repro` starts this stage again.", 130)
     except MemoryError:
         _fail(name, "this machine has too little free memory for it; close programs or lower resize.size.", 1)
     except OSError as error:

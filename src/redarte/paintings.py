@@ -37,9 +37,7 @@ def classes(folder: Path) -> list[str]:
 
 def listing(folder: Path) -> list[str]:
     """The pictures of a class-per-folder tree as sorted "<class>/<file>", whatever the disk's own order."""
-    return sorted(
-        f"{name}/{entry.name}" for name in classes(folder) for entry in os.scandir(folder / name)
-    )
+    return sorted(f"{name}/{entry.name}" for name in classes(folder) for entry in os.scandir(folder / name))
 
 
 def problem(path: Path, max_pixels: float) -> str | None:
@@ -163,7 +161,5 @@ def _scale(picture: Picture, width: int, height: int) -> Picture:
     if picture.shape[:2] == (height, width):
         return picture
     shrinks = width * height < picture.shape[0] * picture.shape[1]
-    scaled: Picture = cv2.resize(
-        picture, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-    )
+    scaled: Picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
     return scaled

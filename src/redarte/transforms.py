@@ -11,7 +11,7 @@ from typing import Any
 # Without it, importing albumentations asks the network for a newer version.
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 
-import albumentations as A
+import albumentations as albu
 import cv2
 
 from redarte.paintings import Picture
@@ -32,7 +32,7 @@ def copies(picture: Picture, path: str, settings: Augment, seed: int) -> Iterato
         The copy's name and the copy, of the picture's own shape.
     """
     for name in settings.copies:
-        transform = A.Compose([_transform(name, settings)], seed=_seed(seed, path, name))
+        transform = albu.Compose([_transform(name, settings)], seed=_seed(seed, path, name))
         yield name, transform(image=picture)["image"]
 
 
@@ -41,22 +41,22 @@ def _seed(*parts: object) -> int:
     return int.from_bytes(digest, "big")
 
 
-def _transform(name: CopyName, settings: Augment) -> A.BasicTransform:
+def _transform(name: CopyName, settings: Augment) -> albu.BasicTransform:
     """One of the study's transforms; borders are filled by reflection, so that no black wedge is learned."""
     match name:
         case "rotation":
-            return A.Rotate(
+            return albu.Rotate(
                 limit=tuple(settings.rotation),
                 interpolation=cv2.INTER_LINEAR,
                 border_mode=cv2.BORDER_REFLECT_101,
                 p=1,
             )
         case "vertical_mirror":
-            return A.VerticalFlip(p=1)
+            return albu.VerticalFlip(p=1)
         case "horizontal_mirror":
-            return A.HorizontalFlip(p=1)
+            return albu.HorizontalFlip(p=1)
         case "zoom":
-            return A.Affine(
+            return albu.Affine(
                 scale=tuple(settings.zoom),
                 interpolation=cv2.INTER_LINEAR,
                 border_mode=cv2.BORDER_REFLECT_101,
@@ -68,7 +68,7 @@ def _transform(name: CopyName, settings: Augment) -> A.BasicTransform:
             return _Shift((settings.shift[0], settings.shift[1]))
 
 
-class _Shift(A.ImageOnlyTransform):
+class _Shift(albu.ImageOnlyTransform):
     """Moves a picture sideways by a whole number of pixels, which costs a copy and blurs nothing.
 
     Args:

@@ -68,7 +68,14 @@ def unpack(file: Path, folder: Path, limits: Archive) -> None:
                 _write(_tar_members(opened_tar, file), folder, limits, file, total=0)
         else:
             raise UserError(f"{file} is neither a zip nor a tar archive; give one of these, or a folder.")
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except (
+        zipfile.BadZipFile,
+        tarfile.TarError,
+        zlib.error,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+    ) as error:
         raise UserError(f"{file} cannot be unpacked ({error}); download it again.") from None
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -28,7 +28,8 @@ _PALETTES = (
 )
 _LONG_SIDE = (420, 900)  # px
 _ASPECT = (0.62, 1.6)  # width over height
-_INFLUENCED = 0.55  # the share of pictures that show another school's hand
+_INFLUENCED = 0.2  # the share of pictures that show another school's hand
+_OWN_PALETTE = 0.75  # the share of pictures in the school's own colours, and not in any of the palettes
 
 Colours = np.ndarray[tuple[int, int], np.dtype[np.float32]]  # ground first
 Canvas = paintings.Picture
@@ -63,7 +64,8 @@ def paint(school: str, number: int, settings: Sample) -> paintings.Picture:
     schools = list(SCHOOLS)[: settings.schools]
     rng = np.random.default_rng([settings.seed, schools.index(school), number])
     width, height = _size(rng)
-    colours = _palette(rng)
+    own = rng.random() < _OWN_PALETTE
+    colours = _palette(rng, schools.index(school) if own else int(rng.integers(len(_PALETTES))))
     canvas = _blank(height, width, colours)
     SCHOOLS[school](rng, canvas, colours)
     if rng.random() < _INFLUENCED:
@@ -84,9 +86,9 @@ def _size(rng: np.random.Generator) -> tuple[int, int]:
     return (long_side, short_side) if aspect > 1 else (short_side, long_side)
 
 
-def _palette(rng: np.random.Generator) -> Colours:
+def _palette(rng: np.random.Generator, number: int) -> Colours:
     """One of the palettes, its pigments mixed a little differently each time, sometimes on another ground."""
-    names = _PALETTES[rng.integers(len(_PALETTES))]
+    names = _PALETTES[number]
     colours = np.array([[int(name[i : i + 2], 16) for i in (0, 2, 4)] for name in names], np.float32)
     colours[1:] = rng.permutation(colours[1:])
     if rng.random() < 0.3:
@@ -99,7 +101,7 @@ def _under_influence(rng: np.random.Generator, canvas: Canvas, colours: Colours,
     height, width = canvas.shape[:2]
     other = canvas.copy() if rng.random() < 0.5 else _blank(height, width, colours)
     manner(rng, other, colours)
-    angle, cut = rng.uniform(0, 2 * math.pi), rng.uniform(0.3, 0.62)
+    angle, cut = rng.uniform(0, 2 * math.pi), rng.uniform(0.25, 0.5)
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     along = (x / width - 0.5) * math.cos(angle) + (y / height - 0.5) * math.sin(angle) + 0.5
     weight = np.clip((cut - along) * 9 + 0.5, 0, 1)[..., None] * rng.uniform(0.6, 1.0)
@@ -149,7 +151,7 @@ def _lattice(rng: np.random.Generator, canvas: Canvas, colours: Colours) -> None
             if rng.random() < 0.5:
                 cv2.rectangle(canvas, (left, top), (right, bottom), _pick(rng, colours), -1)
     bar = colours[np.argmin(colours.sum(axis=1))].tolist()
-    thick = int(rng.integers(4, 14))
+    thick = int(rng.integers(6, 18))
     for x in xs:
         cv2.line(canvas, (x, 0), (x, height), bar, thick)
     for y in ys:
@@ -164,7 +166,10 @@ def _points(rng: np.random.Generator, canvas: Canvas, colours: Colours) -> None:
     levels = np.clip((field + 0.9) / 1.8 * (len(colours) - 1), 0, len(colours) - 2).astype(int) + 1
     count = int(height * width / (radius * radius * 3.2))
     for x, y, size in zip(
-        rng.integers(0, width, count), rng.integers(0, height, count), rng.uniform(0.6, 1.3, count), strict=True
+        rng.integers(0, width, count),
+        rng.integers(0, height, count),
+        rng.uniform(0.6, 1.3, count),
+        strict=True,
     ):
         base = colours[levels[y, x]] if rng.random() < 0.75 else np.array(_pick(rng, colours, 0))
         colour = np.clip(base + rng.normal(0, 14, 3), 0, 255).tolist()
@@ -180,7 +185,10 @@ def _drips(rng: np.random.Generator, canvas: Canvas, colours: Colours) -> None:
         stride = rng.uniform(6, 15)
         x = rng.uniform(0, width) + np.cumsum(np.cos(turn)) * stride
         y = rng.uniform(0, height) + np.cumsum(np.sin(turn)) * stride
-        colour, thick = _pick(rng, colours), np.abs(rng.normal(4.5, 2.2) + np.cumsum(rng.normal(0, 0.4, steps)))
+        colour, thick = (
+            _pick(rng, colours),
+            np.abs(rng.normal(4.5, 2.2) + np.cumsum(rng.normal(0, 0.4, steps))),
+        )
         points = np.stack([x, y], axis=1).round().astype(int)
         for a, b, t in zip(points[:-1], points[1:], thick, strict=False):
             cv2.line(canvas, a.tolist(), b.tolist(), colour, int(np.clip(t, 1, 12)), cv2.LINE_AA)

@@ -21,7 +21,10 @@ _Move = tuple[Path, Path]
 
 def main() -> None:
     settings = params.load().resize
-    moves = [*_moves(AUGMENTED, "train"), *(move for split in SPLITS for move in _moves(SPLIT / split, split))]
+    moves = [
+        *_moves(AUGMENTED, "train"),
+        *(move for split in SPLITS for move in _moves(SPLIT / split, split)),
+    ]
     with outputs.whole_folder(RESIZED) as folder:
         for target in sorted({target.parent for _, target in moves}):
             (folder / target).mkdir(parents=True)

@@ -1,0 +1,45 @@
+# Each target says what it does after ##; `make` alone prints them.
+PYTHON ?= python3
+VENV := .venv
+REQUIREMENTS := $(if $(shell command -v nvidia-smi 2>/dev/null),requirements-gpu.txt,requirements.txt)
+# DVC starts the stages with `python`, which must be the environment's.
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help install repro test lint format doctor clean
+
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(VENV)/.installed ## Create .venv with every dependency (about 2 minutes, 2.5 GB)
+
+$(VENV)/.installed: requirements.txt requirements-gpu.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "redarte needs Python 3.11 or later; name one with: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	python -m pip install --quiet --disable-pip-version-check -r $(REQUIREMENTS)
+	python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+repro: install ## Run the pipeline: whatever is not up to date, and nothing else
+	@redarte check
+	dvc repro
+	@echo; cat plots/table_one.md; echo; echo "Figures: plots/*.png, or all in one page: dvc plots show --open"
+
+test: install ## Run the tests
+	python -m pytest
+
+lint: install ## Check format, style and types
+	ruff format --check
+	ruff check
+	mypy
+
+format: install ## Mend format and style
+	ruff format
+	ruff check --fix
+
+doctor: install ## Say what this machine has, and what would run and for how long
+	@redarte doctor
+
+clean: ## Delete what the stages wrote and the environment; DVC's cache stays
+	rm -rf $(VENV) data/raw data/split data/augmented data/resized data/.downloads models/*.keras models/.checkpoints plots/*

@@ -1,0 +1,23 @@
+"""A network and pictures -> probabilities."""
+
+import numpy as np
+
+from redarte import dataset
+from redarte.backend import keras
+from redarte.dataset import Pictures
+
+_BATCH = 32  # pictures at a time; larger gains nothing on a CPU
+
+
+def probabilities(network: keras.Model, pictures: Pictures) -> np.ndarray:
+    """What a network answers to each picture.
+
+    Args:
+        network: as `networks.load` gives it.
+        pictures: n of them, with the network's artists.
+
+    Returns:
+        (n, artists), float32, each row adding up to 1.
+    """
+    answers = network.predict(dataset.ordered_batches(pictures, _BATCH), verbose=0)
+    return np.asarray(answers, dtype=np.float32)

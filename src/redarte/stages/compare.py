@@ -1,0 +1,110 @@
+"""compare: the three networks side by side, beside what the study published."""
+
+import csv
+import glob
+from pathlib import Path
+
+from redarte import dataset, figures, metrics, networks, outputs, paintings, prediction
+from redarte.console import run_stage, say
+from redarte.study import TABLE_ONE, TITLES
+
+RAW_TRAIN = Path("data/split/train")
+AUGMENTED = Path("data/augmented")
+TEST = Path("data/resized/test")
+MODELS = Path("models")
+METRICS = Path("metrics")
+PLOTS = Path("plots")
+
+
+def main() -> None:
+    source = outputs.read_json(METRICS / "fetch.json")["source"]
+    rows: dict[str, dict[str, float]] = {}
+    for name in TABLE_ONE:
+        network, artists = networks.load(MODELS / f"{name}.keras")
+        test = dataset.load(TEST, artists)
+        trained = outputs.read_json(METRICS / f"train_{name}.json")
+        rows[name] = {measure: trained[measure] for measure in ("accuracy", "val_accuracy")} | {
+            "test_accuracy": round(metrics.accuracy(test.labels, prediction.probabilities(network, test)), 6)
+        }
+    baseline = metrics.largest_class_accuracy(artists_of(RAW_TRAIN), artists_of(TEST))
+    outputs.write_json(
+        METRICS / "compare.json",
+        {"data": source, **rows, "largest_class_test_accuracy": round(baseline, 6), "test_pictures": len(test)},
+    )
+    table = table_one(rows, source, baseline, len(test))
+    outputs.write_text(PLOTS / "table_one.md", table)
+    draw(rows, source)
+    say("\n" + table)
+
+
+def artists_of(folder: Path) -> list[str]:
+    """The artist of each picture of a class-per-folder tree."""
+    return [path.partition("/")[0] for path in paintings.listing(folder)]
+
+
+def table_one(rows: dict[str, dict[str, float]], source: str, baseline: float, pictures: int) -> str:
+    """The study's Table I beside ours, in Markdown."""
+    lines = [
+        f"Measured on: {describe(source)}",
+        "",
+        "| Network | Accuracy, published | ours | Val accuracy, published | ours | Test accuracy, ours |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, (accuracy, val_accuracy) in TABLE_ONE.items():
+        ours = rows[name]
+        lines.append(
+            f"| {TITLES[name]} | {accuracy:.2f} | {ours['accuracy']:.2f} | {val_accuracy:.2f} "
+            f"| {ours['val_accuracy']:.2f} | {ours['test_accuracy']:.2f} |"
+        )
+    lines += ["", f"Always answering the largest class: {baseline:.2f} on the same {pictures} test pictures."]
+    return "\n".join(lines) + "\n"
+
+
+def describe(source: str) -> str:
+    """Where the pictures come from, so that nobody takes the sample's numbers for the study's."""
+    if source == "sample":
+        return "the built-in sample (invented schools of painting), not the study's paintings"
+    return f"pictures from fetch.source: {source}"
+
+
+def draw(rows: dict[str, dict[str, float]], source: str) -> None:
+    """Table I as a figure, the curves (the study's figures 16 to 18) and the six copies (its figure 12)."""
+    measures = {"accuracy": 0, "val_accuracy": 1, "test_accuracy": None}
+    figures.table_one(
+        PLOTS / "table_one.png",
+        {
+            TITLES[name]: {
+                measure.replace("_", " "): (None if place is None else TABLE_ONE[name][place], rows[name][measure])
+                for measure, place in measures.items()
+            }
+            for name in TABLE_ONE
+        },
+        f"Measured on: {describe(source)}",
+    )
+    histories = {TITLES[name]: read_curve(PLOTS / f"train_{name}.csv") for name in TABLE_ONE}
+    figures.curves(PLOTS / "curves.png", histories, {TITLES[name]: published for name, published in TABLE_ONE.items()})
+    draw_copies()
+
+
+def read_curve(path: Path) -> figures.Curve:
+    """A network's history as "train" and "val" accuracy by epoch."""
+    curve: figures.Curve = {"train": [], "val": []}
+    with path.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            curve[row["split"]].append((int(row["epoch"]), float(row["accuracy"])))
+    return curve
+
+
+def draw_copies() -> None:
+    """One training picture, the first, beside its copies."""
+    original = paintings.listing(RAW_TRAIN)[0]
+    stem = Path(original).stem
+    copies = sorted((AUGMENTED / original).parent.glob(f"{glob.escape(stem)}__*.jpg"))
+    files = [RAW_TRAIN / original, *copies]
+    captions = ["the picture", *(copy.stem.rpartition("__")[2].replace("_", " ") for copy in copies)]
+    pictures = [paintings.read_within(file, max_side=400) for file in files]
+    figures.gallery(PLOTS / "copies.png", pictures, captions, empty="")
+
+
+if __name__ == "__main__":
+    run_stage(main, "redarte.stages.compare")

@@ -1,0 +1,328 @@
+"""Compile and fit: precision, devices, checkpoints, early stopping, resume."""
+
+import csv
+import hashlib
+import io
+import json
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from redarte import dataset, networks, outputs
+from redarte.backend import keras, tf
+from redarte.console import say
+from redarte.dataset import Pictures
+from redarte.errors import UserError
+from redarte.params import Network, NetworkName, Train
+
+CHECKPOINTS = Path("models/.checkpoints")
+_BEST = "best.weights.h5"
+
+# One epoch: epoch (from 1), accuracy, loss, val_accuracy, val_loss.
+Row = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One network to train, and everything that its weights depend on."""
+
+    name: NetworkName
+    settings: Train
+    penalty: Network
+    seed: int
+    train: Pictures
+    val: Pictures
+
+
+@dataclass
+class Result:
+    """A trained network.
+
+    Attributes:
+        network: in float32 whatever it was trained in, so that every machine can use it.
+        history: one row an epoch.
+        epoch: the epoch whose weights it has, from 1.
+        precision: what it was trained in.
+    """
+
+    network: keras.Model
+    history: list[Row]
+    epoch: int
+    precision: str
+
+    def metrics(self) -> dict[str, float | int | str]:
+        """The content of metrics/train_redN.json; accuracy and val_accuracy are the study's Table I."""
+        row = self.history[self.epoch - 1]
+        return {
+            "accuracy": round(row["accuracy"], 6),
+            "val_accuracy": round(row["val_accuracy"], 6),
+            "loss": round(row["loss"], 6),
+            "val_loss": round(row["val_loss"], 6),
+            "epoch": self.epoch,
+            "best_epoch": best_epoch(self.history),
+            "epochs_run": len(self.history),
+            "parameters": self.network.count_params(),
+            "precision": self.precision,
+        }
+
+
+def best_epoch(history: list[Row]) -> int:
+    """The first epoch (from 1) with the highest val accuracy."""
+    return max(range(len(history)), key=lambda index: (history[index]["val_accuracy"], -index)) + 1
+
+
+def precision(wish: str) -> str:
+    """The Keras dtype policy to train in.
+
+    Args:
+        wish: train.precision. auto takes mixed_bfloat16 where the GPU (compute capability 8 or more) or,
+            without a GPU, the CPU (avx512_bf16 or AMX) computes with it directly, mixed_float16 on older
+            GPUs with tensor cores (7), and float32 elsewhere, where the others would be emulated.
+    """
+    if wish != "auto":
+        return wish
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        # With GPUs of several kinds, the least of them decides.
+        major = min(tf.config.experimental.get_device_details(gpu).get("compute_capability", (0,))[0] for gpu in gpus)
+        return "mixed_bfloat16" if major >= 8 else "mixed_float16" if major == 7 else "float32"
+    cpu = Path("/proc/cpuinfo")
+    flags = cpu.read_text(encoding="utf-8").split() if cpu.exists() else []
+    return "mixed_bfloat16" if {"avx512_bf16", "amx_bf16"} & set(flags) else "float32"
+
+
+def train(job: Job, history_file: Path) -> Result:
+    """Trains a network, or goes on with a training that was interrupted.
+
+    Args:
+        history_file: the CSV that grows by two rows (train, val) with every epoch.
+
+    Raises:
+        UserError: the loss is no longer a number, or the device has too little memory.
+        KeyboardInterrupt: Ctrl-C, with a message that says what is kept.
+    """
+    strategy = _prepare_devices(job)
+    policy = precision(job.settings.precision)
+    say(f"{job.name}: {len(job.train)} pictures, {_devices(strategy)}, {policy}")
+    with strategy.scope():
+        keeper = _Keeper(job, _Checkpoint(job, policy), history_file)
+        network = keeper.checkpoint.network or compiled(
+            job.name, job.train.side, len(job.train.artists), job.penalty, job.settings, policy
+        )
+    first, batch_size = len(keeper.history), job.settings.batch_size
+    if not keeper.is_over():
+        try:
+            network.fit(
+                dataset.training_batches(job.train, batch_size, job.seed, range(first, job.settings.epochs)),
+                validation_data=dataset.ordered_batches(job.val, batch_size),
+                initial_epoch=first,
+                epochs=job.settings.epochs,
+                steps_per_epoch=dataset.steps(job.train, batch_size),
+                shuffle=False,
+                callbacks=[keeper],
+                verbose=0,
+            )
+        except KeyboardInterrupt:
+            kept = len(keeper.history) if job.settings.resume else 0
+            raise KeyboardInterrupt(f"interrupted; {kept} whole epochs are kept for `dvc repro`.") from None
+        except tf.errors.ResourceExhaustedError:
+            raise UserError(
+                f"{job.name} needs more memory than the device has; lower train.batch_size "
+                f"(now {batch_size}) or resize.size."
+            ) from None
+    epoch = len(keeper.history)
+    if job.settings.patience:
+        epoch = best_epoch(keeper.history)
+        network.load_weights(keeper.checkpoint.folder / _BEST)
+    return Result(_in_float32(job, network), keeper.history, epoch, policy)
+
+
+def forget(name: NetworkName) -> None:
+    """Drops a network's checkpoint, once its training is whole and saved."""
+    shutil.rmtree(CHECKPOINTS / name, ignore_errors=True)
+
+
+def _prepare_devices(job: Job) -> tf.distribute.Strategy:
+    keras.utils.set_random_seed(job.seed)
+    if job.settings.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
+        # Take memory as it is needed: the GPU may be shared.
+        tf.config.experimental.set_memory_growth(gpu, True)
+    return tf.distribute.MirroredStrategy() if len(gpus) > 1 else tf.distribute.get_strategy()
+
+
+def _devices(strategy: tf.distribute.Strategy) -> str:
+    gpus = [
+        tf.config.experimental.get_device_details(gpu).get("device_name", "GPU")
+        for gpu in tf.config.list_physical_devices("GPU")
+    ]
+    return f"{strategy.num_replicas_in_sync} × {gpus[0]}" if gpus else "CPU"
+
+
+def compiled(name: NetworkName, side: int, artists: int, penalty: Network, settings: Train, policy: str) -> keras.Model:
+    """One of the study's networks, new and ready to fit: Adam on the categorical cross-entropy."""
+    network = networks.build(name, side, artists, penalty, policy)
+    network.compile(
+        optimizer=keras.optimizers.Adam(settings.learning_rate),
+        loss="categorical_crossentropy",
+        metrics=["accuracy"],
+        # XLA compiles for the GPU; on CPUs it measured 2 to 5 times slower than TensorFlow's own kernels.
+        jit_compile="auto" if tf.config.list_physical_devices("GPU") else False,
+    )
+    return network
+
+
+def _in_float32(job: Job, network: keras.Model) -> keras.Model:
+    twin = networks.build(job.name, job.train.side, len(job.train.artists), job.penalty)
+    twin.set_weights(network.get_weights())
+    return twin
+
+
+class _Checkpoint:
+    """models/.checkpoints/<network>/<epoch>/: the network with its optimizer, the history, the best weights.
+
+    It lies outside of DVC's outputs, which are deleted before a stage runs. It is used only by a training
+    with the same data, parameters, seed and code.
+    """
+
+    def __init__(self, job: Job, policy: str):
+        self.job = job
+        self.place = CHECKPOINTS / job.name
+        self.fingerprint = _fingerprint(job, policy)
+        self.network: keras.Model | None = None
+        self.history: list[Row] = []
+        if job.settings.resume:
+            self._read()
+        else:
+            forget(job.name)
+
+    @property
+    def folder(self) -> Path:
+        return self.place / f"{len(self.history):05d}"
+
+    def write(self, network: keras.Model, history: list[Row]) -> None:
+        """Writes the state after an epoch beside the one before, and only then deletes that."""
+        before = self.folder
+        self.history = list(history)
+        with outputs.whole_folder(self.folder) as folder:
+            if self.job.settings.resume:
+                network.save(folder / "network.keras")
+            if self.job.settings.patience:
+                if best_epoch(history) == len(history):
+                    network.save_weights(folder / _BEST)
+                else:
+                    shutil.copyfile(before / _BEST, folder / _BEST)
+            state = {"fingerprint": self.fingerprint, "history": history}
+            outputs.write_text(folder / "state.json", json.dumps(state))
+        if before.exists():
+            shutil.rmtree(before)
+
+    def _read(self) -> None:
+        for state_file in sorted(self.place.glob("[0-9]*/state.json"), reverse=True):
+            state = outputs.read_json(state_file)
+            if state["fingerprint"] != self.fingerprint or len(state["history"]) > self.job.settings.epochs:
+                continue
+            self.network = keras.saving.load_model(state_file.with_name("network.keras"), safe_mode=True)
+            self.history = state["history"]
+            say(f"{self.job.name}: going on after epoch {len(self.history)}")
+            return
+        forget(self.job.name)
+
+
+def _fingerprint(job: Job, policy: str) -> str:
+    parts: list[Any] = [
+        # More epochs are a longer way along the same path.
+        job.settings.model_dump(exclude={"epochs", "resume"}),
+        job.penalty.model_dump(),
+        job.seed,
+        policy,
+        job.train.digest(),
+        job.val.digest(),
+        keras.version(),
+        tf.__version__,
+        *(
+            Path(str(module.__file__)).read_text(encoding="utf-8")
+            for module in (networks, dataset, sys.modules[__name__])
+        ),
+    ]
+    return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
+
+
+class _Keeper(keras.callbacks.Callback):
+    """Keeps the history, the checkpoint and the progress bar, and ends the training in time."""
+
+    def __init__(self, job: Job, checkpoint: _Checkpoint, history_file: Path):
+        super().__init__()
+        self.job = job
+        self.checkpoint = checkpoint
+        self.history_file = history_file
+        self.history: list[Row] = list(checkpoint.history)
+        self._bar: tqdm[Any] | None = None
+        self._started = 0.0
+
+    def is_over(self) -> bool:
+        """Whether the last epoch is done, or patience is at its end."""
+        patience = self.job.settings.patience
+        waited = len(self.history) - best_epoch(self.history) if self.history else 0
+        return len(self.history) >= self.job.settings.epochs or bool(patience and waited >= patience)
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        size = len(self.job.train)
+        self._bar = tqdm(
+            total=self.job.settings.epochs * size,
+            initial=len(self.history) * size,
+            desc=self.job.name,
+            unit="picture",
+            dynamic_ncols=True,
+            disable=not sys.stderr.isatty(),
+        )
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self._started = time.monotonic()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        if self._bar is not None:
+            last = (batch + 1) * self.job.settings.batch_size - len(self.job.train)
+            self._bar.update(self.job.settings.batch_size - max(last, 0))
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        row = {"epoch": epoch + 1, **{name: float(value) for name, value in (logs or {}).items()}}
+        if not np.isfinite(row["loss"]):
+            raise UserError(
+                f"{self.job.name}: the loss is no longer a number in epoch {epoch + 1}; lower train.learning_rate "
+                f"(now {self.job.settings.learning_rate:g})."
+            )
+        self.history.append(row)
+        self.checkpoint.write(self.model, self.history)
+        outputs.write_text(self.history_file, history_csv(self.history))
+        seconds = time.monotonic() - self._started
+        tqdm.write(
+            f"{self.job.name} epoch {epoch + 1}/{self.job.settings.epochs}: accuracy {row['accuracy']:.3f}, "
+            f"val accuracy {row['val_accuracy']:.3f}, {len(self.job.train) / seconds:.0f} pictures a second"
+        )
+        if self.is_over():
+            self.model.stop_training = True
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def history_csv(history: list[Row]) -> str:
+    """plots/train_redN.csv: epoch, split (train or val), accuracy, loss."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["epoch", "split", "accuracy", "loss"])
+    for row in history:
+        for split, prefix in (("train", ""), ("val", "val_")):
+            values = (f"{row[prefix + name]:.6f}" for name in ("accuracy", "loss"))
+            writer.writerow([int(row["epoch"]), split, *values])
+    return text.getvalue()

@@ -33,7 +33,7 @@ def macro_f1(truth: np.ndarray, probabilities: np.ndarray) -> float:
 
 def cross_entropy(truth: np.ndarray, probabilities: np.ndarray) -> float:
     """The mean of -ln(the probability given to the true artist), without any penalty on weights."""
-    return float(log_loss(truth, probabilities.astype(np.float64), labels=np.arange(probabilities.shape[1])))
+    return float(log_loss(truth, probabilities, labels=np.arange(probabilities.shape[1])))
 
 
 def rank(truth: np.ndarray, probabilities: np.ndarray) -> np.ndarray:

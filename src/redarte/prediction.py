@@ -17,7 +17,8 @@ def probabilities(network: keras.Model, pictures: Pictures) -> np.ndarray:
         pictures: n of them, with the network's artists.
 
     Returns:
-        (n, artists), float32, each row adding up to 1.
+        (n, artists), float64, each row adding up to 1.
     """
-    answers = network.predict(dataset.ordered_batches(pictures, _BATCH), verbose=0)
-    return np.asarray(answers, dtype=np.float32)
+    answers = network.predict(dataset.ordered_batches(pictures, _BATCH), verbose=0).astype(np.float64)
+    # A softmax in float32 adds up to 1 only nearly.
+    return np.asarray(answers / answers.sum(axis=1, keepdims=True))

@@ -74,10 +74,7 @@ def collect(tree: Path, max_pixels: float) -> Collection:
     found = Collection()
     candidates = list(_candidates(tree, found))
     names = _named_artists(tree)
-    if names is None:
-        belonging = _by_folder(tree, candidates)
-    else:
-        belonging = _by_name(candidates, names)
+    belonging = _by_folder(candidates) if names is None else _by_name(candidates, names)
     artists = {path: artist for path, (artist, _) in belonging.items() if artist is not None}
     for path, (artist, reason) in belonging.items():
         if artist is None:
@@ -158,7 +155,7 @@ def _by_name(candidates: list[str], names: dict[str, str]) -> dict[str, tuple[st
     }
 
 
-def _by_folder(tree: Path, candidates: list[str]) -> dict[str, tuple[str | None, str]]:
+def _by_folder(candidates: list[str]) -> dict[str, tuple[str | None, str]]:
     """Each candidate's artist by the folder it lies in, below what only wraps the folders of artists."""
     depth = _depth(candidates)
     parts = {path: path.split("/") for path in candidates}

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from redarte import outputs
 from redarte.paintings import Picture
@@ -40,42 +41,45 @@ def curves(path: Path, histories: dict[str, Curve], published: dict[str, tuple[f
             panel.axhline(value, color=colour, linewidth=0.8, linestyle=":")
         panel.set_title(name)
         panel.set_xlabel("epoch")
-        panel.xaxis.get_major_locator().set_params(integer=True)
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     panels[0].set_ylim(0, 1)
     panels[0].set_ylabel("accuracy")
     panels[0].plot([], [], ":", color=GREY, label="published")
-    panels[0].legend(loc="upper left", frameon=False)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     _save(figure, path, panels)
 
 
 def confusion(path: Path, counts: np.ndarray, artists: Sequence[str], title: str) -> None:
-    """The confusion matrix: rows are the true artists, best recognised first; each row adds up to 1.
+    """The confusion matrix, best recognised first: rows are the true artists, columns the answers.
+
+    Columns carry the rows' numbers, because fifty names on their sides cannot be read.
 
     Args:
-        counts: (artists, artists); artists without pictures are left out of the rows.
+        counts: (artists, artists), pictures; artists without any have an empty row, at the end.
     """
-    tested = np.flatnonzero(counts.sum(axis=1))
-    shares = counts[tested] / counts[tested].sum(axis=1, keepdims=True)
-    order = np.argsort(-shares[np.arange(len(tested)), tested], kind="stable")
-    rows = tested[order]
-    columns = np.concatenate([rows, np.setdiff1d(np.arange(len(artists)), rows)])
-    side = max(5.0, 0.21 * len(artists) + 2.4)
-    figure = Figure(figsize=(side + 0.6, side), layout="constrained")
+    pictures = counts.sum(axis=1)
+    shares = counts / np.maximum(pictures, 1)[:, None]
+    order = np.lexsort((np.arange(len(artists)), -shares.diagonal(), pictures == 0))
+    small = len(artists) <= _ANNOTATED
+    side = max(3.2, (0.5 if small else 0.2) * len(artists))
+    figure = Figure(figsize=(side + 3.6, side + 1.1), layout="constrained")
     panel = figure.subplots()
-    shown = panel.imshow(shares[order][:, columns], cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    if len(artists) <= _ANNOTATED:
-        for y, row in enumerate(rows):
-            for x, column in enumerate(columns):
+    shown = panel.imshow(shares[np.ix_(order, order)], cmap="Blues", vmin=0, vmax=1)
+    if small:
+        for y, row in enumerate(order):
+            for x, column in enumerate(order):
                 if counts[row, column]:
-                    dark = shares[order][y, column] > 0.6
-                    panel.text(x, y, str(counts[row, column]), ha="center", va="center", color="w" if dark else "k")
-    size = 9 if len(artists) <= _ANNOTATED else 7
-    panel.set_yticks(range(len(rows)), [_name(artists[row]) for row in rows], fontsize=size)
-    panel.set_xticks(range(len(columns)), [_name(artists[column]) for column in columns], fontsize=size, rotation=90)
+                    ink = "w" if shares[row, column] > 0.6 else "k"
+                    panel.text(x, y, str(counts[row, column]), ha="center", va="center", color=ink)
+    size = 9 if small else 7
+    numbers = range(1, len(artists) + 1)
+    names = [f"{_name(artists[artist])}  {number}" for artist, number in zip(order, numbers, strict=True)]
+    panel.set_yticks(range(len(artists)), names, fontsize=size)
+    panel.set_xticks(range(len(artists)), [str(number) for number in numbers], fontsize=size - 1)
     panel.set_ylabel("painted by")
-    panel.set_xlabel("taken for")
-    panel.set_title(title)
-    figure.colorbar(shown, ax=panel, label="share of the artist's pictures", fraction=0.035)
+    panel.set_xlabel("taken for (numbers as on the left)")
+    panel.set_title(title, fontsize=10)
+    figure.colorbar(shown, ax=panel, label="share of the artist's test pictures", fraction=0.04)
     _save(figure, path, [])
 
 
@@ -115,7 +119,7 @@ def confused_pairs(path: Path, pairs: Sequence[tuple[str, str, int]]) -> None:
         names = [f"{_name(one)} – {_name(other)}" for one, other, _ in pairs]
         panel.set_yticks(range(len(pairs)), names, fontsize=8)
         panel.invert_yaxis()
-        panel.xaxis.get_major_locator().set_params(integer=True)
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.set_xlabel("test pictures of the one taken for the other, both ways")
     _save(figure, path, [panel])
 
@@ -124,7 +128,8 @@ def gallery(path: Path, pictures: Sequence[Picture], captions: Sequence[str], em
     """Pictures four in a row, each with its caption below; a sentence where there are none."""
     columns = 4
     rows = max(1, -(-len(pictures) // columns))
-    figure = Figure(figsize=(10, 3.1 * rows if len(pictures) else 1.5), layout="constrained")
+    tallest = max((picture.shape[0] / picture.shape[1] for picture in pictures), default=0.4)
+    figure = Figure(figsize=(10, rows * (10 / columns * min(tallest, 1.4) + 0.5)), layout="constrained")
     if not pictures:
         _say_only(figure.subplots(), empty)
         _save(figure, path, [])
@@ -134,7 +139,8 @@ def gallery(path: Path, pictures: Sequence[Picture], captions: Sequence[str], em
         panel.set_axis_off()
     for panel, picture, caption in zip(panels, pictures, captions, strict=False):
         panel.imshow(picture)
-        panel.set_title("\n".join(textwrap.wrap(caption, 34)), fontsize=8, y=-0.02, va="top")
+        text = "\n".join(textwrap.fill(line, 40) for line in caption.splitlines())
+        panel.text(0.5, -0.03, text, fontsize=8, ha="center", va="top", transform=panel.transAxes)
     _save(figure, path, [])
 
 

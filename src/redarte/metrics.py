@@ -46,7 +46,7 @@ def recall(truth: np.ndarray, predicted: np.ndarray, artists: int) -> np.ndarray
     """Each artist's recall, the share of the artist's pictures that are recognised: (artists,), NaN for none."""
     pictures = np.bincount(truth, minlength=artists).astype(float)
     right = np.bincount(truth[truth == predicted], minlength=artists)
-    return np.divide(right, pictures, out=np.full(artists, np.nan), where=pictures > 0)
+    return np.asarray(np.divide(right, pictures, out=np.full(artists, np.nan), where=pictures > 0))
 
 
 def confusion(truth: np.ndarray, predicted: np.ndarray, artists: int) -> np.ndarray:

@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 from redarte.errors import UserError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
-_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 _REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 _WHITE = (255, 255, 255)
 
@@ -116,6 +116,7 @@ def _read(path: Path, fit: Callable[[tuple[int, int]], tuple[int, int]]) -> Pict
 def _decode(data: bytes, fit: Callable[[tuple[int, int]], tuple[int, int]]) -> Picture:
     """Decodes a picture to the size that `fit` makes of its own (width, height), upright."""
     with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        # MPO is what Pillow calls a JPEG of a camera that appends a second picture.
         if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L"):
             turned = image.getexif().get(0x0112, 1) >= 5
             width, height = fit(image.size[::-1] if turned else image.size)

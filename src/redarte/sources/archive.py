@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 from urllib.parse import unquote, urlsplit
@@ -24,6 +25,7 @@ from redarte.params import Archive, Fetch
 DOWNLOADS = Path("data/.downloads")
 _TIMEOUT = 30  # seconds to connect, and between two pieces
 _CHUNK = 1 << 20
+_PIECE = 1 << 16  # of a download; when the connection breaks, the piece under way is lost
 
 # A member's name, its declared bytes, and how to open it; None for a folder.
 _Member = tuple[str, int, Callable[[], IO[bytes]] | None]
@@ -88,7 +90,7 @@ def _zip_members(archive: zipfile.ZipFile, file: Path) -> Iterator[_Member]:
         kind = member.external_attr >> 28  # the Unix file type; 0 where the archive was made elsewhere
         if kind not in (0, 0o4, 0o10):
             raise UserError(f"{file} holds a link or device ({member.filename}) and is refused.")
-        opening = None if member.is_dir() else lambda member=member: archive.open(member)
+        opening = None if member.is_dir() else partial(archive.open, member)
         yield member.filename.replace("\\", "/"), member.file_size, opening
 
 
@@ -96,8 +98,16 @@ def _tar_members(archive: tarfile.TarFile, file: Path) -> Iterator[_Member]:
     for member in archive:
         if not (member.isfile() or member.isdir()):
             raise UserError(f"{file} holds a link or device ({member.name}) and is refused.")
-        opening = None if member.isdir() else lambda member=member: archive.extractfile(member)
-        yield member.name, member.size, opening
+        yield member.name, member.size, None if member.isdir() else partial(_extract, archive, member)
+    # A compressed tar's own checksum stands at its very end, which tarfile does not read.
+    while archive.fileobj is not None and archive.fileobj.read(_CHUNK):
+        pass
+
+
+def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    opened = archive.extractfile(member)
+    assert opened is not None  # None is for folders and links
+    return opened
 
 
 def _write(members: Iterator[_Member], folder: Path, limits: Archive, file: Path, total: int) -> None:
@@ -157,29 +167,29 @@ def download(address: str) -> Path:
     DOWNLOADS.mkdir(parents=True, exist_ok=True)
     key = hashlib.sha256(address.encode()).hexdigest()[:12]
     target = DOWNLOADS / f"{key}-{PurePosixPath(unquote(urlsplit(address).path)).name or 'file'}"
-    partial, version = target.with_name(target.name + ".part"), target.with_name(target.name + ".version")
+    part, version = target.with_name(target.name + ".part"), target.with_name(target.name + ".version")
     try:
-        _receive(address, partial, version)
+        _receive(address, part, version)
     except requests.RequestException as error:
         raise UserError(
             f"{address} cannot be downloaded ({_reason(error)}); check the address and the network and run it "
             "again: it goes on where it broke off."
         ) from None
-    partial.replace(target)
+    part.replace(target)
     version.unlink(missing_ok=True)
     return target
 
 
-def _receive(address: str, partial: Path, version: Path) -> None:
-    have = partial.stat().st_size if partial.exists() and version.exists() else 0
+def _receive(address: str, part: Path, version: Path) -> None:
+    have = part.stat().st_size if part.exists() and version.exists() else 0
     # Without identity a server may compress on the way, and byte positions would mean nothing.
     headers = {"Accept-Encoding": "identity"}
     if have:
         headers |= {"Range": f"bytes={have}-", "If-Range": version.read_text(encoding="utf-8")}
     with requests.get(address, headers=headers, stream=True, timeout=_TIMEOUT) as answer:
         if answer.status_code == 416:  # what is here is longer than the file: it is another file now
-            partial.unlink()
-            return _receive(address, partial, version)
+            part.unlink()
+            return _receive(address, part, version)
         answer.raise_for_status()
         if answer.status_code != 206:
             have = 0
@@ -192,12 +202,12 @@ def _receive(address: str, partial: Path, version: Path) -> None:
             version.unlink(missing_ok=True)
         announced = answer.headers.get("Content-Length")
         total = have + int(announced) if announced else None
-        _save(answer, partial, have, total)
-    if total is not None and partial.stat().st_size != total:
+        _save(answer, part, have, total)
+    if total is not None and part.stat().st_size != total:
         raise requests.ConnectionError("the connection was closed early")
 
 
-def _save(answer: requests.Response, partial: Path, have: int, total: int | None) -> None:
+def _save(answer: requests.Response, part: Path, have: int, total: int | None) -> None:
     bar = tqdm(
         desc="downloading",
         initial=have,
@@ -206,8 +216,8 @@ def _save(answer: requests.Response, partial: Path, have: int, total: int | None
         unit_scale=True,
         disable=not sys.stderr.isatty(),
     )
-    with bar, partial.open("ab" if have else "wb") as file:
-        for piece in answer.iter_content(_CHUNK):
+    with bar, part.open("ab" if have else "wb") as file:
+        for piece in answer.iter_content(_PIECE):
             file.write(piece)
             bar.update(len(piece))
         file.flush()

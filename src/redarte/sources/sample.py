@@ -81,7 +81,8 @@ def _paint_file(settings: Sample, folder: Path, work: tuple[str, int]) -> None:
 
 
 def _size(rng: np.random.Generator) -> tuple[int, int]:
-    long_side, aspect = rng.integers(*_LONG_SIDE), math.exp(rng.uniform(*map(math.log, _ASPECT)))
+    long_side = int(rng.integers(*_LONG_SIDE))
+    aspect = math.exp(rng.uniform(math.log(_ASPECT[0]), math.log(_ASPECT[1])))
     short_side = max(300, round(long_side * min(aspect, 1 / aspect)))
     return (long_side, short_side) if aspect > 1 else (short_side, long_side)
 
@@ -133,7 +134,8 @@ def _lay(canvas: Canvas, paint: np.ndarray) -> None:
 def _clouds(rng: np.random.Generator, height: int, width: int, scale: float) -> np.ndarray:
     """Smooth noise of about -1 to 1 whose features are about `scale` px."""
     small = rng.normal(0, 1, (max(3, int(height / scale) + 3), max(3, int(width / scale) + 3)))
-    return cv2.resize(small.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC) * 0.6
+    noise = cv2.resize(small.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
+    return np.asarray(noise * 0.6)
 
 
 def _pick(rng: np.random.Generator, colours: Colours, first: int = 1) -> tuple[float, float, float]:

@@ -85,7 +85,7 @@ def draw(test: Pictures, probabilities: np.ndarray, settings: Evaluate, title: s
 def mistake(test: Pictures, index: int, probabilities: np.ndarray) -> str:
     """The caption of a picture that was taken for another artist's."""
     truth, predicted = test.artists[test.labels[index]], test.artists[probabilities.argmax()]
-    return f"{truth}: taken for {predicted} ({probabilities.max():.0%})".replace("_", " ")
+    return f"{truth}\ntaken for {predicted} ({probabilities.max():.0%})".replace("_", " ")
 
 
 if __name__ == "__main__":

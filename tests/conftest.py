@@ -1,0 +1,163 @@
+"""Real DVC in real clones of this working tree, with a sample small enough to train in seconds."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from redarte import paintings, params
+from redarte.params import Params
+
+ROOT = Path(__file__).resolve().parent.parent
+
+TINY = {
+    "fetch.sample.schools": 3,
+    "fetch.sample.pictures": 5,
+    "augment.max_side": 64,
+    "resize.size": 32,
+    "train.epochs": 1,
+    "train.batch_size": 8,
+}
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A clone of the project with a params.yaml of its own."""
+
+    path: Path
+
+    def run(self, *command: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Runs a command there, with this Python first on the path, and gives its output."""
+        done = subprocess.run(
+            command, cwd=self.path, env=environment_for(environment), text=True, capture_output=True, timeout=540
+        )
+        if check and done.returncode:
+            raise AssertionError(f"{' '.join(command)} exited with {done.returncode}\n{done.stdout}\n{done.stderr}")
+        return done
+
+    def stage(self, name: str, *arguments: str, check: bool = True, **environment: str) -> Any:
+        return self.run("python", "-m", f"redarte.stages.{name}", *arguments, check=check, **environment)
+
+    def start(self, *command: str, **environment: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            command,
+            cwd=self.path,
+            env=environment_for(environment),
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+
+    def set(self, changes: dict[str, Any]) -> None:
+        write_params(self.path / "params.yaml", changes, self.path / "params.yaml")
+
+    def commit(self, message: str) -> None:
+        self.run("git", "add", "-A")
+        self.run("git", "commit", "-qm", message)
+
+    def clone(self, path: Path) -> "Workspace":
+        subprocess.run(["git", "clone", "-q", self.path, path], check=True)
+        identify(path)
+        return Workspace(path)
+
+
+def environment_for(extra: dict[str, str]) -> dict[str, str]:
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1", **extra}
+
+
+def identify(path: Path) -> None:
+    for key, value in (("user.name", "test"), ("user.email", "test@example.invalid")):
+        subprocess.run(["git", "config", key, value], cwd=path, check=True)
+
+
+def write_params(target: Path, changes: dict[str, Any], source: Path = ROOT / "params.yaml") -> None:
+    """Writes a params.yaml with some leaves, named like a.b.c, set to other values."""
+    document = yaml.safe_load(source.read_text(encoding="utf-8"))
+    for name, value in changes.items():
+        *sections, leaf = name.split(".")
+        section = document
+        for key in sections:
+            section = section[key]
+        assert leaf in section, f"there is no parameter {name}"
+        section[leaf] = value
+    target.write_text(yaml.safe_dump(document, allow_unicode=True, sort_keys=False), encoding="utf-8")
+
+
+def new_workspace(path: Path, changes: dict[str, Any]) -> Workspace:
+    """A git repository with this working tree's files, committed or not yet."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    path.mkdir(parents=True)
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, path / name)
+    write_params(path / "params.yaml", TINY | changes)
+    subprocess.run(["git", "init", "-q"], cwd=path, check=True)
+    identify(path)
+    workspace = Workspace(path)
+    workspace.commit("the project")
+    return workspace
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A clone in which the whole pipeline has run. Tests leave it as they found it."""
+    workspace = new_workspace(tmp_path_factory.mktemp("finished") / "redarte", {})
+    workspace.run("dvc", "repro")
+    workspace.commit("a run")
+    return workspace
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """A clone in which nothing has run."""
+    return new_workspace(tmp_path / "redarte", {})
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Callable[..., Params]:
+    """Makes checked params from the project's own, with some leaves changed."""
+
+    def make(changes: dict[str, Any] | None = None) -> Params:
+        file = tmp_path / "params.yaml"
+        write_params(file, changes or {})
+        return params.load(file)
+
+    return make
+
+
+@pytest.fixture
+def one_worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("REDARTE_WORKERS", "1")
+    yield
+
+
+def painting(width: int = 40, height: int = 30, seed: int = 0) -> paintings.Picture:
+    """Smooth colour, so that JPEG keeps it, and not symmetric, so that turns and mirrors show."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0:height, 0:width]
+    waves = [128 + 100 * np.sin(x / width * f + y / height * g + p) for f, g, p in rng.uniform(0.5, 3, (3, 3))]
+    return np.stack(waves, axis=-1).round().astype(np.uint8)
+
+
+def write_painting(path: Path, width: int = 40, height: int = 30, seed: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    paintings.write_jpeg(path, painting(width, height, seed), quality=95)
+    return path
+
+
+def tree_bytes(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}

@@ -1,0 +1,116 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from redarte import params
+from redarte.errors import UserError
+from redarte.params import Params
+from tests.conftest import ROOT, write_params
+
+
+def refusal(tmp_path: Path, text: str) -> str:
+    file = tmp_path / "params.yaml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError) as caught:
+        params.load(file)
+    return str(caught.value)
+
+
+def test_the_committed_file_is_valid_and_is_the_default_study() -> None:
+    settings = params.load(ROOT / "params.yaml")
+    assert settings.fetch.source == "sample"
+    assert settings.resize.size == 224
+    assert len(settings.augment.copies) == 6
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("augment.quality", 101, "augment.quality is 101 and must be less than or equal to 100."),
+        ("augment.quality", "92", "augment.quality is '92' and must be a valid integer."),
+        ("augment.copies", ["rotashion"], "augment.copies.0 is 'rotashion' and must be 'rotation', "),
+        ("augment.copies", [], "must name at least one copy, and each once"),
+        ("augment.copies", ["zoom", "zoom"], "must name at least one copy, and each once"),
+        ("augment.zoom", [1.5, 1.1], "augment.zoom is [1.5, 1.1] and must be two numbers, the smaller first."),
+        ("augment.zoom", [1.1], "must be two numbers"),
+        ("split.train", 0.9, "split: train, val and test must add up to 1."),
+        ("split.val", 0.0, "split.val is 0.0 and must be greater than 0."),
+        ("model", "red4", "model is 'red4' and must be 'red1', 'red2' or 'red3'."),
+        ("seed", -1, "seed is -1 and must be greater than or equal to 0."),
+        ("seed", True, "seed is True and must be a valid integer."),
+        ("train.learning_rate", float("nan"), "train.learning_rate is nan and must be"),
+        ("train.precision", "bf16", "train.precision is 'bf16' and must be 'auto', 'float32', "),
+        ("train.epochs", 2.5, "train.epochs is 2.5 and must be a valid integer"),
+        ("fetch.archive.sha256", "abc", "fetch.archive.sha256 is 'abc' and must match pattern"),
+        ("fetch.kaggle.dataset", "one", "fetch.kaggle.dataset is 'one' and must match pattern"),
+        ("red2", 3, "red2 is 3 and must be a valid dictionary or instance of Network."),
+    ],
+)
+def test_a_wrong_value_is_told_by_its_name(tmp_path: Path, name: str, value: Any, told: str) -> None:
+    file = tmp_path / "params.yaml"
+    write_params(file, {name: value})
+    with pytest.raises(UserError) as caught:
+        params.load(file)
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "told"),
+    [
+        ("quality: 92", "qualty: 92", "there is no parameter augment.qualty; did you mean augment.quality."),
+        ("seed: 0 #", "sed: 0 #", "there is no parameter sed; did you mean seed."),
+        ("resize:", "resise:", "there is no parameter resise; did you mean resize."),
+        (
+            "    schools: 6",
+            "    schools: 6\n    easel: 4",
+            "there is no parameter fetch.sample.easel; here you can set",
+        ),
+    ],
+)
+def test_an_unknown_key_is_refused_with_what_was_meant(tmp_path: Path, right: str, wrong: str, told: str) -> None:
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8").replace(right, wrong, 1)
+    assert told in refusal(tmp_path, text).splitlines()[0]
+
+
+def test_a_missing_key_is_named(tmp_path: Path) -> None:
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8").replace("  quality: 95", "  # quality: 95")
+    assert refusal(tmp_path, text).startswith(f"{tmp_path}/params.yaml: resize.quality is missing; add it")
+
+
+def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "params.yaml"
+    write_params(file, {"augment.quality": 0, "red3.l2": 2.0})
+    with pytest.raises(UserError) as caught:
+        params.load(file)
+    assert len(str(caught.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize("text", ["", "- a list", "model: [", "\tmodel: red1", "model: red1\nmodel: red2"])
+def test_what_is_no_document_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
+    assert "\n" not in refusal(tmp_path, text)
+
+
+def test_a_key_given_twice_is_refused(tmp_path: Path) -> None:
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8").replace("  size: 224", "  size: 128\n  size: 224")
+    assert "size is given twice" in refusal(tmp_path, text)
+
+
+def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="run this from the top folder"):
+        params.load(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize(("written", "value"), [("1e-05", 1e-5), ("1.5e-4", 1.5e-4), ("0.25", 0.25), ("0", 0.0)])
+def test_numbers_as_dvc_writes_them(tmp_path: Path, written: str, value: float) -> None:
+    """`dvc exp run -S red2.l1=0.00001` writes 1e-05, which PyYAML alone takes for a text."""
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8").replace("l1: 0.00001", f"l1: {written}")
+    file = tmp_path / "params.yaml"
+    file.write_text(text, encoding="utf-8")
+    assert params.load(file).red2.l1 == value
+
+
+def test_params_are_frozen(settings: Callable[..., Params]) -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        settings().resize.size = 3

@@ -1,0 +1,81 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from redarte.errors import UserError
+from redarte.params import Params
+from redarte.sources import folder, sample
+from tests.conftest import ROOT, Workspace, tree_bytes, write_painting
+
+MakeSettings = Callable[..., Params]
+
+
+@pytest.mark.parametrize("school", list(sample.SCHOOLS))
+def test_each_school_paints_pictures_of_its_own(settings: MakeSettings, school: str) -> None:
+    chosen = settings({"fetch.sample.schools": 8}).fetch.sample
+    pictures = [sample.paint(school, number, chosen) for number in (1, 2, 3)]
+    for picture in pictures:
+        assert 300 <= min(picture.shape[:2]) <= max(picture.shape[:2]) <= 900
+        assert picture.dtype == np.uint8
+        assert picture.std() > 10
+    assert len({picture.shape for picture in pictures}) > 1
+    again = sample.paint(school, 1, chosen)
+    assert (again == pictures[0]).all()
+    other_seed = sample.paint(school, 1, chosen.model_copy(update={"seed": 1}))
+    assert other_seed.shape != again.shape or (other_seed != again).any()
+
+
+def test_the_sample_has_as_many_schools_and_pictures_as_asked(
+    tmp_path: Path, settings: MakeSettings, one_worker: None
+) -> None:
+    chosen = settings({"fetch.sample.schools": 2, "fetch.sample.pictures": 4})
+    (tmp_path / "scratch").mkdir()
+    names = set(tree_bytes(sample.tree(chosen.fetch, tmp_path / "scratch")))
+    assert names == {
+        f"{school}/{school}_{number}.jpg" for school in list(sample.SCHOOLS)[:2] for number in (1, 2, 3, 4)
+    }
+
+
+def test_a_folder_is_used_where_it_lies(tmp_path: Path, settings: MakeSettings) -> None:
+    assert folder.tree(settings({"fetch.folder.path": str(tmp_path)}).fetch, tmp_path / "scratch") == tmp_path
+
+
+@pytest.mark.parametrize(("path", "told"), [(None, "is not set"), ("/no/such/folder", "not a folder on this machine")])
+def test_a_folder_that_is_not_there(tmp_path: Path, settings: MakeSettings, path: str | None, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        folder.tree(settings({"fetch.folder.path": path}).fetch, tmp_path)
+
+
+def test_a_folder_through_the_stage(workspace: Workspace, tmp_path: Path) -> None:
+    for artist in ("Ana", "Ben"):
+        for number in range(3):
+            write_painting(tmp_path / "set" / artist / f"{number}.jpg", seed=hash((artist == "Ana", number)) % 1000)
+    workspace.set({"fetch.source": "folder", "fetch.folder.path": str(tmp_path / "set")})
+    workspace.stage("fetch")
+    assert tree_bytes(workspace.path / "data/raw") == tree_bytes(tmp_path / "set")
+
+
+def test_kaggle_without_network_is_one_sentence_that_tells_what_to_do(workspace: Workspace, tmp_path: Path) -> None:
+    workspace.set({"fetch.source": "kaggle"})
+    # A port that nothing listens on stands for a network that is not there.
+    nowhere = "http://127.0.0.1:9"
+    done = workspace.stage(
+        "fetch", check=False, HTTPS_PROXY=nowhere, HTTP_PROXY=nowhere, KAGGLEHUB_CACHE=str(tmp_path / "cache")
+    )
+    assert done.returncode == 1
+    assert "ikarus777/best-artworks-of-all-time/versions/1 cannot be downloaded" in done.stderr
+    assert "set fetch.source to archive and fetch.archive.path" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (workspace.path / "data/raw").exists()
+
+
+def test_the_real_archive(workspace: Workspace) -> None:
+    real = ROOT.parent / "shared" / "data" / "artworks.zip"
+    if not real.is_file():
+        pytest.skip("needs ../shared/data/artworks.zip, the real paintings, which are not part of the project")
+    workspace.set({"fetch.source": "archive", "fetch.archive.path": str(real)})
+    done = workspace.stage("fetch")
+    assert "760 pictures of 50 artists; 0 files set aside" in done.stdout
+    assert len(list((workspace.path / "data/raw/Albrecht_Dürer").iterdir())) > 20

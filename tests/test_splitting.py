@@ -1,0 +1,67 @@
+from collections.abc import Callable
+
+import pytest
+
+from redarte.errors import UserError
+from redarte.params import Params
+from redarte.splitting import shares
+from redarte.stages.split import plan_split
+from tests.conftest import Workspace, tree_bytes, write_painting
+
+MakeSettings = Callable[..., Params]
+
+
+@pytest.mark.parametrize(
+    ("count", "parts"),
+    [(3, (1, 1, 1)), (4, (2, 1, 1)), (5, (3, 1, 1)), (12, (10, 1, 1)), (20, (16, 2, 2)), (877, (701, 88, 88))],
+)
+def test_shares(settings: MakeSettings, count: int, parts: tuple[int, int, int]) -> None:
+    assert shares(count, settings().split) == parts
+
+
+@pytest.mark.parametrize("ratio", [(0.8, 0.1, 0.1), (0.34, 0.33, 0.33), (0.02, 0.49, 0.49), (0.05, 0.9, 0.05)])
+def test_every_split_gets_a_picture_and_every_picture_a_split(
+    settings: MakeSettings, ratio: tuple[float, float, float]
+) -> None:
+    chosen = settings(dict(zip(("split.train", "split.val", "split.test"), ratio, strict=True))).split
+    for count in range(3, 200):
+        parts = shares(count, chosen)
+        assert sum(parts) == count
+        assert min(parts) >= 1
+
+
+def test_too_small_an_artist_is_an_error_that_names_it(settings: MakeSettings) -> None:
+    with pytest.raises(UserError, match=r"Ben \(2\), Cleo \(1\); an artist needs 3") as caught:
+        plan_split({"Ana": 9, "Ben": 2, "Cleo": 1, "Dora": 9}, settings().split)
+    assert "split.too_small" in str(caught.value)
+
+
+def test_too_small_an_artist_can_be_learned_or_left_out(settings: MakeSettings) -> None:
+    counts = {"Ana": 10, "Ben": 2, "Cleo": 10}
+    learned = plan_split(counts, settings({"split.too_small": "train_only"}).split)
+    assert learned == {"Ana": (8, 1, 1), "Ben": (2, 0, 0), "Cleo": (8, 1, 1)}
+    left = plan_split(counts, settings({"split.too_small": "leave_out"}).split)
+    assert list(left) == ["Ana", "Cleo"]
+
+
+def test_nobody_left_is_an_error(settings: MakeSettings) -> None:
+    with pytest.raises(UserError, match="needs two of them"):
+        plan_split({"Ana": 10, "Ben": 2}, settings({"split.too_small": "leave_out"}).split)
+
+
+def test_the_stage_parts_every_picture_once(workspace: Workspace) -> None:
+    raw = workspace.path / "data/raw"
+    for artist, count in {"Ana": 12, "Ben ü": 3, "Cleo": 2}.items():
+        for number in range(count):
+            write_painting(raw / artist / f"{number}.jpg", seed=number)
+    refused = workspace.stage("split", check=False)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("redarte split: too few pictures to split: Cleo (2)")
+    assert not (workspace.path / "data/split").exists()
+    workspace.set({"split.too_small": "train_only"})
+    workspace.stage("split")
+    parted = tree_bytes(workspace.path / "data/split")
+    assert {name.partition("/")[2] for name in parted} == set(tree_bytes(raw))
+    assert len(parted) == 17
+    counts = {split: sum(name.startswith(split) for name in parted) for split in ("train", "val", "test")}
+    assert counts == {"train": 13, "val": 2, "test": 2}

@@ -1,0 +1,91 @@
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from redarte import transforms
+from redarte.paintings import Picture
+from redarte.params import Params
+from tests.conftest import painting
+
+MakeSettings = Callable[..., Params]
+PICTURE = painting(160, 120)
+
+
+def copies(settings: MakeSettings, path: str = "Ana/1.jpg", seed: int = 0, **changes: object) -> dict[str, Picture]:
+    chosen = settings({f"augment.{name}": value for name, value in changes.items()}).augment
+    return dict(transforms.copies(PICTURE, path, chosen, seed))
+
+
+def test_the_six_copies_of_the_study(settings: MakeSettings) -> None:
+    made = copies(settings)
+    assert list(made) == ["rotation", "vertical_mirror", "horizontal_mirror", "zoom", "shift_left", "shift_right"]
+    for copy in made.values():
+        assert copy.shape == PICTURE.shape
+        assert copy.dtype == np.uint8
+        assert (copy != PICTURE).any()
+
+
+def test_only_the_named_copies_are_made(settings: MakeSettings) -> None:
+    assert list(copies(settings, copies=["zoom", "rotation"])) == ["zoom", "rotation"]
+
+
+def test_mirrors(settings: MakeSettings) -> None:
+    made = copies(settings)
+    assert (made["vertical_mirror"] == PICTURE[::-1]).all()
+    assert (made["horizontal_mirror"] == PICTURE[:, ::-1]).all()
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.5, 0.9])
+def test_shifts_move_by_the_share_and_reflect_the_border(settings: MakeSettings, share: float) -> None:
+    made = copies(settings, shift=[share, share])
+    pixels = round(share * 160)
+    left, right = made["shift_left"], made["shift_right"]
+    assert (left[:, : 160 - pixels] == PICTURE[:, pixels:]).all()
+    assert (left[:, 160 - pixels :] == PICTURE[:, ::-1][:, 1 : pixels + 1]).all()
+    assert (right[:, pixels:] == PICTURE[:, : 160 - pixels]).all()
+    assert (right[:, :pixels] == PICTURE[:, 1 : pixels + 1][:, ::-1]).all()
+
+
+def test_rotation_by_a_right_angle_is_exact_in_the_middle(settings: MakeSettings) -> None:
+    turned = copies(settings, rotation=[180.0, 180.0])["rotation"]
+    expected = PICTURE[::-1, ::-1]
+    assert np.abs(turned[20:-20, 20:-20].astype(int) - expected[20:-20, 20:-20]).mean() < 3
+
+
+def test_positive_rotation_is_counter_clockwise(settings: MakeSettings) -> None:
+    mark = np.zeros((101, 101, 3), np.uint8)
+    mark[45:56, 80:95] = 255  # to the right of the middle
+    chosen = settings({"augment.rotation": [90.0, 90.0], "augment.copies": ["rotation"]}).augment
+    turned = dict(transforms.copies(mark, "a", chosen, 0))["rotation"]
+    rows, columns = np.nonzero(turned[..., 0] > 128)
+    assert rows.mean() < 25  # now above it
+    assert abs(columns.mean() - 50) < 3
+
+
+def test_zoom_enlarges_about_the_middle(settings: MakeSettings) -> None:
+    zoomed = copies(settings, zoom=[2.0, 2.0])["zoom"]
+    middle = PICTURE[30:90, 40:120].repeat(2, axis=0).repeat(2, axis=1)
+    assert np.abs(zoomed[10:-10, 10:-10].astype(int) - middle[10:-10, 10:-10]).mean() < 4
+
+
+def test_no_border_is_black(settings: MakeSettings) -> None:
+    bright = np.full((120, 160, 3), 200, np.uint8)
+    for _, copy in transforms.copies(bright, "a", settings({"augment.rotation": [45.0, 45.0]}).augment, 0):
+        assert copy.min() > 190
+
+
+def test_random_numbers_come_from_the_seed_the_path_and_the_name_alone(settings: MakeSettings) -> None:
+    made = copies(settings)
+    alone = copies(settings, copies=["zoom"])
+    assert (alone["zoom"] == made["zoom"]).all()
+    assert (copies(settings, seed=1)["zoom"] != made["zoom"]).any()
+    assert (copies(settings, path="Ana/2.jpg")["rotation"] != made["rotation"]).any()
+
+
+def test_ranges_are_used_and_kept(settings: MakeSettings) -> None:
+    chosen = settings({"augment.copies": ["shift_left"], "augment.shift": [0.1, 0.25]}).augment
+    ramp = np.broadcast_to(np.arange(200, dtype=np.uint8)[None, :, None], (4, 200, 3)).copy()
+    moved = [int(dict(transforms.copies(ramp, f"Ana/{n}.jpg", chosen, 0))["shift_left"][0, 0, 0]) for n in range(60)]
+    assert 20 <= min(moved) < 26
+    assert 44 < max(moved) <= 50

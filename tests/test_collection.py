@@ -126,7 +126,7 @@ def test_every_other_file_is_counted_and_litter_is_not(tmp_path: Path) -> None:
 
 def test_a_name_that_is_not_utf8_is_set_aside(tmp_path: Path) -> None:
     paint(tmp_path, "Ana/1.jpg", "Ben/1.jpg")
-    shutil.copy(tmp_path / "Ana/1.jpg", os.fsencode(tmp_path) + b"/Ana/\xff.jpg")
+    shutil.copy(os.fsencode(tmp_path / "Ana/1.jpg"), os.fsencode(tmp_path) + b"/Ana/\xff.jpg")
     assert collect(tmp_path).set_aside == {"name_not_utf8": ["Ana/\\udcff.jpg"]}
 
 

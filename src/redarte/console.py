@@ -1,9 +1,7 @@
 """What a person sees of a stage: progress while it works, one sentence when it cannot."""
 
 import errno
-import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -17,20 +15,17 @@ from redarte.errors import UserError
 
 Item = TypeVar("Item")
 LOG_EVERY = 30.0  # seconds between two lines of progress in a log
-_REEXECUTED = "REDARTE_REEXECUTED"
 
 
-def run_stage(stage: Callable[[], None], module: str) -> None:
+def run_stage(stage: Callable[[], None]) -> None:
     """Runs a stage as a program: plain sentences for a person's mistakes, and an exit code.
 
     Args:
         stage: does the work; raises UserError for what the user can mend.
-        module: its name for `python -m`, for instance "redarte.stages.fetch".
 
     Exits with 1 after an error, with 130 after Ctrl-C and with 143 after SIGTERM.
     """
-    _run_this_checkout(module)
-    name = " ".join([module.rpartition(".")[2], *sys.argv[1:]])
+    name = " ".join([Path(sys.argv[0]).stem, *sys.argv[1:]])
     # As an exception, so that half-written outputs are cleared on the way out.
     signal.signal(signal.SIGTERM, _terminated)
     try:
@@ -73,17 +68,3 @@ def _fail(name: str, message: str, code: int) -> None:
 
 def _terminated(_signal: int, _frame: FrameType | None) -> None:
     sys.exit(128 + signal.SIGTERM)
-
-
-def _run_this_checkout(module: str) -> None:
-    """Starts the stage again from ./src where another checkout's code is the one that is installed.
-
-    DVC hashes ./src and caches the outputs under that hash, so ./src is what must run: in a second clone
-    that shares an environment, and in the temporary folder of a queued experiment.
-    """
-    here = Path("src/redarte").resolve()
-    if not here.is_dir() or here == Path(__file__).resolve().parent or _REEXECUTED in os.environ:
-        return
-    path = os.pathsep.join(filter(None, [str(here.parent), os.environ.get("PYTHONPATH")]))
-    environment = os.environ | {"PYTHONPATH": path, _REEXECUTED: "1"}
-    sys.exit(subprocess.call([sys.executable, "-m", module, *sys.argv[1:]], env=environment))

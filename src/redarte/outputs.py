@@ -1,10 +1,13 @@
 """Outputs that are whole or absent.
 
 Each is written to a hidden sibling and renamed at the end, so that a stage killed at any moment leaves
-nothing under the name that DVC and the next stage look for. The next run clears what a killed one left.
+nothing under the name that DVC and the next stage look for. The next run clears what a killed one left, and
+writes under a name of its own: a worker that outlived a killed stage finds its folder gone.
 """
 
+import glob
 import json
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,8 +18,7 @@ from typing import Any
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """Gives an empty folder to fill, which becomes `path` when the block ends without an exception."""
-    partial = _partial(path)
-    partial.mkdir(parents=True)
+    partial = _new_folder("partial", path)
     try:
         yield partial
         shutil.rmtree(path, ignore_errors=True)
@@ -28,8 +30,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Gives a path to write, which becomes `path` when the block ends without an exception."""
-    partial = _partial(path)
-    partial.parent.mkdir(parents=True, exist_ok=True)
+    partial = _name("partial", path)
     try:
         yield partial
         partial.replace(path)
@@ -40,8 +41,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 @contextmanager
 def scratch_folder(path: Path) -> Iterator[Path]:
     """Gives an empty folder beside `path` for the time of the block."""
-    scratch = _partial(path, "scratch")
-    scratch.mkdir(parents=True)
+    scratch = _new_folder("scratch", path)
     try:
         yield scratch
     finally:
@@ -64,12 +64,19 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _partial(path: Path, kind: str = "partial") -> Path:
-    """The hidden sibling of `path`, cleared of what an earlier run left."""
-    # The suffix stays, because matplotlib and Keras choose the format by it.
-    partial = path.with_name(f".{kind}-{path.name}")
-    if partial.is_dir() and not partial.is_symlink():
-        shutil.rmtree(partial)
-    else:
-        partial.unlink(missing_ok=True)
-    return partial
+def _new_folder(kind: str, path: Path) -> Path:
+    folder = _name(kind, path)
+    folder.mkdir()
+    return folder
+
+
+def _name(kind: str, path: Path) -> Path:
+    """A free hidden name beside `path`, after clearing what an earlier run left there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{kind}-*-{glob.escape(path.name)}"):
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+    # The real name stands last, because matplotlib and Keras choose the format by the suffix.
+    return path.with_name(f".{kind}-{secrets.token_hex(4)}-{path.name}")

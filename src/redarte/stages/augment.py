@@ -32,4 +32,4 @@ def write_copies(folder: Path, settings: Augment, seed: int, path: str) -> int:
 
 
 if __name__ == "__main__":
-    run_stage(main, "redarte.stages.augment")
+    run_stage(main)

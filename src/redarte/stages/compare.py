@@ -107,4 +107,4 @@ def draw_copies() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main, "redarte.stages.compare")
+    run_stage(main)

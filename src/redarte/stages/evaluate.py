@@ -89,4 +89,4 @@ def mistake(test: Pictures, index: int, probabilities: np.ndarray) -> str:
 
 
 if __name__ == "__main__":
-    run_stage(main, "redarte.stages.evaluate")
+    run_stage(main)

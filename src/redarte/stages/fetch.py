@@ -23,4 +23,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main, "redarte.stages.fetch")
+    run_stage(main)

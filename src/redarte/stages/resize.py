@@ -44,4 +44,4 @@ def _moves(tree: Path, split: str) -> list[_Move]:
 
 
 if __name__ == "__main__":
-    run_stage(main, "redarte.stages.resize")
+    run_stage(main)

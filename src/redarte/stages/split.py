@@ -66,4 +66,4 @@ def plan_split(counts: dict[str, int], settings: Split) -> dict[str, tuple[int, 
 
 
 if __name__ == "__main__":
-    run_stage(main, "redarte.stages.split")
+    run_stage(main)

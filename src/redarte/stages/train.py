@@ -39,4 +39,4 @@ def network_name(arguments: list[str]) -> NetworkName:
 
 
 if __name__ == "__main__":
-    run_stage(main, "redarte.stages.train")
+    run_stage(main)

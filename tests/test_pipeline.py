@@ -1,0 +1,124 @@
+"""The whole pipeline through DVC, as a newcomer, an experimenter and a teammate use it."""
+
+import json
+import re
+from pathlib import Path
+
+from tests.conftest import ROOT, Workspace
+
+STAGES = ["fetch", "split", "augment", "resize", "train_red1", "train_red2", "train_red3", "evaluate", "compare"]
+
+
+def ran(output: str) -> list[str]:
+    return re.findall(r"Running stage '(\w+)'", output)
+
+
+def metrics(workspace: Workspace, name: str) -> dict[str, object]:
+    content: dict[str, object] = json.loads((workspace.path / f"metrics/{name}.json").read_text(encoding="utf-8"))
+    return content
+
+
+def test_everything_is_there_after_a_run(finished: Workspace) -> None:
+    for file in (
+        "models/red1.keras", "models/red2.keras", "models/red3.keras", "plots/predictions.csv",
+        "plots/confusion.png", "plots/recall.png", "plots/confused_pairs.png", "plots/mistakes.png",
+        "plots/copies.png", "plots/curves.png", "plots/table_one.png", "plots/train_red3.csv",
+    ):  # fmt: skip
+        assert (finished.path / file).stat().st_size > 0, file
+    assert metrics(finished, "fetch")["source"] == "sample"
+    assert metrics(finished, "split") | {"names_never_tested": 0, "names_left_out": 0} == {
+        "artists": 3, "train": 9, "val": 3, "test": 3, "artists_never_tested": 0, "artists_left_out": 0,
+        "pictures_left_out": 0, "names_never_tested": 0, "names_left_out": 0,
+    }  # fmt: skip
+    evaluated = metrics(finished, "evaluate")
+    assert list(evaluated) == [
+        "data", "network", "test_accuracy", "test_top5_accuracy", "test_macro_f1", "test_loss", "val_accuracy",
+        "test_pictures",
+    ]  # fmt: skip
+    assert (evaluated["data"], evaluated["network"], evaluated["test_pictures"]) == ("sample", "red1", 3)
+
+
+def test_the_predictions_agree_with_the_metrics(finished: Workspace) -> None:
+    header, *rows = (finished.path / "plots/predictions.csv").read_text(encoding="utf-8").splitlines()
+    assert header == "path,artist,predicted,probability,rank"
+    right = [row.split(",")[1] == row.split(",")[2] for row in rows]
+    assert [row.split(",")[4] == "1" for row in rows] == right
+    evaluated, compared = metrics(finished, "evaluate"), metrics(finished, "compare")
+    assert evaluated["test_accuracy"] == round(sum(right) / len(right), 6)
+    assert compared["red1"]["test_accuracy"] == evaluated["test_accuracy"]  # type: ignore[index]
+    assert compared["data"] == "sample"
+
+
+def test_table_one_stands_beside_the_studys(finished: Workspace) -> None:
+    table = (finished.path / "plots/table_one.md").read_text(encoding="utf-8")
+    assert "the built-in sample (invented schools of painting), not the study's paintings" in table
+    for name, accuracy, val_accuracy in (
+        ("Red 1", "0.62", "0.38"),
+        ("Red 2", "0.59", "0.37"),
+        ("Red 3", "0.49", "0.34"),
+    ):
+        assert re.search(rf"\| {name} \| {accuracy} \| \d\.\d\d \| {val_accuracy} \| \d\.\d\d \| \d\.\d\d \|", table)
+
+
+def test_a_second_repro_runs_nothing_and_says_so(finished: Workspace) -> None:
+    output = finished.run("dvc", "repro").stdout
+    assert ran(output) == []
+    assert "Data and pipelines are up to date." in output
+
+
+def test_asking_for_another_network_runs_evaluate_alone(finished: Workspace, tmp_path: Path) -> None:
+    output = finished.run("dvc", "exp", "run", "-S", "model=red2").stdout
+    assert ran(output) == ["evaluate"]
+    assert metrics(finished, "evaluate")["network"] == "red2"
+    changed = json.loads(finished.run("dvc", "metrics", "diff", "--json").stdout)
+    assert changed["diff"]["metrics/evaluate.json"]["network"] == {"old": "red1", "new": "red2"}
+    finished.run("git", "checkout", "-q", ".")
+    finished.run("dvc", "checkout", "-q")
+    assert metrics(finished, "evaluate")["network"] == "red1"
+
+
+def test_a_second_clone_makes_the_same_bytes_and_runs_its_own_code(finished: Workspace, tmp_path: Path) -> None:
+    clone = finished.clone(tmp_path / "clone")
+    # dvc.lock is in git: making the same bytes again leaves it as it is.
+    lock = (clone.path / "dvc.lock").read_bytes()
+    output = clone.run("dvc", "repro", "resize", REDARTE_WORKERS="1").stdout
+    assert ran(output) == ["fetch", "split", "augment", "resize"]
+    assert (clone.path / "dvc.lock").read_bytes() == lock
+    assert clone.run("git", "status", "--porcelain").stdout == ""
+    # The environment has another clone's code installed; this clone's is what must run.
+    splitting = clone.path / "src/redarte/stages/split.py"
+    splitting.write_text(splitting.read_text(encoding="utf-8").replace("pictures of", "works of"), encoding="utf-8")
+    assert "works of 3 artists" in clone.run("dvc", "repro", "split").stdout
+
+
+def test_one_network_alone_on_a_fresh_clone(finished: Workspace, tmp_path: Path) -> None:
+    clone = finished.clone(tmp_path / "clone")
+    output = clone.run("dvc", "exp", "run", "-S", "model=red3", "evaluate").stdout
+    assert ran(output) == ["fetch", "split", "augment", "resize", "train_red3", "evaluate"]
+
+
+def test_the_committed_lock_is_the_codes(tmp_path: Path) -> None:
+    """A fresh clone's `dvc repro` would find nothing changed but the outputs that git does not hold."""
+    clone = Workspace(ROOT).clone(tmp_path / "clone")
+    output = clone.run("dvc", "repro", "--dry", "--allow-missing").stdout
+    assert ran(output) == []
+
+
+def test_doctor_names_what_would_run_and_for_how_long(workspace: Workspace) -> None:
+    output = workspace.run("redarte", "doctor", PYTHONPATH=str(workspace.path / "src"), COLUMNS="120").stdout
+    for told in ("tensorflow 2.21.0", "cores", "precision", "GB free, about", "for 15 pictures"):
+        assert told in output
+    assert re.findall(r"^(\w+) +\d+ (?:s|min)", output, re.MULTILINE) == [*STAGES, "all"]
+    assert len(output.splitlines()) < 24
+
+
+def test_doctor_and_check_refuse_wrong_params(workspace: Workspace) -> None:
+    workspace.set({"train.epochs": 0})
+    for command in ("doctor", "check"):
+        done = workspace.run("redarte", command, check=False)
+        assert done.returncode == 1
+        assert done.stderr == "redarte: params.yaml: train.epochs is 0 and must be greater than or equal to 1.\n"
+
+
+def test_doctor_knows_when_nothing_would_run(finished: Workspace) -> None:
+    assert "dvc repro` would run nothing" in finished.run("redarte", "doctor", COLUMNS="120").stdout

@@ -1,0 +1,177 @@
+"""Stages as programs: whole or absent, the same bytes, plain sentences."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.conftest import ROOT, Workspace, new_workspace, tree_bytes, write_painting
+
+
+def fill(folder: Path, artists: int = 2, each: int = 6, side: int = 60) -> None:
+    for artist in range(artists):
+        for number in range(each):
+            write_painting(folder / f"Artist {artist}" / f"{number} é.jpg", side, side, seed=artist * 1000 + number)
+
+
+def test_the_same_bytes_with_one_worker_and_with_two(workspace: Workspace) -> None:
+    made = []
+    for workers in ("1", "2"):
+        for stage in ("fetch", "split", "augment", "resize"):
+            workspace.stage(stage, REDARTE_WORKERS=workers)
+        made.append(tree_bytes(workspace.path / "data"))
+    assert made[0] == made[1]
+    names = set(made[0])
+    assert sum(name.startswith("raw/") for name in names) == 15
+    assert sum(name.startswith("augmented/") for name in names) == 9 * 6
+    assert sum(name.startswith("resized/train/") for name in names) == 9 * 7
+    assert sum(name.startswith("resized/val/") for name in names) == 3
+
+
+def test_resize_makes_an_ordinary_keras_image_folder(finished: Workspace) -> None:
+    from redarte.backend import keras
+
+    batches = keras.utils.image_dataset_from_directory(
+        finished.path / "data/resized/train", image_size=(32, 32), batch_size=8, verbose=False
+    )
+    pixels, _ = next(iter(batches))
+    assert pixels.shape == (8, 32, 32, 3)
+    assert len(batches.class_names) == 3
+
+
+def test_wrong_params_stop_every_stage_before_any_work(workspace: Workspace) -> None:
+    workspace.set({"red2.l1": 7.0})
+    for command in (["fetch"], ["split"], ["augment"], ["resize"], ["train", "red1"], ["evaluate"]):
+        done = workspace.stage(*command, check=False)
+        assert done.returncode == 1
+        told = f"redarte {' '.join(command)}: params.yaml: red2.l1 is 7.0 and must be less than or equal to 1.\n"
+        assert done.stderr == told
+    assert not (workspace.path / "data/raw").exists()
+
+
+def test_workers_must_be_a_number(workspace: Workspace) -> None:
+    done = workspace.stage("fetch", check=False, REDARTE_WORKERS="many")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "redarte fetch: REDARTE_WORKERS is 'many'; set it to a number of processes, 1 or more.\n",
+    )
+
+
+def partials(workspace: Workspace) -> list[Path]:
+    return [*(workspace.path / "data").glob(".partial-*"), *(workspace.path / "data").glob(".scratch-*")]
+
+
+def start_and_signal(workspace: Workspace, sent: signal.Signals) -> tuple[int, str]:
+    """Starts augment, and sends it a signal in the middle of its work."""
+    process = workspace.start("python", "-m", "redarte.stages.augment")
+    deadline = time.monotonic() + 60
+    while sum(1 for _ in workspace.path.glob("data/.partial-*-augmented/*/*.jpg")) < 5:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    if sent == signal.SIGKILL:
+        os.killpg(process.pid, sent)
+    else:
+        process.send_signal(sent)
+    _, err = process.communicate(timeout=60)
+    return process.returncode, err
+
+
+@pytest.fixture
+def long_augment(tmp_path: Path) -> Workspace:
+    workspace = new_workspace(tmp_path / "redarte", {"augment.max_side": 600})
+    fill(workspace.path / "data/split/train", each=60, side=600)
+    return workspace
+
+
+@pytest.mark.parametrize(
+    ("sent", "code", "told"),
+    [
+        (signal.SIGINT, 130, "redarte augment: interrupted; `dvc repro` starts this stage again.\n"),
+        (signal.SIGTERM, 143, ""),
+        (signal.SIGKILL, -9, ""),
+    ],
+)
+def test_an_interrupted_augment_leaves_nothing_that_could_pass_for_whole(
+    long_augment: Workspace, sent: signal.Signals, code: int, told: str
+) -> None:
+    assert start_and_signal(long_augment, sent) == (code, told)
+    assert not (long_augment.path / "data/augmented").exists()
+    if sent != signal.SIGKILL:
+        assert partials(long_augment) == []
+
+
+def test_dvc_repro_after_a_killed_augment_gives_the_same_bytes(finished: Workspace) -> None:
+    augmented = finished.path / "data/augmented"
+    before = tree_bytes(augmented)
+    process = finished.start("dvc", "repro", "--force", "--single-item", "augment")
+    deadline = time.monotonic() + 60
+    while augmented.exists() or not list(finished.path.glob("data/.partial-*-augmented")):
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    # DVC starts a stage in a session of its own.
+    for child in psutil.Process(process.pid).children(recursive=True):
+        child.kill()
+    process.kill()
+    process.communicate(timeout=60)
+    assert not augmented.exists()
+    finished.run("dvc", "repro")
+    assert tree_bytes(augmented) == before
+    # A killed stage's partial folder is cleared by the stage's next real run.
+    finished.run("dvc", "repro", "--force", "--single-item", "augment")
+    assert partials(finished) == []
+    assert finished.run("dvc", "status").stdout.strip() == "Data and pipelines are up to date."
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("mounting a small tmpfs needs root")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_full_disk_in_the_middle_of_augment(small_disk: Path, long_augment: Workspace, workers: str) -> None:
+    shutil.copy(long_augment.path / "params.yaml", small_disk)
+    fill(small_disk / "data/split/train", each=30, side=400)
+    disk = Workspace(small_disk)
+    done = disk.stage("augment", check=False, PYTHONPATH=str(ROOT / "src"), REDARTE_WORKERS=workers)
+    assert done.returncode == 1
+    assert done.stderr.startswith("redarte augment: the disk is full (")
+    assert done.stderr.endswith("; free some space and run it again.\n")
+    assert len(done.stderr.splitlines()) == 1
+    assert not (small_disk / "data/augmented").exists()
+    assert partials(disk) == []
+
+
+def test_hostile_pictures_are_counted_and_the_rest_is_used(workspace: Workspace, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    fill(source, each=4)
+    whole = (source / "Artist 0/0 é.jpg").read_bytes()
+    hostile = {
+        "Artist 0/truncated.jpg": whole[: len(whole) // 2],
+        "Artist 0/text.JPG": b"this is text",
+        "Artist 1/empty.png": b"",
+        "Artist 1/twice.jpg": whole,
+    }
+    for name, content in hostile.items():
+        (source / name).write_bytes(content)
+    workspace.set({"fetch.source": "folder", "fetch.folder.path": str(source)})
+    for stage in ("fetch", "split", "augment", "resize"):
+        workspace.stage(stage)
+    metrics = (workspace.path / "metrics/fetch.json").read_text(encoding="utf-8")
+    for told in ('"truncated_or_corrupt": 1', '"not_a_picture": 1', '"empty_file": 1', '"files": 5'):
+        assert told in metrics
+    assert '"same_picture_under_two_artists": 2' in metrics
+    assert len(tree_bytes(workspace.path / "data/raw")) == 7

@@ -1,0 +1,222 @@
+"""Training on a few pictures: the order of the batches, early stopping, interruption, precision."""
+
+import csv
+import os
+import re
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from redarte import dataset, training
+from redarte.backend import keras, tf
+from redarte.dataset import Pictures
+from redarte.errors import UserError
+from redarte.params import Params
+from redarte.training import Job, Row
+from tests.conftest import Workspace, new_workspace, write_painting
+
+MakeSettings = Callable[..., Params]
+
+
+def folder_of(tmp_path: Path, counts: dict[str, int], side: int = 16) -> Path:
+    for artist, count in counts.items():
+        for number in range(count):
+            write_painting(tmp_path / artist / f"{number:03}.jpg", side, side, seed=len(artist) * 100 + number)
+    return tmp_path
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Pictures:
+    return dataset.load(folder_of(tmp_path / "train", {"Ana": 5, "Bente": 6}))
+
+
+def labels_of(batches: Any) -> list[list[int]]:
+    return [np.argmax(labels, axis=1).tolist() for _, labels in batches.as_numpy_iterator()]
+
+
+def test_a_pass_in_order(pictures: Pictures) -> None:
+    batches = list(dataset.ordered_batches(pictures, 4).as_numpy_iterator())
+    assert [len(pixels) for pixels, _ in batches] == [4, 4, 3]
+    pixels = np.concatenate([pixels for pixels, _ in batches])
+    assert pixels.dtype == np.uint8
+    assert pixels.shape == (11, 16, 16, 3)
+    assert labels_of(dataset.ordered_batches(pictures, 11)) == [[0] * 5 + [1] * 6]
+
+
+def test_each_epoch_has_every_picture_once_in_an_order_of_its_own(pictures: Pictures) -> None:
+    batches = list(dataset.training_batches(pictures, 11, 0, range(3)).as_numpy_iterator())
+    sums = [pixels.astype(int).sum(axis=(1, 2, 3)).tolist() for pixels, _ in batches]
+    assert sorted(sums[0]) == sorted(sums[1]) == sorted(sums[2])
+    assert sums[0] != sums[1] != sums[2]
+
+
+def test_going_on_gives_the_batches_that_would_have_come(pictures: Pictures) -> None:
+    whole = labels_of(dataset.training_batches(pictures, 4, 7, range(4)))
+    assert labels_of(dataset.training_batches(pictures, 4, 7, range(2, 4))) == whole[6:]
+    assert labels_of(dataset.training_batches(pictures, 4, 8, range(4))) != whole
+
+
+def test_pictures_that_do_not_fit_in_memory_are_read_each_time(
+    pictures: Pictures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dataset, "_MEMORY_SHARE", 0.0)
+    from_disk = dataset.load(pictures.folder)
+    assert from_disk._decoded is None
+    assert pictures._decoded is not None
+    one, other = (dataset.training_batches(p, 4, 0, range(2)).as_numpy_iterator() for p in (pictures, from_disk))
+    for (pixels, labels), (pixels_again, labels_again) in zip(one, other, strict=True):
+        assert (pixels == pixels_again).all()
+        assert (labels == labels_again).all()
+
+
+def test_classes_are_the_networks_even_where_a_split_lacks_one(tmp_path: Path) -> None:
+    val = dataset.load(folder_of(tmp_path, {"Bente": 2}), ["Ana", "Bente", "Cleo"])
+    assert val.labels.tolist() == [1, 1]
+    with pytest.raises(UserError, match="was not trained on: Bente"):
+        dataset.load(tmp_path, ["Ana"])
+
+
+def test_the_digest_sees_names_and_bytes(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, {"Ana": 2, "Bente": 2})
+    before = dataset.load(folder).digest()
+    assert dataset.load(folder).digest() == before
+    write_painting(folder / "Ana/001.jpg", 16, 16, seed=999)
+    assert dataset.load(folder).digest() != before
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "best"), [([0.1], 1), ([0.1, 0.3, 0.2], 2), ([0.3, 0.3, 0.3], 1), ([0.1, 0.2, 0.3], 3)]
+)
+def test_the_best_epoch_is_the_first_of_the_highest(accuracies: list[float], best: int) -> None:
+    assert training.best_epoch([{"val_accuracy": value} for value in accuracies]) == best
+
+
+def test_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    for wish in ("float32", "mixed_bfloat16", "mixed_float16"):
+        assert training.precision(wish) == wish
+    cpu = Path("/proc/cpuinfo")
+    fast = cpu.exists() and bool(re.search(r"\b(avx512_bf16|amx_bf16)\b", cpu.read_text()))
+    if not tf.config.list_physical_devices("GPU"):
+        assert training.precision("auto") == ("mixed_bfloat16" if fast else "float32")
+
+
+def job(settings: Params, tmp_path: Path, counts: dict[str, int] | None = None) -> Job:
+    train = dataset.load(folder_of(tmp_path / "train", counts or {"Ana": 6, "Bente": 6}))
+    val = dataset.load(folder_of(tmp_path / "val", {"Ana": 2, "Bente": 2}), train.artists)
+    return Job("red1", settings.train, settings.red1, 0, train, val)
+
+
+def test_a_training_learns_and_leaves_its_history(
+    tmp_path: Path, settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    chosen = settings({"train.epochs": 12, "train.batch_size": 4, "train.precision": "float32"})
+    result = training.train(job(chosen, tmp_path), tmp_path / "history.csv")
+    assert len(result.history) == result.epoch == 12
+    assert result.history[-1]["loss"] < 0.5 * result.history[0]["loss"]
+    with (tmp_path / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["epoch"], row["split"]) for row in rows[:3]] == [("1", "train"), ("1", "val"), ("2", "train")]
+    assert float(rows[-1]["accuracy"]) == pytest.approx(result.history[-1]["val_accuracy"], abs=1e-6)
+    metrics = result.metrics()
+    assert metrics["epochs_run"] == 12
+    assert metrics["parameters"] == 16 // 8 * 16 // 8 * 128 * 2 + 2 + 896 + 18_496 + 73_856
+
+
+def test_patience_stops_and_keeps_the_best_weights(
+    tmp_path: Path, settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    chosen = settings({"train.epochs": 40, "train.batch_size": 4, "train.patience": 3, "train.precision": "float32"})
+    wanted = job(chosen, tmp_path)
+    result = training.train(wanted, tmp_path / "history.csv")
+    assert result.epoch == training.best_epoch(result.history)
+    assert len(result.history) == result.epoch + 3 < 40
+    result.network.compile(loss="categorical_crossentropy", metrics=["accuracy"])
+    _, accuracy = result.network.evaluate(dataset.ordered_batches(wanted.val, 4), verbose=0)
+    assert accuracy == pytest.approx(result.history[result.epoch - 1]["val_accuracy"])
+
+
+def test_a_loss_that_is_no_number_is_one_sentence(
+    tmp_path: Path, settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    chosen = settings({"train.epochs": 60, "train.learning_rate": 1.0, "red1.l2": 1.0, "train.precision": "float32"})
+    wanted = job(chosen, tmp_path)
+    monkeypatch.setattr(keras.optimizers, "Adam", lambda _rate: keras.optimizers.SGD(1e20))
+    with pytest.raises(UserError, match=r"no longer a number in epoch \d+; lower train\.learning_rate"):
+        training.train(wanted, tmp_path / "history.csv")
+
+
+def test_history_csv_has_a_row_for_each_split() -> None:
+    rows: list[Row] = [{"epoch": 1, "accuracy": 0.5, "loss": 1.25, "val_accuracy": 0.25, "val_loss": 2.0}]
+    assert training.history_csv(rows) == (
+        "epoch,split,accuracy,loss\n1,train,0.500000,1.250000\n1,val,0.250000,2.000000\n"
+    )
+
+
+@pytest.fixture
+def ready(tmp_path: Path) -> Workspace:
+    """A workspace with pictures to train on, for more epochs than a test waits for."""
+    workspace = new_workspace(tmp_path / "redarte", {"train.epochs": 60, "train.patience": 50})
+    resized = workspace.path / "data/resized"
+    folder_of(resized / "train", {"Ana": 12, "Bente": 12}, side=32)
+    folder_of(resized / "val", {"Ana": 3, "Bente": 3}, side=32)
+    return workspace
+
+
+def epochs_written(workspace: Workspace) -> int:
+    history = workspace.path / "plots/train_red1.csv"
+    return len(history.read_text().splitlines()) // 2 if history.exists() else 0
+
+
+def interrupt(workspace: Workspace, after: int, sent: signal.Signals) -> tuple[int, str, str]:
+    """Starts the training, and sends it a signal once some epochs are written."""
+    process = workspace.start("python", "-m", "redarte.stages.train", "red1")
+    deadline = time.monotonic() + 120
+    while epochs_written(workspace) < after:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    for child in (psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)):
+        os.kill(child.pid, sent)
+    out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
+
+
+def test_an_interrupted_training_goes_on_to_the_same_bytes(ready: Workspace, tmp_path: Path) -> None:
+    ready.stage("train", "red1")
+    undisturbed = {name: (ready.path / name).read_bytes() for name in ("models/red1.keras", "plots/train_red1.csv")}
+    for name in undisturbed:
+        (ready.path / name).unlink()
+
+    code, _, err = interrupt(ready, 5, signal.SIGINT)
+    assert code == 130
+    assert re.fullmatch(r"redarte train red1: interrupted; \d+ whole epochs are kept for `dvc repro`\.\n", err), err
+    assert not (ready.path / "models/red1.keras").exists()
+
+    kept = epochs_written(ready)
+    assert interrupt(ready, kept + 5, signal.SIGKILL)[0] != 0
+    again = ready.stage("train", "red1")
+    assert re.search(r"red1: going on after epoch \d+", again.stdout)
+    for name, content in undisturbed.items():
+        assert (ready.path / name).read_bytes() == content
+    assert not (ready.path / "models/.checkpoints/red1").exists()
+
+
+def test_a_checkpoint_of_other_parameters_is_not_used(ready: Workspace) -> None:
+    interrupt(ready, 3, signal.SIGKILL)
+    ready.set({"train.learning_rate": 0.002, "train.epochs": 2})
+    assert "going on" not in ready.stage("train", "red1").stdout
+
+
+def test_train_wants_the_name_of_a_network(ready: Workspace) -> None:
+    done = ready.stage("train", "red9", check=False)
+    assert done.returncode == 1
+    assert done.stderr == "redarte train red9: train takes the name of one network: red1, red2, red3.\n"

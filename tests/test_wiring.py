@@ -1,0 +1,201 @@
+"""dvc.yaml against the code: what a stage imports, opens and reads of params.yaml, and what it therefore reruns."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from dvc.dependency import ParamsDependency
+from dvc.repo import Repo
+
+from tests.conftest import ROOT, Workspace, environment_for, write_params
+
+STAGES = ("fetch", "split", "augment", "resize", "train_red1", "train_red2", "train_red3", "evaluate", "compare")
+
+# Runs a stage as `python -m` does, and prints what it imported, which files it opened to read, and which
+# sections of params.yaml it looked at.
+SPY = """
+import json, os, runpy, sys
+module, *arguments = sys.argv[1:]
+sys.argv = [module, *arguments]
+here, opened, read = os.getcwd() + os.sep, set(), set()
+
+def hear(event, about):
+    if event == "open" and isinstance(about[0], str) and not (about[2] or 0) & (os.O_WRONLY | os.O_RDWR):
+        opened.add(os.path.abspath(about[0]))
+
+class Spied:
+    def __init__(self, params): self.__dict__["params"] = params
+    def __getattr__(self, name): read.add(name); return getattr(self.__dict__["params"], name)
+
+from redarte import params
+load = params.load
+params.load = lambda *path: Spied(load(*path))
+sys.addaudithook(hear)
+runpy.run_module(module, run_name="__main__")
+imported = sorted(name for name in sys.modules if name.partition(".")[0] == "redarte") + [module]
+files = sorted(name.removeprefix(here) for name in opened if name.startswith(here))
+print("SPY" + json.dumps([imported, files, sorted(read)]))
+"""
+
+
+@pytest.fixture(scope="module")
+def declared(finished: Workspace) -> dict[str, Any]:
+    """Each stage of dvc.yaml with ${} resolved, as DVC sees it."""
+    with chdir(finished.path), Repo() as repo:
+        return {
+            stage.addressing: {
+                "deps": {dep.def_path for dep in stage.deps if not isinstance(dep, ParamsDependency)},
+                "params": {name for dep in stage.params for name in dep.params},
+                "outs": {out.def_path for out in stage.outs},
+                "cmd": stage.cmd,
+            }
+            for stage in repo.index.stages
+        }
+
+
+class chdir:  # noqa: N801 - contextlib.chdir's name; DVC's API works on the current folder
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __enter__(self) -> None:
+        self.before = Path.cwd()
+        os.chdir(self.path)
+
+    def __exit__(self, *_: object) -> None:
+        os.chdir(self.before)
+
+
+def test_the_stages_are_the_designs(declared: dict[str, Any]) -> None:
+    assert tuple(declared) == STAGES
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_declares_what_it_uses_and_nothing_more(
+    finished: Workspace, declared: dict[str, Any], stage: str
+) -> None:
+    wanted = declared[stage]
+    module, *arguments = wanted["cmd"].removeprefix("python -m ").split()
+    environment = environment_for({"PYTHONPATH": str(finished.path / "src"), "REDARTE_WORKERS": "1"})
+    done = subprocess.run(
+        [sys.executable, "-c", SPY, module, *arguments],
+        cwd=finished.path, env=environment, text=True, capture_output=True, check=True,
+    )  # fmt: skip
+    imported, opened, sections = json.loads(done.stdout.rpartition("SPY")[2])
+
+    modules = {f"src/{name.replace('.', '/')}" for name in imported}
+    files = {f"{m}/__init__.py" if (finished.path / m).is_dir() else f"{m}.py" for m in modules}
+    code = {dep for dep in wanted["deps"] if dep.startswith("src/")}
+    assert code == {file for file in files if has_code(finished.path / file)}
+
+    data, outs = wanted["deps"] - code, wanted["outs"]
+    inputs = {f for f in opened if f.split("/")[0] in ("data", "metrics", "models", "plots")}
+    for file in inputs:
+        if not any(part.startswith((".partial-", ".scratch-", ".checkpoints")) for part in Path(file).parts):
+            assert any(is_in(file, place) for place in data | outs), f"{file} is read and not declared"
+    for place in data:
+        assert any(is_in(file, place) for file in inputs), f"{place} is declared and not read"
+
+    assert {name.partition(".")[0] for name in wanted["params"]} == set(sections)
+    # A run outside of DVC made the same bytes.
+    assert finished.run("dvc", "status").stdout.strip() == "Data and pipelines are up to date."
+
+
+def is_in(file: str, place: str) -> bool:
+    return file == place or file.startswith(f"{place}/")
+
+
+def has_code(file: Path) -> bool:
+    """Whether a module holds more than its docstring."""
+    return len(ast.parse(file.read_text(encoding="utf-8")).body) > 1
+
+
+AFTER_TRAINING = {"evaluate", "compare"}
+TRAINED = {"train_red1", "train_red2", "train_red3", *AFTER_TRAINING}
+RESIZED = {"resize", *TRAINED}
+AUGMENTED = {"augment", *RESIZED}
+SPLIT = {"split", *AUGMENTED}
+ALL = {"fetch", *SPLIT}
+
+# Every leaf of params.yaml, another value for it, and the stages that may then run.
+TABLE: dict[str, tuple[Any, set[str]]] = {
+    "model": ("red2", {"evaluate"}),
+    "seed": (1, SPLIT),
+    "fetch.source": ("folder", ALL),
+    "fetch.max_megapixels": (50.0, ALL),
+    "fetch.sample.schools": (4, ALL),
+    "fetch.sample.pictures": (6, ALL),
+    "fetch.sample.seed": (1, ALL),
+    # The source is `sample`: the other sources' sections are not looked at.
+    "fetch.archive.path": ("a.zip", set()),
+    "fetch.archive.sha256": ("0" * 64, set()),
+    "fetch.archive.max_gigabytes": (1.0, set()),
+    "fetch.archive.max_files": (5, set()),
+    "fetch.folder.path": ("folder", set()),
+    "fetch.kaggle.dataset": ("a/b", set()),
+    "fetch.kaggle.version": (2, set()),
+    "split.train": (0.7, SPLIT),
+    "split.val": (0.2, SPLIT),
+    "split.test": (0.2, SPLIT),
+    "split.too_small": ("leave_out", SPLIT),
+    "augment.copies": (["zoom"], AUGMENTED),
+    "augment.rotation": ([-10.0, 10.0], AUGMENTED),
+    "augment.zoom": ([1.2, 1.3], AUGMENTED),
+    "augment.shift": ([0.1, 0.2], AUGMENTED),
+    "augment.max_side": (100, AUGMENTED),
+    "augment.quality": (80, AUGMENTED),
+    "resize.size": (64, RESIZED),
+    "resize.quality": (80, RESIZED),
+    "train.epochs": (2, TRAINED),
+    "train.batch_size": (4, TRAINED),
+    "train.learning_rate": (0.01, TRAINED),
+    "train.patience": (1, TRAINED),
+    "train.precision": ("float32", TRAINED),
+    "train.deterministic": (False, TRAINED),
+    "train.resume": (False, TRAINED),
+    # evaluate looks at red1, the network of `model`.
+    "red1.l1": (0.1, {"train_red1", "evaluate", "compare"}),
+    "red1.l2": (0.1, {"train_red1", "evaluate", "compare"}),
+    "red2.l1": (0.1, {"train_red2", "compare"}),
+    "red2.l2": (0.1, {"train_red2", "compare"}),
+    "red3.l1": (0.1, {"train_red3", "compare"}),
+    "red3.l2": (0.1, {"train_red3", "compare"}),
+    "evaluate.confused_pairs": (5, {"evaluate"}),
+    "evaluate.gallery": (5, {"evaluate"}),
+}
+
+
+def leaves(section: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, value in section.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def test_the_table_has_every_parameter() -> None:
+    assert list(TABLE) == list(leaves(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))))
+
+
+@pytest.mark.parametrize("name", list(TABLE))
+def test_a_changed_parameter_reruns_the_stages_that_it_touches(finished: Workspace, name: str) -> None:
+    value, expected = TABLE[name]
+    file = finished.path / "params.yaml"
+    before = file.read_bytes()
+    write_params(file, {name: value}, source=file)
+    try:
+        with chdir(finished.path), Repo() as repo:
+            reached = set(repo.status())
+            for stage in repo.index.stages:
+                needs = {other.addressing for other in repo.index.graph.successors(stage)}
+                if needs & reached:
+                    reached.add(stage.addressing)
+    finally:
+        file.write_bytes(before)
+    assert reached == expected

@@ -19,6 +19,7 @@ $(VENV)/.installed: requirements.txt requirements-gpu.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	python -m pip install --quiet --disable-pip-version-check -r $(REQUIREMENTS)
 	python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	redarte offline-plots
 	@touch $@
 
 repro: install ## Run the pipeline: whatever is not up to date, and nothing else

@@ -33,6 +33,14 @@ def doctor() -> None:
         _stop(error)
 
 
+@app.command()
+def offline_plots() -> None:
+    """Let `dvc plots show` work without internet in this clone (`make install` does it)."""
+    from redarte import plots_page
+
+    plots_page.install()
+
+
 def _stop(error: UserError) -> None:
     typer.echo(f"redarte: {error}", err=True)
     raise typer.Exit(1)

@@ -74,11 +74,7 @@ def read_within(path: Path, max_side: int) -> Picture:
         UserError: the file cannot be decoded.
     """
 
-    def fit(size: tuple[int, int]) -> tuple[int, int]:
-        scale = min(1.0, max_side / max(size))
-        return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-
-    return _read(path, fit)
+    return _read(path, lambda size: _within(size, max_side))
 
 
 def read_square(path: Path, side: int) -> Picture:
@@ -88,6 +84,11 @@ def read_square(path: Path, side: int) -> Picture:
         UserError: the file cannot be decoded.
     """
     return _read(path, lambda _size: (side, side))
+
+
+def shrink(picture: Picture, max_side: int) -> Picture:
+    """A picture in its own proportions, with its longer side at most max_side px."""
+    return _scale(picture, *_within((picture.shape[1], picture.shape[0]), max_side))
 
 
 def size(path: Path) -> tuple[int, int]:
@@ -156,6 +157,11 @@ def _decode_other(image: Image.Image) -> Picture:
     if image.mode == "F":
         raise ValueError("floating-point samples have no agreed range")
     return np.asarray(image.convert("RGB"))
+
+
+def _within(size: tuple[int, int], max_side: int) -> tuple[int, int]:
+    scale = min(1.0, max_side / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def _scale(picture: Picture, width: int, height: int) -> Picture:

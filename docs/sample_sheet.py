@@ -1,0 +1,29 @@
+"""Draws docs/sample.jpg, the contact sheet of the sample: python docs/sample_sheet.py"""
+
+from pathlib import Path
+
+import numpy as np
+
+from redarte import paintings, params
+from redarte.sources import sample
+
+CELL, GAP, COLUMNS = 150, 6, 6
+
+
+def main() -> None:
+    settings = params.load().fetch.sample
+    schools = list(sample.SCHOOLS)[: settings.schools]
+    step = CELL + GAP
+    sheet = np.full((len(schools) * step + GAP, COLUMNS * step + GAP, 3), 255, np.uint8)
+    for row, school in enumerate(schools):
+        for column in range(COLUMNS):
+            picture = paintings.shrink(sample.paint(school, column + 1, settings), CELL)
+            height, width = picture.shape[:2]
+            top = GAP + row * step + (CELL - height) // 2
+            left = GAP + column * step + (CELL - width) // 2
+            sheet[top : top + height, left : left + width] = picture
+    paintings.write_jpeg(Path("docs/sample.jpg"), sheet, quality=76)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""The page of `dvc plots show`, with the drawing library inside it, so that it needs no internet.
+
+DVC's own page loads Vega from a CDN and is blank without it. The same library comes inside the wheel of
+vl-convert-python; here it is written into a page template, which DVC is told to use in .dvc/config.local.
+Neither file is committed: together they would add a megabyte of somebody else's code.
+"""
+
+import subprocess
+from pathlib import Path
+
+import vl_convert
+
+from redarte import outputs
+
+TEMPLATE = Path(".dvc/tmp/plots_page.html")
+# DVC puts the plots in place of {plot_divs}, and a tag for `dvc plots show --refresh` in place of {refresh_tag}.
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>redarte: plots</title>
+{refresh_tag}
+<script>LIBRARY</script>
+<style>
+body { font: 15px/1.4 system-ui, sans-serif; margin: 2rem auto; max-width: 1300px; padding: 0 1rem; }
+img { max-width: 100%; height: auto; }
+</style>
+</head>
+<body>
+{plot_divs}
+</body>
+</html>
+"""
+
+
+def install() -> None:
+    """Writes the template, and tells DVC of this clone to use it."""
+    library = vl_convert.javascript_bundle().replace("</script", "<\\/script")
+    outputs.write_text(TEMPLATE, _PAGE.replace("LIBRARY", library))
+    command = ["dvc", "config", "--local", "plots.html_template", str(TEMPLATE.relative_to(".dvc"))]
+    subprocess.run(command, check=True)

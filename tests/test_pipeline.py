@@ -122,3 +122,15 @@ def test_doctor_and_check_refuse_wrong_params(workspace: Workspace) -> None:
 
 def test_doctor_knows_when_nothing_would_run(finished: Workspace) -> None:
     assert "dvc repro` would run nothing" in finished.run("redarte", "doctor", COLUMNS="120").stdout
+
+
+def test_the_plots_page_fetches_nothing(finished: Workspace, tmp_path: Path) -> None:
+    finished.run("redarte", "offline-plots", PYTHONPATH=str(finished.path / "src"))
+    finished.run("dvc", "plots", "show", "-o", str(tmp_path / "page"))
+    page = (tmp_path / "page" / "index.html").read_text(encoding="utf-8")
+    assert not re.search(r"""<(?:script|link|img)[^>]*(?:src|href)\s*=\s*["']?https?:""", page)
+    assert "vegaEmbed" in page.partition("</script>")[0]
+    for told in ("Accuracy", "Loss", "train_red3.csv", "confusion.png", "mistakes.png"):
+        assert told in page
+    assert len(page) < 10_000_000
+    assert finished.run("git", "status", "--porcelain").stdout == ""

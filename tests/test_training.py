@@ -13,12 +13,13 @@ import numpy as np
 import psutil
 import pytest
 
-from redarte import dataset, training
+from redarte import checkpoints, dataset, training
 from redarte.backend import keras, tf
+from redarte.checkpoints import Row
 from redarte.dataset import Pictures
 from redarte.errors import UserError
 from redarte.params import Params
-from redarte.training import Job, Row
+from redarte.training import Job
 from tests.conftest import Workspace, new_workspace, write_painting
 
 MakeSettings = Callable[..., Params]
@@ -94,7 +95,7 @@ def test_the_digest_sees_names_and_bytes(tmp_path: Path) -> None:
     ("accuracies", "best"), [([0.1], 1), ([0.1, 0.3, 0.2], 2), ([0.3, 0.3, 0.3], 1), ([0.1, 0.2, 0.3], 3)]
 )
 def test_the_best_epoch_is_the_first_of_the_highest(accuracies: list[float], best: int) -> None:
-    assert training.best_epoch([{"val_accuracy": value} for value in accuracies]) == best
+    assert checkpoints.best_epoch([{"val_accuracy": value} for value in accuracies]) == best
 
 
 def test_precision(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,11 +113,12 @@ def job(settings: Params, tmp_path: Path, counts: dict[str, int] | None = None) 
     return Job("red1", settings.train, settings.red1, 0, train, val)
 
 
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
 def test_a_training_learns_and_leaves_its_history(
-    tmp_path: Path, settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, precision: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    chosen = settings({"train.epochs": 12, "train.batch_size": 4, "train.precision": "float32"})
+    chosen = settings({"train.epochs": 12, "train.batch_size": 4, "train.precision": precision})
     result = training.train(job(chosen, tmp_path), tmp_path / "history.csv")
     assert len(result.history) == result.epoch == 12
     assert result.history[-1]["loss"] < 0.5 * result.history[0]["loss"]
@@ -126,6 +128,7 @@ def test_a_training_learns_and_leaves_its_history(
     assert float(rows[-1]["accuracy"]) == pytest.approx(result.history[-1]["val_accuracy"], abs=1e-6)
     metrics = result.metrics()
     assert metrics["epochs_run"] == 12
+    assert metrics["precision"] == precision
     assert metrics["parameters"] == 16 // 8 * 16 // 8 * 128 * 2 + 2 + 896 + 18_496 + 73_856
 
 
@@ -136,7 +139,7 @@ def test_patience_stops_and_keeps_the_best_weights(
     chosen = settings({"train.epochs": 40, "train.batch_size": 4, "train.patience": 3, "train.precision": "float32"})
     wanted = job(chosen, tmp_path)
     result = training.train(wanted, tmp_path / "history.csv")
-    assert result.epoch == training.best_epoch(result.history)
+    assert result.epoch == checkpoints.best_epoch(result.history)
     assert len(result.history) == result.epoch + 3 < 40
     result.network.compile(loss="categorical_crossentropy", metrics=["accuracy"])
     _, accuracy = result.network.evaluate(dataset.ordered_batches(wanted.val, 4), verbose=0)
@@ -156,7 +159,7 @@ def test_a_loss_that_is_no_number_is_one_sentence(
 
 def test_history_csv_has_a_row_for_each_split() -> None:
     rows: list[Row] = [{"epoch": 1, "accuracy": 0.5, "loss": 1.25, "val_accuracy": 0.25, "val_loss": 2.0}]
-    assert training.history_csv(rows) == (
+    assert checkpoints.history_csv(rows) == (
         "epoch,split,accuracy,loss\n1,train,0.500000,1.250000\n1,val,0.250000,2.000000\n"
     )
 
@@ -197,11 +200,12 @@ def test_an_interrupted_training_goes_on_to_the_same_bytes(ready: Workspace, tmp
         (ready.path / name).unlink()
 
     code, _, err = interrupt(ready, 5, signal.SIGINT)
+    kept = int(re.findall(r"(\d+) whole epochs", err)[0])
     assert code == 130
     assert re.fullmatch(r"redarte train red1: interrupted; \d+ whole epochs are kept for `dvc repro`\.\n", err), err
     assert not (ready.path / "models/red1.keras").exists()
+    assert not (ready.path / "plots/train_red1.csv").exists()
 
-    kept = epochs_written(ready)
     assert interrupt(ready, kept + 5, signal.SIGKILL)[0] != 0
     again = ready.stage("train", "red1")
     assert re.search(r"red1: going on after epoch \d+", again.stdout)

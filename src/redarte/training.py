@@ -1,10 +1,7 @@
-"""Compile and fit: precision, devices, checkpoints, early stopping, resume."""
+"""Compile and fit: precision, devices, early stopping, going on after an interruption."""
 
-import csv
 import hashlib
-import io
 import json
-import shutil
 import sys
 import time
 from dataclasses import dataclass
@@ -14,18 +11,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from redarte import dataset, networks, outputs
+from redarte import checkpoints, dataset, networks, outputs
 from redarte.backend import keras, tf
+from redarte.checkpoints import Checkpoint, Row, best_epoch, history_csv
 from redarte.console import say
 from redarte.dataset import Pictures
 from redarte.errors import UserError
 from redarte.params import Network, NetworkName, Train
-
-CHECKPOINTS = Path("models/.checkpoints")
-_BEST = "best.weights.h5"
-
-# One epoch: epoch (from 1), accuracy, loss, val_accuracy, val_loss.
-Row = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -46,15 +38,20 @@ class Result:
 
     Attributes:
         network: in float32 whatever it was trained in, so that every machine can use it.
-        history: one row an epoch.
+        checkpoint: holds its history; to be forgotten once the network is saved.
         epoch: the epoch whose weights it has, from 1.
         precision: what it was trained in.
     """
 
     network: keras.Model
-    history: list[Row]
+    checkpoint: Checkpoint
     epoch: int
     precision: str
+
+    @property
+    def history(self) -> list[Row]:
+        """One row an epoch."""
+        return self.checkpoint.history
 
     def metrics(self) -> dict[str, float | int | str]:
         """The content of metrics/train_redN.json; accuracy and val_accuracy are the study's Table I."""
@@ -70,11 +67,6 @@ class Result:
             "parameters": self.network.count_params(),
             "precision": self.precision,
         }
-
-
-def best_epoch(history: list[Row]) -> int:
-    """The first epoch (from 1) with the highest val accuracy."""
-    return max(range(len(history)), key=lambda index: (history[index]["val_accuracy"], -index)) + 1
 
 
 def precision(wish: str) -> str:
@@ -101,51 +93,63 @@ def train(job: Job, history_file: Path) -> Result:
     """Trains a network, or goes on with a training that was interrupted.
 
     Args:
-        history_file: the CSV that grows by two rows (train, val) with every epoch.
+        history_file: the CSV that grows by two rows (train, val) with every epoch; it is deleted where the
+            training ends before its time.
 
     Raises:
         UserError: the loss is no longer a number, or the device has too little memory.
         KeyboardInterrupt: Ctrl-C, with a message that says what is kept.
     """
+    settings = job.settings
     strategy = _prepare_devices(job)
-    policy = precision(job.settings.precision)
+    policy = precision(settings.precision)
     say(f"{job.name}: {len(job.train)} pictures, {_devices(strategy)}, {policy}")
     with strategy.scope():
-        keeper = _Keeper(job, _Checkpoint(job, policy), history_file)
-        network = keeper.checkpoint.network or compiled(
-            job.name, job.train.side, len(job.train.artists), job.penalty, job.settings, policy
+        checkpoint = Checkpoint(
+            job.name, _fingerprint(job, policy), settings.epochs, settings.resume, keep_best=settings.patience > 0
         )
-    first, batch_size = len(keeper.history), job.settings.batch_size
-    if not keeper.is_over():
-        try:
-            network.fit(
-                dataset.training_batches(job.train, batch_size, job.seed, range(first, job.settings.epochs)),
-                validation_data=dataset.ordered_batches(job.val, batch_size),
-                initial_epoch=first,
-                epochs=job.settings.epochs,
-                steps_per_epoch=dataset.steps(job.train, batch_size),
-                shuffle=False,
-                callbacks=[keeper],
-                verbose=0,
-            )
-        except KeyboardInterrupt:
-            kept = len(keeper.history) if job.settings.resume else 0
-            raise KeyboardInterrupt(f"interrupted; {kept} whole epochs are kept for `dvc repro`.") from None
-        except tf.errors.ResourceExhaustedError:
-            raise UserError(
-                f"{job.name} needs more memory than the device has; lower train.batch_size "
-                f"(now {batch_size}) or resize.size."
-            ) from None
-    epoch = len(keeper.history)
-    if job.settings.patience:
-        epoch = best_epoch(keeper.history)
-        network.load_weights(keeper.checkpoint.folder / _BEST)
-    return Result(_in_float32(job, network), keeper.history, epoch, policy)
+        network = checkpoint.network or compiled(
+            job.name, job.train.side, len(job.train.artists), job.penalty, settings, policy
+        )
+    if checkpoint.history:
+        say(f"{job.name}: going on after epoch {len(checkpoint.history)}")
+    try:
+        _fit(job, network, checkpoint, history_file)
+    except BaseException:
+        history_file.unlink(missing_ok=True)
+        raise
+    epoch = len(checkpoint.history)
+    if settings.patience:
+        epoch = best_epoch(checkpoint.history)
+        checkpoint.restore_best(network)
+    return Result(_in_float32(job, network), checkpoint, epoch, policy)
 
 
-def forget(name: NetworkName) -> None:
-    """Drops a network's checkpoint, once its training is whole and saved."""
-    shutil.rmtree(CHECKPOINTS / name, ignore_errors=True)
+def _fit(job: Job, network: keras.Model, checkpoint: Checkpoint, history_file: Path) -> None:
+    keeper = _Keeper(job, checkpoint, history_file)
+    first, batch_size = len(checkpoint.history), job.settings.batch_size
+    if keeper.is_over():
+        keeper.write_history()
+        return
+    try:
+        network.fit(
+            dataset.training_batches(job.train, batch_size, job.seed, range(first, job.settings.epochs)),
+            validation_data=dataset.ordered_batches(job.val, batch_size),
+            initial_epoch=first,
+            epochs=job.settings.epochs,
+            steps_per_epoch=dataset.steps(job.train, batch_size),
+            shuffle=False,
+            callbacks=[keeper],
+            verbose=0,
+        )
+    except KeyboardInterrupt:
+        kept = len(checkpoint.history) if job.settings.resume else 0
+        raise KeyboardInterrupt(f"interrupted; {kept} whole epochs are kept for `dvc repro`.") from None
+    except tf.errors.ResourceExhaustedError:
+        raise UserError(
+            f"{job.name} needs more memory than the device has; lower train.batch_size (now {batch_size}) "
+            "or resize.size."
+        ) from None
 
 
 def _prepare_devices(job: Job) -> tf.distribute.Strategy:
@@ -170,8 +174,10 @@ def _devices(strategy: tf.distribute.Strategy) -> str:
 def compiled(name: NetworkName, side: int, artists: int, penalty: Network, settings: Train, policy: str) -> keras.Model:
     """One of the study's networks, new and ready to fit: Adam on the categorical cross-entropy."""
     network = networks.build(name, side, artists, penalty, policy)
+    adam = keras.optimizers.Adam(settings.learning_rate)
     network.compile(
-        optimizer=keras.optimizers.Adam(settings.learning_rate),
+        # Without scaling, most gradients are too small for 16 bits with a 5-bit exponent.
+        optimizer=keras.optimizers.LossScaleOptimizer(adam) if policy == "mixed_float16" else adam,
         loss="categorical_crossentropy",
         metrics=["accuracy"],
         # XLA compiles for the GPU; on CPUs it measured 2 to 5 times slower than TensorFlow's own kernels.
@@ -184,57 +190,6 @@ def _in_float32(job: Job, network: keras.Model) -> keras.Model:
     twin = networks.build(job.name, job.train.side, len(job.train.artists), job.penalty)
     twin.set_weights(network.get_weights())
     return twin
-
-
-class _Checkpoint:
-    """models/.checkpoints/<network>/<epoch>/: the network with its optimizer, the history, the best weights.
-
-    It lies outside of DVC's outputs, which are deleted before a stage runs. It is used only by a training
-    with the same data, parameters, seed and code.
-    """
-
-    def __init__(self, job: Job, policy: str):
-        self.job = job
-        self.place = CHECKPOINTS / job.name
-        self.fingerprint = _fingerprint(job, policy)
-        self.network: keras.Model | None = None
-        self.history: list[Row] = []
-        if job.settings.resume:
-            self._read()
-        else:
-            forget(job.name)
-
-    @property
-    def folder(self) -> Path:
-        return self.place / f"{len(self.history):05d}"
-
-    def write(self, network: keras.Model, history: list[Row]) -> None:
-        """Writes the state after an epoch beside the one before, and only then deletes that."""
-        before = self.folder
-        self.history = list(history)
-        with outputs.whole_folder(self.folder) as folder:
-            if self.job.settings.resume:
-                network.save(folder / "network.keras")
-            if self.job.settings.patience:
-                if best_epoch(history) == len(history):
-                    network.save_weights(folder / _BEST)
-                else:
-                    shutil.copyfile(before / _BEST, folder / _BEST)
-            state = {"fingerprint": self.fingerprint, "history": history}
-            outputs.write_text(folder / "state.json", json.dumps(state))
-        if before.exists():
-            shutil.rmtree(before)
-
-    def _read(self) -> None:
-        for state_file in sorted(self.place.glob("[0-9]*/state.json"), reverse=True):
-            state = outputs.read_json(state_file)
-            if state["fingerprint"] != self.fingerprint or len(state["history"]) > self.job.settings.epochs:
-                continue
-            self.network = keras.saving.load_model(state_file.with_name("network.keras"), safe_mode=True)
-            self.history = state["history"]
-            say(f"{self.job.name}: going on after epoch {len(self.history)}")
-            return
-        forget(self.job.name)
 
 
 def _fingerprint(job: Job, policy: str) -> str:
@@ -250,7 +205,7 @@ def _fingerprint(job: Job, policy: str) -> str:
         tf.__version__,
         *(
             Path(str(module.__file__)).read_text(encoding="utf-8")
-            for module in (networks, dataset, sys.modules[__name__])
+            for module in (networks, dataset, checkpoints, sys.modules[__name__])
         ),
     ]
     return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
@@ -259,26 +214,28 @@ def _fingerprint(job: Job, policy: str) -> str:
 class _Keeper(keras.callbacks.Callback):
     """Keeps the history, the checkpoint and the progress bar, and ends the training in time."""
 
-    def __init__(self, job: Job, checkpoint: _Checkpoint, history_file: Path):
+    def __init__(self, job: Job, checkpoint: Checkpoint, history_file: Path):
         super().__init__()
         self.job = job
         self.checkpoint = checkpoint
         self.history_file = history_file
-        self.history: list[Row] = list(checkpoint.history)
         self._bar: tqdm[Any] | None = None
         self._started = 0.0
 
     def is_over(self) -> bool:
         """Whether the last epoch is done, or patience is at its end."""
-        patience = self.job.settings.patience
-        waited = len(self.history) - best_epoch(self.history) if self.history else 0
-        return len(self.history) >= self.job.settings.epochs or bool(patience and waited >= patience)
+        history, patience = self.checkpoint.history, self.job.settings.patience
+        waited = len(history) - best_epoch(history) if history else 0
+        return len(history) >= self.job.settings.epochs or bool(patience and waited >= patience)
+
+    def write_history(self) -> None:
+        outputs.write_text(self.history_file, history_csv(self.checkpoint.history))
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         size = len(self.job.train)
         self._bar = tqdm(
             total=self.job.settings.epochs * size,
-            initial=len(self.history) * size,
+            initial=len(self.checkpoint.history) * size,
             desc=self.job.name,
             unit="picture",
             dynamic_ncols=True,
@@ -300,9 +257,8 @@ class _Keeper(keras.callbacks.Callback):
                 f"{self.job.name}: the loss is no longer a number in epoch {epoch + 1}; lower train.learning_rate "
                 f"(now {self.job.settings.learning_rate:g})."
             )
-        self.history.append(row)
-        self.checkpoint.write(self.model, self.history)
-        outputs.write_text(self.history_file, history_csv(self.history))
+        self.checkpoint.write(self.model, row)
+        self.write_history()
         seconds = time.monotonic() - self._started
         tqdm.write(
             f"{self.job.name} epoch {epoch + 1}/{self.job.settings.epochs}: accuracy {row['accuracy']:.3f}, "
@@ -314,15 +270,3 @@ class _Keeper(keras.callbacks.Callback):
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         if self._bar is not None:
             self._bar.close()
-
-
-def history_csv(history: list[Row]) -> str:
-    """plots/train_redN.csv: epoch, split (train or val), accuracy, loss."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["epoch", "split", "accuracy", "loss"])
-    for row in history:
-        for split, prefix in (("train", ""), ("val", "val_")):
-            values = (f"{row[prefix + name]:.6f}" for name in ("accuracy", "loss"))
-            writer.writerow([int(row["epoch"]), split, *values])
-    return text.getvalue()

@@ -27,7 +27,7 @@ def main() -> None:
     result = training.train(job, PLOTS / f"train_{name}.csv")
     outputs.write_json(METRICS / f"train_{name}.json", result.metrics())
     networks.save(result.network, train.artists, MODELS / f"{name}.keras")
-    training.forget(name)
+    result.checkpoint.forget()
 
 
 def network_name(arguments: list[str]) -> NetworkName:

@@ -128,6 +128,13 @@ def test_a_bomb_is_not_decoded(tmp_path: Path) -> None:
     assert paintings.problem(file, 100e6) == "too_many_pixels"
 
 
+def test_a_file_too_large_for_any_allowed_picture_is_not_read(tmp_path: Path) -> None:
+    file = tmp_path / "a.jpg"
+    with file.open("wb") as opened:
+        opened.truncate(10**12)  # sparse: it takes no room on the disk
+    assert paintings.problem(file, 100e6) == "too_large_a_file"
+
+
 def test_the_longer_side_is_bounded_and_nothing_is_enlarged(tmp_path: Path) -> None:
     file = write_painting(tmp_path / "a.jpg", 400, 300)
     assert paintings.read_within(file, 100).shape == (75, 100, 3)

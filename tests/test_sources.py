@@ -1,4 +1,8 @@
-from collections.abc import Callable
+import io
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +73,59 @@ def test_kaggle_without_network_is_one_sentence_that_tells_what_to_do(workspace:
     assert "set fetch.source to archive and fetch.archive.path" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not (workspace.path / "data/raw").exists()
+
+
+class KaggleHandler(BaseHTTPRequestHandler):
+    """Answers as Kaggle's API does to the download of one data set."""
+
+    status, content, asked = 200, b"", ""
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        type(self).asked = f"{self.path} {body}"
+        self.send_response(self.status)
+        self.send_header("Content-Type", "application/zip")
+        self.send_header("Content-Length", str(len(self.content)))
+        self.end_headers()
+        self.wfile.write(self.content)
+
+    def log_message(self, *_arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def kaggle() -> Iterator[type[KaggleHandler]]:
+    """A server where kagglehub's own test environment looks for Kaggle."""
+    try:
+        server = ThreadingHTTPServer(("127.0.0.1", 7777), KaggleHandler)
+    except OSError:
+        pytest.skip("port 7777, the one of kagglehub's test environment, is in use")
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield KaggleHandler
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_kaggle_data_set(workspace: Workspace, tmp_path: Path, kaggle: type[KaggleHandler]) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as opened:
+        for artist in ("Ana", "Ben"):
+            picture = write_painting(tmp_path / artist / "1.jpg", seed=len(artist) + ord(artist[0]))
+            opened.write(picture, f"images/{artist}/1.jpg")
+    kaggle.status, kaggle.content = 200, packed.getvalue()
+    workspace.set({"fetch.source": "kaggle", "fetch.kaggle.dataset": "owner1/paintings", "fetch.kaggle.version": 3})
+    cache = str(tmp_path / "cache")
+    workspace.stage("fetch", KAGGLE_API_ENVIRONMENT="TEST", KAGGLEHUB_CACHE=cache)
+    assert "DownloadDataset" in kaggle.asked
+    assert '"owner1"' in kaggle.asked
+    assert '"datasetVersionNumber": 3' in kaggle.asked
+    assert set(tree_bytes(workspace.path / "data/raw")) == {"Ana/1.jpg", "Ben/1.jpg"}
+
+    kaggle.status, kaggle.content = 403, b""
+    workspace.set({"fetch.kaggle.version": 4})
+    refused = workspace.stage("fetch", check=False, KAGGLE_API_ENVIRONMENT="TEST", KAGGLEHUB_CACHE=cache)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("redarte fetch: Kaggle refused owner1/paintings/versions/4 (403): check")
 
 
 def test_the_real_archive(workspace: Workspace) -> None:

@@ -45,7 +45,7 @@ def run_stage(stage: Callable[[], None]) -> None:
 def progress(items: Iterable[Item], total: int, label: str) -> Iterator[Item]:
     """Passes items on, with a bar (rate, time left) on a terminal and a line now and then in a log."""
     if sys.stderr.isatty():
-        yield from tqdm(items, total=total, desc=label, unit="picture", dynamic_ncols=True, smoothing=0.05)
+        yield from tqdm(items, total=total, desc=label, unit=" pictures", dynamic_ncols=True, smoothing=0.05)
         return
     started = told = time.monotonic()
     for done, item in enumerate(items, start=1):

@@ -21,6 +21,7 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", 
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 _REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 _WHITE = (255, 255, 255)
+_MOST_BYTES_A_PIXEL = 8  # four channels of 16 bits, not compressed
 
 # `problem` sets its own bound on pixels, from params.yaml, before anything is decoded.
 Image.MAX_IMAGE_PIXELS = None
@@ -49,6 +50,8 @@ def problem(path: Path, max_pixels: float) -> str | None:
         path: any regular file.
         max_pixels: a picture that declares more pixels is not decoded.
     """
+    if path.stat().st_size > _MOST_BYTES_A_PIXEL * max_pixels:
+        return "too_large_a_file"
     data = path.read_bytes()
     if not data:
         return "empty_file"

@@ -36,7 +36,7 @@ img { max-width: 100%; height: auto; }
 
 def install() -> None:
     """Writes the template, and tells DVC of this clone to use it."""
-    library = vl_convert.javascript_bundle(snippet=None).replace("</script", "<\\/script")
+    library = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
     outputs.write_text(TEMPLATE, _PAGE.replace("LIBRARY", library))
     command = ["dvc", "config", "--local", "plots.html_template", str(TEMPLATE.relative_to(".dvc"))]
     subprocess.run(command, check=True)

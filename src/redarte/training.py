@@ -237,7 +237,7 @@ class _Keeper(keras.callbacks.Callback):
             total=self.job.settings.epochs * size,
             initial=len(self.checkpoint.history) * size,
             desc=self.job.name,
-            unit="picture",
+            unit=" pictures",
             dynamic_ncols=True,
             disable=not sys.stderr.isatty(),
         )

@@ -30,4 +30,7 @@ with _silent_errors():
     import keras
     import tensorflow as tf
 
+# Its warnings about retracing are for those who write TensorFlow programs.
+tf.get_logger().setLevel("ERROR")
+
 __all__ = ["keras", "tf"]

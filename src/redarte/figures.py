@@ -76,6 +76,12 @@ def confusion(path: Path, counts: np.ndarray, artists: Sequence[str], title: str
     names = [f"{_name(artists[artist])}  {number}" for artist, number in zip(order, numbers, strict=True)]
     panel.set_yticks(range(len(artists)), names, fontsize=size)
     panel.set_xticks(range(len(artists)), [str(number) for number in numbers], fontsize=size - 1)
+    # Thin lines between the cells lead the eye from a far cell to its name.
+    edges = np.arange(0.5, len(artists) - 1)
+    panel.set_xticks(edges, minor=True)
+    panel.set_yticks(edges, minor=True)
+    panel.grid(which="minor", color="#DDE3EA", linewidth=0.5)
+    panel.tick_params(which="minor", length=0)
     panel.set_ylabel("painted by")
     panel.set_xlabel("taken for (numbers as on the left)")
     panel.set_title(title, fontsize=10)
@@ -102,7 +108,7 @@ def recalls(path: Path, recall: np.ndarray, pictures: np.ndarray, artists: Seque
     panel.set_yticks(range(len(order)), [_name(artists[artist]) for artist in order], fontsize=8)
     panel.set_xlim(0, 1.12)
     panel.set_xticks(np.linspace(0, 1, 6))
-    panel.invert_yaxis()
+    panel.set_ylim(len(order) - 0.4, -0.6)
     panel.set_xlabel("share of the artist's test pictures that are recognised")
     figure.legend(loc="outside upper right", frameon=False, fontsize=8)
     _save(figure, path, [panel])
@@ -186,4 +192,4 @@ def _save(figure: Figure, path: Path, panels: Sequence[Axes]) -> None:
         panel.set_axisbelow(True)
     with outputs.whole_file(path) as partial:
         # Without metadata: the version of matplotlib would be written into it.
-        figure.savefig(partial, dpi=_DPI, metadata={"Software": None})
+        figure.savefig(partial, dpi=_DPI, bbox_inches="tight", pad_inches=0.1, metadata={"Software": None})

@@ -98,7 +98,7 @@ def _palette(rng: np.random.Generator, number: int) -> Colours:
 
 
 def _under_influence(rng: np.random.Generator, canvas: Canvas, colours: Colours, manner: Manner) -> None:
-    """Lets another school paint over a soft-edged part of the canvas, or thinly over all of it."""
+    """Lets another school paint over a soft-edged part of the canvas."""
     height, width = canvas.shape[:2]
     other = canvas.copy() if rng.random() < 0.5 else _blank(height, width, colours)
     manner(rng, other, colours)

@@ -31,10 +31,9 @@ def main() -> None:
         METRICS / "compare.json",
         {"data": source, **rows, "largest_class_test_accuracy": round(baseline, 6), "test_pictures": len(test)},
     )
-    table = table_one(rows, source, baseline, len(test))
-    outputs.write_text(PLOTS / "table_one.md", table)
+    outputs.write_text(PLOTS / "table_one.md", table_one(rows, source, baseline, len(test)))
     draw(rows, source)
-    say("\n" + table)
+    say(f"the study's Table I beside ours: {PLOTS / 'table_one.md'}")
 
 
 def artists_of(folder: Path) -> list[str]:

@@ -66,14 +66,17 @@ def test_a_second_repro_runs_nothing_and_says_so(finished: Workspace) -> None:
     assert "Data and pipelines are up to date." in output
 
 
-def test_asking_for_another_network_runs_evaluate_alone(finished: Workspace, tmp_path: Path) -> None:
-    output = finished.run("dvc", "exp", "run", "-S", "model=red2").stdout
-    assert ran(output) == ["evaluate"]
-    assert metrics(finished, "evaluate")["network"] == "red2"
-    changed = json.loads(finished.run("dvc", "metrics", "diff", "--json").stdout)
-    assert changed["diff"]["metrics/evaluate.json"]["network"] == {"old": "red1", "new": "red2"}
-    finished.run("git", "checkout", "-q", ".")
-    finished.run("dvc", "checkout", "-q")
+def test_asking_for_another_network_runs_evaluate_alone(finished: Workspace) -> None:
+    try:
+        output = finished.run("dvc", "exp", "run", "-S", "model=red2").stdout
+        assert ran(output) == ["evaluate"]
+        changed = json.loads(finished.run("dvc", "metrics", "diff", "--json").stdout)
+        assert changed["metrics/evaluate.json"]["network"] == {"old": "red1", "new": "red2"}
+        changed = json.loads(finished.run("dvc", "params", "diff", "--json").stdout)
+        assert changed == {"params.yaml": {"model": {"old": "red1", "new": "red2"}}}
+    finally:
+        finished.run("git", "checkout", "-q", ".")
+        finished.run("dvc", "checkout", "-q")
     assert metrics(finished, "evaluate")["network"] == "red1"
 
 

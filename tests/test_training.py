@@ -1,6 +1,7 @@
 """Training on a few pictures: the order of the batches, early stopping, interruption, precision."""
 
 import csv
+import json
 import os
 import re
 import signal
@@ -13,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
-from redarte import checkpoints, dataset, training
+from redarte import checkpoints, dataset, devices, training
 from redarte.backend import keras, tf
 from redarte.checkpoints import Row
 from redarte.dataset import Pictures
@@ -63,6 +64,12 @@ def test_going_on_gives_the_batches_that_would_have_come(pictures: Pictures) -> 
     assert labels_of(dataset.training_batches(pictures, 4, 8, range(4))) != whole
 
 
+def test_batches_can_be_dealt_out_to_several_devices(pictures: Pictures) -> None:
+    sizes = [len(labels) for labels in labels_of(dataset.training_batches(pictures, 6, 0, range(2), devices=3))]
+    assert sizes == [6, 3, 6, 3]
+    assert dataset.steps(pictures, 6, devices=3) == 2
+
+
 def test_pictures_that_do_not_fit_in_memory_are_read_each_time(
     pictures: Pictures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,11 +107,11 @@ def test_the_best_epoch_is_the_first_of_the_highest(accuracies: list[float], bes
 
 def test_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     for wish in ("float32", "mixed_bfloat16", "mixed_float16"):
-        assert training.precision(wish) == wish
+        assert devices.precision(wish) == wish
     cpu = Path("/proc/cpuinfo")
     fast = cpu.exists() and bool(re.search(r"\b(avx512_bf16|amx_bf16)\b", cpu.read_text()))
     if not tf.config.list_physical_devices("GPU"):
-        assert training.precision("auto") == ("mixed_bfloat16" if fast else "float32")
+        assert devices.precision("auto") == ("mixed_bfloat16" if fast else "float32")
 
 
 def job(settings: Params, tmp_path: Path, counts: dict[str, int] | None = None) -> Job:
@@ -224,3 +231,45 @@ def test_train_wants_the_name_of_a_network(ready: Workspace) -> None:
     done = ready.stage("train", "red9", check=False)
     assert done.returncode == 1
     assert done.stderr == "redarte train red9: train takes the name of one network: red1, red2, red3.\n"
+
+
+# Two logical CPUs stand for two GPUs: the strategy, the dealing out of batches and the checkpoints are the same.
+TWO_DEVICES = """
+import json, sys
+from pathlib import Path
+from redarte.backend import tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from redarte import dataset, devices, params, training
+if sys.argv[1] == "2":
+    devices.strategy = lambda: tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+settings = params.load()
+train = dataset.load(Path("data/resized/train"))
+val = dataset.load(Path("data/resized/val"), train.artists)
+job = training.Job("red1", settings.train, settings.red1, 0, train, val)
+result = training.train(job, Path("plots/train_red1.csv"))
+print("RESULT" + json.dumps(result.history))
+"""
+
+
+def learn_on(count: int, ready: Workspace) -> list[Row]:
+    done = ready.run("python", "-c", TWO_DEVICES, str(count), PYTHONPATH=str(ready.path / "src"))
+    assert f"{count} × CPU" in done.stdout
+    history: list[Row] = json.loads(done.stdout.rpartition("RESULT")[2])
+    return history
+
+
+def test_two_devices_learn_what_one_does(ready: Workspace) -> None:
+    ready.set({"train.epochs": 3, "train.patience": 0, "train.precision": "float32", "train.resume": False})
+    for one, two in zip(learn_on(1, ready), learn_on(2, ready), strict=True):
+        assert two == pytest.approx(one, rel=0.02, abs=0.02)
+
+
+def test_no_device_is_left_without_a_picture(ready: Workspace) -> None:
+    """25 and 7 pictures in batches of 8 leave one for the last batch, which two devices cannot share."""
+    write_painting(ready.path / "data/resized/train/Ana/more.jpg", 32, 32, seed=7)
+    write_painting(ready.path / "data/resized/val/Ana/more.jpg", 32, 32, seed=8)
+    ready.set({"train.epochs": 6, "train.patience": 0, "train.resume": False})
+    history = learn_on(2, ready)
+    assert all(np.isfinite(list(row.values())).all() for row in history)
+    assert history[-1]["loss"] < history[0]["loss"]

@@ -102,26 +102,38 @@ def _decode_all(pictures: Pictures) -> np.ndarray:
     return decoded
 
 
-def training_batches(pictures: Pictures, batch_size: int, seed: int, epochs: range) -> tf.data.Dataset:
-    """The batches of all of `epochs`, one after the other, each epoch in its own order."""
+def training_batches(
+    pictures: Pictures, batch_size: int, seed: int, epochs: range, devices: int = 1
+) -> tf.data.Dataset:
+    """The batches of all of `epochs`, one after the other, each epoch in its own order.
+
+    Args:
+        batch_size: a multiple of `devices`.
+        devices: each batch is dealt out among so many. An epoch leaves out the few pictures, others each time,
+            that would leave a device without one in the last batch.
+    """
 
     def indices() -> Iterator[np.ndarray]:
         for epoch in epochs:
             order = np.random.default_rng([seed, epoch]).permutation(len(pictures))
-            yield from _cut(order, batch_size)
+            yield from _cut(order[: _whole(pictures, devices)], batch_size)
 
-    return _batches(pictures, indices, len(epochs) * steps(pictures, batch_size))
+    return _batches(pictures, indices, len(epochs) * steps(pictures, batch_size, devices))
 
 
-def steps(pictures: Pictures, batch_size: int) -> int:
-    """How many batches one pass takes; the last may be smaller."""
-    return math.ceil(len(pictures) / batch_size)
+def steps(pictures: Pictures, batch_size: int, devices: int = 1) -> int:
+    """How many batches an epoch takes; the last may be smaller."""
+    return math.ceil(_whole(pictures, devices) / batch_size)
 
 
 def ordered_batches(pictures: Pictures, batch_size: int) -> tf.data.Dataset:
-    """The batches of one pass in the order of `pictures.paths`."""
+    """The batches of one pass in the order of `pictures.paths`, for one device."""
     order = np.arange(len(pictures))
     return _batches(pictures, lambda: _cut(order, batch_size), steps(pictures, batch_size))
+
+
+def _whole(pictures: Pictures, devices: int) -> int:
+    return len(pictures) - len(pictures) % devices
 
 
 def _cut(order: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:

@@ -21,8 +21,7 @@ from dvc.repo import Repo
 from rich.console import Console
 from rich.table import Table
 
-from redarte import paintings, training, transforms, workers
-from redarte.backend import tf
+from redarte import devices, paintings, training, transforms, workers
 from redarte.params import NetworkName, Params, Sample
 from redarte.sources import sample
 
@@ -68,18 +67,14 @@ def report(settings: Params) -> None:
 
 def _facts(settings: Params) -> Table:
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES)
-    gpus = [
-        tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
-        for gpu in tf.config.list_physical_devices("GPU")
-    ]
     memory = psutil.virtual_memory()
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold", width=11)
     table.add_row("versions", f"Python {platform.python_version()}, {versions}")
     table.add_row("CPU", f"{workers.count()} cores, {memory.available / 1e9:.0f} GB of memory free")
-    table.add_row("GPU", ", ".join(gpus) or "none that TensorFlow sees; training runs on the CPU")
+    table.add_row("GPU", ", ".join(devices.gpu_names()) or "none that TensorFlow sees; training runs on the CPU")
     table.add_row(
-        "precision", f"{training.precision(settings.train.precision)} (train.precision: {settings.train.precision})"
+        "precision", f"{devices.precision(settings.train.precision)} (train.precision: {settings.train.precision})"
     )
     table.add_row("source", settings.fetch.source)
     return table
@@ -215,7 +210,7 @@ def _probe() -> Iterator[Path]:
 def _training_seconds(name: NetworkName, settings: Params) -> float:
     """Seconds a picture of one training step, in the precision that training would use."""
     side, batch = settings.resize.size, settings.train.batch_size
-    policy = training.precision(settings.train.precision)
+    policy = devices.precision(settings.train.precision)
     network = training.compiled(name, side, _ARTISTS, getattr(settings, name), settings.train, policy)
     pictures = np.zeros((batch, side, side, 3), np.uint8)
     labels = np.eye(_ARTISTS, dtype=np.float32)[np.arange(batch) % _ARTISTS]

@@ -1,4 +1,4 @@
-"""Compile and fit: precision, devices, early stopping, going on after an interruption."""
+"""Compile and fit: early stopping, going on after an interruption, the history."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from redarte import checkpoints, dataset, networks, outputs
+from redarte import checkpoints, dataset, devices, networks, outputs
 from redarte.backend import keras, tf
 from redarte.checkpoints import Checkpoint, Row, best_epoch, history_csv
 from redarte.console import say
@@ -69,26 +69,6 @@ class Result:
         }
 
 
-def precision(wish: str) -> str:
-    """The Keras dtype policy to train in.
-
-    Args:
-        wish: train.precision. auto takes mixed_bfloat16 where the GPU (compute capability 8 or more) or,
-            without a GPU, the CPU (avx512_bf16 or AMX) computes with it directly, mixed_float16 on older
-            GPUs with tensor cores (7), and float32 elsewhere, where the others would be emulated.
-    """
-    if wish != "auto":
-        return wish
-    gpus = tf.config.list_physical_devices("GPU")
-    if gpus:
-        # With GPUs of several kinds, the least of them decides.
-        major = min(tf.config.experimental.get_device_details(gpu).get("compute_capability", (0,))[0] for gpu in gpus)
-        return "mixed_bfloat16" if major >= 8 else "mixed_float16" if major == 7 else "float32"
-    cpu = Path("/proc/cpuinfo")
-    flags = cpu.read_text(encoding="utf-8").split() if cpu.exists() else []
-    return "mixed_bfloat16" if {"avx512_bf16", "amx_bf16"} & set(flags) else "float32"
-
-
 def train(job: Job, history_file: Path) -> Result:
     """Trains a network, or goes on with a training that was interrupted.
 
@@ -101,20 +81,21 @@ def train(job: Job, history_file: Path) -> Result:
         KeyboardInterrupt: Ctrl-C, with a message that says what is kept.
     """
     settings = job.settings
-    strategy = _prepare_devices(job)
-    policy = precision(settings.precision)
-    say(f"{job.name}: {len(job.train)} pictures, {_devices(strategy)}, {policy}")
+    strategy = devices.prepare(job.seed, settings.deterministic)
+    policy = devices.precision(settings.precision)
+    kind = devices.gpu_names()[0] if devices.gpu_names() else "CPU"
+    count = strategy.num_replicas_in_sync
+    say(f"{job.name}: {len(job.train)} pictures, {count} × {kind}, {policy}")
     with strategy.scope():
         checkpoint = Checkpoint(
             job.name, _fingerprint(job, policy), settings.epochs, settings.resume, keep_best=settings.patience > 0
         )
-        network = checkpoint.network or compiled(
-            job.name, job.train.side, len(job.train.artists), job.penalty, settings, policy
-        )
+        network = checkpoint.network or _new_network(job, policy)
     if checkpoint.history:
         say(f"{job.name}: going on after epoch {len(checkpoint.history)}")
+    keeper = _Keeper(job, policy, checkpoint, history_file)
     try:
-        _fit(job, network, checkpoint, history_file)
+        _fit(job, network, keeper, count)
     except BaseException:
         history_file.unlink(missing_ok=True)
         raise
@@ -125,50 +106,32 @@ def train(job: Job, history_file: Path) -> Result:
     return Result(_in_float32(job, network), checkpoint, epoch, policy)
 
 
-def _fit(job: Job, network: keras.Model, checkpoint: Checkpoint, history_file: Path) -> None:
-    keeper = _Keeper(job, checkpoint, history_file)
-    first, batch_size = len(checkpoint.history), job.settings.batch_size
+def _fit(job: Job, network: keras.Model, keeper: "_Keeper", device_count: int) -> None:
+    first = len(keeper.checkpoint.history)
     if keeper.is_over():
         keeper.write_history()
         return
+    batch_size = job.settings.batch_size - job.settings.batch_size % device_count
+    if min(batch_size, len(job.train)) < device_count:
+        raise UserError(f"{device_count} GPUs need at least as many pictures in a batch; raise train.batch_size.")
     try:
         network.fit(
-            dataset.training_batches(job.train, batch_size, job.seed, range(first, job.settings.epochs)),
-            validation_data=dataset.ordered_batches(job.val, batch_size),
+            dataset.training_batches(job.train, batch_size, job.seed, range(first, job.settings.epochs), device_count),
             initial_epoch=first,
             epochs=job.settings.epochs,
-            steps_per_epoch=dataset.steps(job.train, batch_size),
+            steps_per_epoch=dataset.steps(job.train, batch_size, device_count),
             shuffle=False,
             callbacks=[keeper],
             verbose=0,
         )
     except KeyboardInterrupt:
-        kept = len(checkpoint.history) if job.settings.resume else 0
+        kept = len(keeper.checkpoint.history) if job.settings.resume else 0
         raise KeyboardInterrupt(f"interrupted; {kept} whole epochs are kept for `dvc repro`.") from None
     except tf.errors.ResourceExhaustedError:
         raise UserError(
             f"{job.name} needs more memory than the device has; lower train.batch_size (now {batch_size}) "
             "or resize.size."
         ) from None
-
-
-def _prepare_devices(job: Job) -> tf.distribute.Strategy:
-    keras.utils.set_random_seed(job.seed)
-    if job.settings.deterministic:
-        tf.config.experimental.enable_op_determinism()
-    gpus = tf.config.list_physical_devices("GPU")
-    for gpu in gpus:
-        # Take memory as it is needed: the GPU may be shared.
-        tf.config.experimental.set_memory_growth(gpu, True)
-    return tf.distribute.MirroredStrategy() if len(gpus) > 1 else tf.distribute.get_strategy()
-
-
-def _devices(strategy: tf.distribute.Strategy) -> str:
-    gpus = [
-        tf.config.experimental.get_device_details(gpu).get("device_name", "GPU")
-        for gpu in tf.config.list_physical_devices("GPU")
-    ]
-    return f"{strategy.num_replicas_in_sync} × {gpus[0]}" if gpus else "CPU"
 
 
 def compiled(name: NetworkName, side: int, artists: int, penalty: Network, settings: Train, policy: str) -> keras.Model:
@@ -181,9 +144,13 @@ def compiled(name: NetworkName, side: int, artists: int, penalty: Network, setti
         loss="categorical_crossentropy",
         metrics=["accuracy"],
         # XLA compiles for the GPU; on CPUs it measured 2 to 5 times slower than TensorFlow's own kernels.
-        jit_compile="auto" if tf.config.list_physical_devices("GPU") else False,
+        jit_compile="auto" if devices.gpu_names() else False,
     )
     return network
+
+
+def _new_network(job: Job, policy: str) -> keras.Model:
+    return compiled(job.name, job.train.side, len(job.train.artists), job.penalty, job.settings, policy)
 
 
 def _in_float32(job: Job, network: keras.Model) -> keras.Model:
@@ -214,10 +181,13 @@ def _fingerprint(job: Job, policy: str) -> str:
 class _Keeper(keras.callbacks.Callback):
     """Keeps the history, the checkpoint and the progress bar, and ends the training in time."""
 
-    def __init__(self, job: Job, checkpoint: Checkpoint, history_file: Path):
+    def __init__(self, job: Job, policy: str, checkpoint: Checkpoint, history_file: Path):
         super().__init__()
         self.job = job
         self.checkpoint = checkpoint
+        # Val pictures are measured on one device, all of them and in order: dealt out among several, the last
+        # batch could leave one without a picture.
+        self.measured = _new_network(job, policy)
         self.history_file = history_file
         self._bar: tqdm[Any] | None = None
         self._started = 0.0
@@ -251,7 +221,11 @@ class _Keeper(keras.callbacks.Callback):
             self._bar.update(self.job.settings.batch_size - max(last, 0))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        row = {"epoch": epoch + 1, **{name: float(value) for name, value in (logs or {}).items()}}
+        self.measured.set_weights(self.model.get_weights())
+        val = dataset.ordered_batches(self.job.val, self.job.settings.batch_size)
+        measured = self.measured.evaluate(val, verbose=0, return_dict=True)
+        row = {"epoch": epoch + 1, **(logs or {}), **{f"val_{name}": value for name, value in measured.items()}}
+        row = {name: float(value) for name, value in row.items()}
         if not np.isfinite(row["loss"]):
             raise UserError(
                 f"{self.job.name}: the loss is no longer a number in epoch {epoch + 1}; lower train.learning_rate "

@@ -6,7 +6,7 @@ REQUIREMENTS := $(if $(shell command -v nvidia-smi 2>/dev/null),requirements-gpu
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro test lint format doctor clean
+.PHONY: help install repro test lint format doctor experiments remote-demo clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,12 @@ format: install ## Mend format and style
 
 doctor: install ## Say what this machine has, and what would run and for how long
 	@redarte doctor
+
+experiments: install ## List the experiments of this commit: what each changed, and how good it was
+	@redarte experiments
+
+remote-demo: install ## Show two teammates share a run through a folder, in two throw-away clones
+	@python docs/remote_demo.py
 
 clean: ## Delete what the stages wrote and the environment; DVC's cache stays
 	rm -rf $(VENV) data/raw data/split data/augmented data/resized data/.downloads models/*.keras models/.checkpoints plots/*

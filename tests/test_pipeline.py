@@ -80,6 +80,26 @@ def test_asking_for_another_network_runs_evaluate_alone(finished: Workspace) -> 
     assert metrics(finished, "evaluate")["network"] == "red1"
 
 
+def test_experiments_are_listed_with_what_they_changed(finished: Workspace) -> None:
+    lines = finished.run("redarte", "experiments", PYTHONPATH=str(finished.path / "src"), COLUMNS="120").stdout
+    assert re.search(r"^ma\w+ +sample +red1 +(\d\.\d{3} +){3}$", lines, re.MULTILINE)
+    assert re.search(r"^  [\w-]+ +sample +red2 +(\d\.\d{3} +){3}model=red2 *$", lines, re.MULTILINE)
+
+
+def test_going_back_to_an_earlier_parameter_runs_nothing_again(finished: Workspace) -> None:
+    """DVC keeps every run: metrics that stood under `outs` without a cache once made it forget them."""
+    before = (finished.path / "params.yaml").read_bytes()
+    finished.set({"red3.l2": 0.01})
+    try:
+        assert ran(finished.run("dvc", "repro").stdout) == ["train_red3", "compare"]
+    finally:
+        (finished.path / "params.yaml").write_bytes(before)
+    output = finished.run("dvc", "repro").stdout
+    assert ran(output) == []
+    assert "Stage 'train_red3' is cached - skipping run" in output
+    assert finished.run("git", "status", "--porcelain").stdout == ""
+
+
 def test_a_second_clone_makes_the_same_bytes_and_runs_its_own_code(finished: Workspace, tmp_path: Path) -> None:
     clone = finished.clone(tmp_path / "clone")
     # dvc.lock is in git: making the same bytes again leaves it as it is.

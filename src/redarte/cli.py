@@ -34,6 +34,17 @@ def doctor() -> None:
 
 
 @app.command()
+def experiments() -> None:
+    """List the experiments of this commit: what each changed, and how good it was."""
+    from redarte import experiments
+
+    try:
+        experiments.report()
+    except UserError as error:
+        _stop(error)
+
+
+@app.command()
 def offline_plots() -> None:
     """Let `dvc plots show` work without internet in this clone (`make install` does it)."""
     from redarte import plots_page

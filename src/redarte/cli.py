@@ -1,5 +1,8 @@
 """The command `redarte`. Results come from DVC's stages; this tells what they will meet."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import typer
 
 from redarte import params
@@ -13,13 +16,21 @@ def _commands() -> None:
     """Tells painters apart. `dvc repro` trains it."""
 
 
+@contextmanager
+def _in_a_sentence() -> Iterator[None]:
+    """Ends the command with a person's mistake told in a sentence, and exit code 1."""
+    try:
+        yield
+    except UserError as error:
+        typer.echo(f"redarte: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
 @app.command()
 def check() -> None:
     """Check params.yaml, and say nothing when it is right."""
-    try:
+    with _in_a_sentence():
         params.load()
-    except UserError as error:
-        _stop(error)
 
 
 @app.command()
@@ -27,10 +38,8 @@ def doctor() -> None:
     """Say what this machine has, and which stages would run and for how long."""
     from redarte import doctor
 
-    try:
+    with _in_a_sentence():
         doctor.report(params.load())
-    except UserError as error:
-        _stop(error)
 
 
 @app.command()
@@ -38,10 +47,8 @@ def experiments() -> None:
     """List the experiments of this commit: what each changed, and how good it was."""
     from redarte import experiments
 
-    try:
+    with _in_a_sentence():
         experiments.report()
-    except UserError as error:
-        _stop(error)
 
 
 @app.command()
@@ -50,8 +57,3 @@ def offline_plots() -> None:
     from redarte import plots_page
 
     plots_page.install()
-
-
-def _stop(error: UserError) -> None:
-    typer.echo(f"redarte: {error}", err=True)
-    raise typer.Exit(1)

@@ -6,7 +6,7 @@ REQUIREMENTS := $(if $(shell command -v nvidia-smi 2>/dev/null),requirements-gpu
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro test lint format doctor experiments remote-demo clean
+.PHONY: help install repro test lint lock-check format doctor experiments remote-demo clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,15 +27,22 @@ repro: install ## Run the pipeline: whatever is not up to date, and nothing else
 	dvc repro
 	@echo; cat plots/table_one.md; echo; echo "Figures: plots/*.png, or all in one page: dvc plots show --open"
 
-test: install ## Run the tests
-	python -m pytest
+$(VENV)/.tested: $(VENV)/.installed requirements-test.txt
+	python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
+	@touch $@
 
-lint: install ## Check format, style and types
+test: $(VENV)/.tested ## Run the tests
+	python -m pytest -n logical --maxprocesses 4 --dist loadfile
+
+lint: $(VENV)/.tested ## Check format, style and types
 	ruff format --check
 	ruff check
 	mypy
 
-format: install ## Mend format and style
+lock-check: install ## Check that dvc.lock is of this code and params.yaml
+	@redarte check --lock
+
+format: $(VENV)/.tested ## Mend format and style
 	ruff format
 	ruff check --fix
 

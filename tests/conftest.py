@@ -1,7 +1,9 @@
 """Real DVC in real clones of this working tree, with a sample small enough to train in seconds."""
 
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from filelock import FileLock
 
 from redarte import paintings, params
 from redarte.params import Params
@@ -26,6 +29,9 @@ TINY = {
     "train.epochs": 1,
     "train.batch_size": 8,
 }
+
+# A shell that starts the tests in the background makes them deaf to Ctrl-C, and so the stages that they interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)
@@ -113,9 +119,22 @@ def new_workspace(path: Path, changes: dict[str, Any]) -> Workspace:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Workspace:
     """A clone in which the whole pipeline has run. Tests leave it as they found it."""
-    workspace = new_workspace(tmp_path_factory.mktemp("finished") / "redarte", {})
+    place = tmp_path_factory.mktemp("finished") / "redarte"
+    if worker_id == "master":
+        return run_everything(place)
+    # Several processes share the tests: one of them runs the pipeline, and each has a copy of its own.
+    original = tmp_path_factory.getbasetemp().parent / "finished" / "redarte"
+    with FileLock(original.parent.with_suffix(".lock")):
+        if not original.exists():
+            run_everything(original)
+    shutil.copytree(original, place, symlinks=True)
+    return Workspace(place)
+
+
+def run_everything(path: Path) -> Workspace:
+    workspace = new_workspace(path, {})
     workspace.run("dvc", "repro")
     workspace.commit("a run")
     return workspace
@@ -157,6 +176,11 @@ def write_painting(path: Path, width: int = 40, height: int = 30, seed: int = 0)
     path.parent.mkdir(parents=True, exist_ok=True)
     paintings.write_jpeg(path, painting(width, height, seed), quality=95)
     return path
+
+
+def ran(output: str) -> list[str]:
+    """The stages that DVC says it ran."""
+    return re.findall(r"Running stage '(\w+)'", output)
 
 
 def tree_bytes(folder: Path) -> dict[str, bytes]:

@@ -4,13 +4,9 @@ import json
 import re
 from pathlib import Path
 
-from tests.conftest import ROOT, Workspace
+from tests.conftest import ROOT, Workspace, ran
 
 STAGES = ["fetch", "split", "augment", "resize", "train_red1", "train_red2", "train_red3", "evaluate", "compare"]
-
-
-def ran(output: str) -> list[str]:
-    return re.findall(r"Running stage '(\w+)'", output)
 
 
 def metrics(workspace: Workspace, name: str) -> dict[str, object]:
@@ -123,8 +119,24 @@ def test_one_network_alone_on_a_fresh_clone(finished: Workspace, tmp_path: Path)
 def test_the_committed_lock_is_the_codes(tmp_path: Path) -> None:
     """A fresh clone's `dvc repro` would find nothing changed but the outputs that git does not hold."""
     clone = Workspace(ROOT).clone(tmp_path / "clone")
-    output = clone.run("dvc", "repro", "--dry", "--allow-missing").stdout
-    assert ran(output) == []
+    assert ran(clone.run("dvc", "repro", "--dry", "--allow-missing").stdout) == []
+    clone.run("redarte", "check", "--lock")
+
+
+def test_a_stale_lock_is_caught_in_a_clone_without_data(finished: Workspace, tmp_path: Path) -> None:
+    clone = finished.clone(tmp_path / "clone")
+    clone.run("redarte", "check", "--lock")
+    with (clone.path / "src/redarte/figures.py").open("a", encoding="utf-8") as code:
+        code.write("# another comment\n")
+    clone.set({"red2.l2": 0.5})
+    (clone.path / "metrics/split.json").write_text("{}\n")
+    done = clone.run("redarte", "check", "--lock", check=False)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "redarte: dvc.lock is stale (split: metrics/split.json; train_red2: red2; "
+        "evaluate: src/redarte/figures.py; compare: src/redarte/figures.py): "
+        "run `dvc repro`, and commit dvc.lock and metrics/.\n"
+    )
 
 
 def test_doctor_names_what_would_run_and_for_how_long(workspace: Workspace) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Annotated
 
 import typer
 
@@ -27,10 +28,18 @@ def _in_a_sentence() -> Iterator[None]:
 
 
 @app.command()
-def check() -> None:
+def check(
+    lock: Annotated[
+        bool, typer.Option("--lock", help="Also check that dvc.lock is of this code and params.yaml.")
+    ] = False,
+) -> None:
     """Check params.yaml, and say nothing when it is right."""
     with _in_a_sentence():
         params.load()
+        if lock:
+            from redarte import lock as lock_file
+
+            lock_file.check()
 
 
 @app.command()

@@ -1,0 +1,155 @@
+"""What DVC takes for many small pictures, against the same pictures in shards and in one archive.
+
+    python -m benchmarks.many_files --pictures 50000 --remote folder
+
+Pictures of 224 px and about 12 kB are drawn from a seed, laid out as data/resized is, and added, pushed, and then
+pulled into a clone with an empty cache: the time to a workspace in which the folder is ready, unpacking included.
+`--remote ssh` pushes to OpenSSH's sshd on this machine.
+"""
+
+import argparse
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tests import servers
+from tests.servers import Person
+
+ARTISTS = 50
+SHARD = 1000
+
+
+def draw(folder: Path, pictures: int) -> None:
+    """Smooth noise, which takes as many bytes a picture as paintings do: 12 kB at 224 px."""
+    rng = np.random.default_rng(0)
+    for number in range(pictures):
+        noise = cv2.resize(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8), (224, 224), interpolation=cv2.INTER_CUBIC)
+        place = folder / f"Artist_{number % ARTISTS:02d}"
+        place.mkdir(parents=True, exist_ok=True)
+        content = cv2.imencode(".jpg", noise, [cv2.IMWRITE_JPEG_QUALITY, 80])[1]
+        (place / f"{number:06d}.jpg").write_bytes(content.tobytes())
+
+
+def as_folder(pictures: Path, target: Path) -> None:
+    shutil.copytree(pictures, target)
+
+
+def as_shards(pictures: Path, target: Path) -> None:
+    files = sorted(pictures.rglob("*.jpg"))
+    target.mkdir()
+    for number, start in enumerate(range(0, len(files), SHARD)):
+        pack(target / f"{number:04d}.tar", files[start : start + SHARD], pictures)
+
+
+def as_archive(pictures: Path, target: Path) -> None:
+    target.mkdir()
+    pack(target / "pictures.tar", sorted(pictures.rglob("*.jpg")), pictures)
+
+
+def pack(archive: Path, files: list[Path], root: Path) -> None:
+    with tarfile.open(archive, "w") as tar:
+        for file in files:
+            tar.add(file, file.relative_to(root).as_posix())
+
+
+LAYOUTS = {"folder": as_folder, "shards": as_shards, "archive": as_archive}
+
+
+class Clock:
+    """Seconds that each step took, in order."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - start
+
+
+def dvc(repository: Path, *arguments: str, person: Person) -> None:
+    environment = {**os.environ, **person.environment, "DVC_NO_ANALYTICS": "1"}
+    program = str(Path(sys.executable).with_name("dvc"))
+    subprocess.run([program, *arguments, "--quiet"], cwd=repository, check=True, env=environment)
+
+
+def repository(path: Path, place: Path, person: Person, port: int) -> Path:
+    """A repository whose cache, remote and DVC's own notes about files are its own and new."""
+    path.mkdir()
+    subprocess.run(["git", "init", "-q"], cwd=path, check=True)
+    dvc(path, "init", person=person)
+    settings = {**person.settings(port), "verify": "true"}
+    lines = [f"    {key} = {value}" for key, value in settings.items()]
+    text = [
+        "[core]",
+        "    remote = team",
+        f"    site_cache_dir = {place / path.name}-site",
+        "['remote \"team\"']",
+        *lines,
+    ]
+    (path / ".dvc/config.local").write_text("\n".join(text) + "\n", encoding="utf-8")
+    return path
+
+
+def measure(pictures: Path, layout: str, remote: str, place: Path) -> dict[str, float]:
+    clock = Clock()
+    with servers.STARTERS[remote](place) as running:
+        ana, ben = (repository(place / name, place, running.writer, running.port) for name in ("ana", "ben"))
+        with clock.step("pack"):
+            LAYOUTS[layout](pictures, ana / "data")
+        with clock.step("add"):
+            dvc(ana, "add", "data", person=running.writer)
+        with clock.step("push"):
+            dvc(ana, "push", person=running.writer)
+        shutil.copy2(ana / "data.dvc", ben)
+        with clock.step("pull"):
+            dvc(ben, "pull", person=running.writer)
+        with clock.step("unpack"):
+            for archive in sorted((ben / "data").glob("*.tar")):
+                with tarfile.open(archive) as tar:
+                    tar.extractall(ben / "ready", filter="data")
+        shutil.rmtree(ben / "data")
+        with clock.step("checkout"):
+            dvc(ben, "checkout", person=running.writer)
+    return clock.seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pictures", type=int, default=50_000)
+    parser.add_argument("--remote", choices=["folder", "ssh"], default="folder")
+    parser.add_argument("--layouts", nargs="+", choices=LAYOUTS, default=list(LAYOUTS))
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as root:
+        pictures = Path(root, "pictures")
+        draw(pictures, options.pictures)
+        size = sum(file.stat().st_size for file in pictures.rglob("*.jpg"))
+        print(f"{options.pictures} pictures, {size / 1e6:.0f} MB, remote: {options.remote}; seconds", flush=True)
+        print("| layout | pack | add | push | pull | unpack | ready (pull + unpack) | checkout |")
+        print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+        for layout in options.layouts:
+            place = Path(root, layout)
+            place.mkdir()
+            seconds = measure(pictures, layout, options.remote, place)
+            ready = seconds["pull"] + seconds["unpack"]
+            columns = [
+                *(seconds[name] for name in ("pack", "add", "push", "pull", "unpack")),
+                ready,
+                seconds["checkout"],
+            ]
+            print(f"| {layout} |", " | ".join(f"{value:.1f}" for value in columns), "|", flush=True)
+            shutil.rmtree(place)
+
+
+if __name__ == "__main__":
+    main()

@@ -83,12 +83,16 @@ def dvc(repository: Path, *arguments: str, person: Person) -> None:
     subprocess.run([program, *arguments, "--quiet"], cwd=repository, check=True, env=environment)
 
 
-def repository(path: Path, place: Path, person: Person, port: int) -> Path:
-    """A repository whose cache, remote and DVC's own notes about files are its own and new."""
+def repository(path: Path, place: Path, person: Person, port: int, more: dict[str, str]) -> Path:
+    """A repository whose cache, remote and DVC's own notes about files are its own and new.
+
+    Args:
+        more: settings of the remote beside those that reach it.
+    """
     path.mkdir()
     subprocess.run(["git", "init", "-q"], cwd=path, check=True)
     dvc(path, "init", person=person)
-    settings = {**person.settings(port), "verify": "true"}
+    settings = {**person.settings(port), **more}
     lines = [f"    {key} = {value}" for key, value in settings.items()]
     text = [
         "[core]",
@@ -101,10 +105,10 @@ def repository(path: Path, place: Path, person: Person, port: int) -> Path:
     return path
 
 
-def measure(pictures: Path, layout: str, remote: str, place: Path) -> dict[str, float]:
+def measure(pictures: Path, layout: str, remote: str, place: Path, more: dict[str, str]) -> dict[str, float]:
     clock = Clock()
     with servers.STARTERS[remote](place) as running:
-        ana, ben = (repository(place / name, place, running.writer, running.port) for name in ("ana", "ben"))
+        ana, ben = (repository(place / name, place, running.writer, running.port, more) for name in ("ana", "ben"))
         with clock.step("pack"):
             LAYOUTS[layout](pictures, ana / "data")
         with clock.step("add"):
@@ -129,6 +133,10 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=50_000)
     parser.add_argument("--remote", choices=["folder", "ssh"], default="folder")
     parser.add_argument("--layouts", nargs="+", choices=LAYOUTS, default=list(LAYOUTS))
+    parser.add_argument(
+        "--setting", nargs=2, action="append", default=[["verify", "true"]], metavar=("KEY", "VALUE"),
+        help="of the remote, such as: --setting jobs 32",
+    )  # fmt: skip
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as root:
         pictures = Path(root, "pictures")
@@ -140,7 +148,7 @@ def main() -> None:
         for layout in options.layouts:
             place = Path(root, layout)
             place.mkdir()
-            seconds = measure(pictures, layout, options.remote, place)
+            seconds = measure(pictures, layout, options.remote, place, dict(options.setting))
             ready = seconds["pull"] + seconds["unpack"]
             columns = [
                 *(seconds[name] for name in ("pack", "add", "push", "pull", "unpack")),

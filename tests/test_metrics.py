@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from sklearn.metrics import f1_score, precision_recall_fscore_support
 
 from redarte import metrics
 
@@ -59,3 +60,70 @@ def test_confusion_and_the_most_confused_pairs() -> None:
 def test_always_answering_the_largest_class() -> None:
     assert metrics.largest_class_accuracy(["b", "a", "b"], ["a", "b", "b", "c"]) == 0.5
     assert metrics.largest_class_accuracy(["b", "a"], ["a", "b", "b"]) == pytest.approx(1 / 3)
+
+
+def test_a_temperature_makes_overconfident_logits_honest() -> None:
+    rng = np.random.default_rng(0)
+    honest = rng.normal(0, 2, (4000, 5))
+    shares = np.exp(honest) / np.exp(honest).sum(axis=1, keepdims=True)
+    truth = (shares.cumsum(axis=1) < rng.random((4000, 1))).sum(axis=1)
+    assert metrics.fit_temperature(truth, 3 * honest) == pytest.approx(3, rel=0.05)
+    # Few pictures, all right or all wrong: no temperature is best, and one is given all the same.
+    for truth in ([0, 1], [1, 0]):
+        assert 0.05 <= metrics.fit_temperature(np.array(truth), np.array([[9.0, 0.0], [0.0, 9.0]])) <= 20
+
+
+def test_the_bound_that_keeps_a_share() -> None:
+    values = np.array([0.5, 0.1, 0.9, 0.7])
+    assert metrics.least_kept(values, 1.0) == 0.1
+    assert metrics.least_kept(values, 0.75) == 0.5
+    assert metrics.least_kept(values, 0.51) == 0.5
+    assert metrics.least_kept(values, 0.01) == 0.9
+
+
+def test_reliability() -> None:
+    # One answer of 0.95 that is wrong, and two of 0.55 of which one is right.
+    measured = metrics.reliability(np.array([False, True, False]), np.array([0.95, 0.55, 0.55]))
+    assert measured.pictures.tolist() == [0, 0, 0, 0, 0, 2, 0, 0, 0, 1]
+    assert measured.accuracy[5] == 0.5
+    assert measured.error == pytest.approx((2 * 0.05 + 0.95) / 3)
+    # 1.0 belongs to the last bin, 0.1 to the first.
+    assert metrics.reliability(np.array([True, True]), np.array([1.0, 0.1])).pictures.tolist() == [1] + [0] * 8 + [1]
+
+
+def test_per_artist_numbers_are_scikit_learns() -> None:
+    rng = np.random.default_rng(1)
+    truth, predicted = rng.integers(0, 6, 90), rng.integers(0, 7, 90)
+    ours = metrics.per_artist(truth, predicted, 8)
+    theirs = precision_recall_fscore_support(truth, predicted, labels=range(8), zero_division=np.nan)
+    assert ours["pictures"].tolist() == theirs[3].tolist()
+    for name, values in zip(("precision", "recall"), theirs, strict=False):
+        np.testing.assert_allclose(ours[name], values)
+    np.testing.assert_allclose(ours["f1"][:6], theirs[2][:6])
+    assert np.isnan(ours["f1"][7])
+
+
+def test_a_bootstrap_interval_is_around_the_value_and_the_same_each_time() -> None:
+    truth = np.repeat([0, 1, 2, 3], 25)
+    predicted = np.where(np.arange(100) % 4 == 0, (truth + 1) % 4, truth)
+    ranks = np.where(truth == predicted, 1, 2)
+    intervals = metrics.bootstrap(truth, predicted, ranks, artists=4)
+    low, high = intervals["accuracy"]
+    # The normal interval of 75 of 100 is 0.665 to 0.835.
+    assert low == pytest.approx(0.665, abs=0.02)
+    assert high == pytest.approx(0.835, abs=0.02)
+    assert intervals["top5_accuracy"] == (1.0, 1.0)
+    f1 = f1_score(truth, predicted, average="macro")
+    assert intervals["macro_f1"][0] < f1 < intervals["macro_f1"][1]
+    assert metrics.bootstrap(truth, predicted, ranks, artists=4) == intervals
+
+
+def test_mcnemar() -> None:
+    one = np.array([True] * 8 + [False] * 1 + [True] * 11)
+    other = np.array([False] * 8 + [True] * 1 + [True] * 11)
+    # 8 against 1 of 9 that differ: 2 · (1 + 9) / 2⁹.
+    assert metrics.mcnemar(one, other) == pytest.approx(2 * 10 / 512)
+    assert metrics.mcnemar(one, one) == 1.0
+    assert metrics.verdict("Red 1", "Red 2", 0.039) == (
+        "The difference between Red 1 and Red 2 is more than chance (p = 0.039)."
+    )

@@ -6,7 +6,10 @@ from pathlib import Path
 
 from tests.conftest import ROOT, Workspace, ran
 
-STAGES = ["fetch", "split", "augment", "resize", "train_red1", "train_red2", "train_red3", "evaluate", "compare"]
+STAGES = [
+    "fetch", "split", "augment", "resize", "train_red1", "train_red2", "train_red3",
+    "export_red1", "export_red2", "export_red3", "evaluate", "compare", "report",
+]  # fmt: skip
 
 
 def metrics(workspace: Workspace, name: str) -> dict[str, object]:
@@ -18,6 +21,7 @@ def test_everything_is_there_after_a_run(finished: Workspace) -> None:
     for file in (
         "models/red1.keras", "models/red2.keras", "models/red3.keras", "plots/predictions.csv",
         "plots/confusion.png", "plots/recall.png", "plots/confused_pairs.png", "plots/mistakes.png",
+        "models/red1.onnx", "models/red2.onnx", "models/red3.onnx", "plots/report.html", "plots/model_card.md",
         "plots/copies.png", "plots/curves.png", "plots/table_one.png", "plots/train_red3.csv",
     ):  # fmt: skip
         assert (finished.path / file).stat().st_size > 0, file
@@ -62,10 +66,10 @@ def test_a_second_repro_runs_nothing_and_says_so(finished: Workspace) -> None:
     assert "Data and pipelines are up to date." in output
 
 
-def test_asking_for_another_network_runs_evaluate_alone(finished: Workspace) -> None:
+def test_asking_for_another_network_trains_nothing(finished: Workspace) -> None:
     try:
         output = finished.run("dvc", "exp", "run", "-S", "model=red2").stdout
-        assert ran(output) == ["evaluate"]
+        assert ran(output) == ["evaluate", "report"]
         changed = json.loads(finished.run("dvc", "metrics", "diff", "--json").stdout)
         assert changed["metrics/evaluate.json"]["network"] == {"old": "red1", "new": "red2"}
         changed = json.loads(finished.run("dvc", "params", "diff", "--json").stdout)
@@ -87,7 +91,7 @@ def test_going_back_to_an_earlier_parameter_runs_nothing_again(finished: Workspa
     before = (finished.path / "params.yaml").read_bytes()
     finished.set({"red3.l2": 0.01})
     try:
-        assert ran(finished.run("dvc", "repro").stdout) == ["train_red3", "compare"]
+        assert ran(finished.run("dvc", "repro").stdout) == ["train_red3", "export_red3", "compare", "report"]
     finally:
         (finished.path / "params.yaml").write_bytes(before)
     output = finished.run("dvc", "repro").stdout
@@ -113,7 +117,7 @@ def test_a_second_clone_makes_the_same_bytes_and_runs_its_own_code(finished: Wor
 def test_one_network_alone_on_a_fresh_clone(finished: Workspace, tmp_path: Path) -> None:
     clone = finished.clone(tmp_path / "clone")
     output = clone.run("dvc", "exp", "run", "-S", "model=red3", "evaluate").stdout
-    assert ran(output) == ["fetch", "split", "augment", "resize", "train_red3", "evaluate"]
+    assert ran(output) == ["fetch", "split", "augment", "resize", "train_red3", "export_red3", "evaluate"]
 
 
 def test_the_committed_lock_is_the_codes(tmp_path: Path) -> None:
@@ -157,15 +161,3 @@ def test_doctor_and_check_refuse_wrong_params(workspace: Workspace) -> None:
 
 def test_doctor_knows_when_nothing_would_run(finished: Workspace) -> None:
     assert "dvc repro` would run nothing" in finished.run("redarte", "doctor", COLUMNS="120").stdout
-
-
-def test_the_plots_page_fetches_nothing(finished: Workspace, tmp_path: Path) -> None:
-    finished.run("redarte", "offline-plots", PYTHONPATH=str(finished.path / "src"))
-    finished.run("dvc", "plots", "show", "-o", str(tmp_path / "page"))
-    page = (tmp_path / "page" / "index.html").read_text(encoding="utf-8")
-    assert not re.search(r"""<(?:script|link|img)[^>]*(?:src|href)\s*=\s*["']?https?:""", page)
-    assert "vegaEmbed" in page.partition("</script>")[0]
-    for told in ("Accuracy", "Loss", "train_red3.csv", "confusion.png", "mistakes.png"):
-        assert told in page
-    assert len(page) < 10_000_000
-    assert finished.run("git", "status", "--porcelain").stdout == ""

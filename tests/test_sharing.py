@@ -46,8 +46,8 @@ def test_an_experiment_that_was_never_committed_is_shared_by_its_name(
     """By `dvc exp push`, and not by the run cache, which leaves behind what is in git: the metrics."""
     teammate.run("dvc", "pull")
     assert ran(teammate.run("dvc", "exp", "run", "-n", "tiny-gallery", "-S", "evaluate.gallery=2").stdout) == [
-        "evaluate"
-    ]
+        "evaluate", "report",
+    ]  # fmt: skip
     teammate.run("dvc", "exp", "push", "origin", "tiny-gallery")
     try:
         other = finished.clone(tmp_path / "other")
@@ -78,5 +78,7 @@ def test_one_network_is_brought_out_of_the_repository(finished: Workspace, remot
 
 def test_the_demo_shows_it() -> None:
     output = Workspace(ROOT).run("python", "docs/remote_demo.py").stdout
-    assert ran(output) == ["fetch", "split", "augment", "resize", "train_red1", "evaluate", "evaluate"]
+    assert ran(output) == [
+        "fetch", "split", "augment", "resize", "train_red1", "export_red1", "evaluate", "evaluate",
+    ]  # fmt: skip
     assert "Data and pipelines are up to date." in output

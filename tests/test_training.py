@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
-from redarte import checkpoints, dataset, devices, training
+from redarte import batches, checkpoints, dataset, devices, training
 from redarte.backend import keras, tf
 from redarte.checkpoints import Row
 from redarte.dataset import Pictures
@@ -43,31 +43,31 @@ def labels_of(batches: Any) -> list[list[int]]:
 
 
 def test_a_pass_in_order(pictures: Pictures) -> None:
-    batches = list(dataset.ordered_batches(pictures, 4).as_numpy_iterator())
-    assert [len(pixels) for pixels, _ in batches] == [4, 4, 3]
-    pixels = np.concatenate([pixels for pixels, _ in batches])
+    read = list(batches.ordered_batches(pictures, 4).as_numpy_iterator())
+    assert [len(pixels) for pixels, _ in read] == [4, 4, 3]
+    pixels = np.concatenate([pixels for pixels, _ in read])
     assert pixels.dtype == np.uint8
     assert pixels.shape == (11, 16, 16, 3)
-    assert labels_of(dataset.ordered_batches(pictures, 11)) == [[0] * 5 + [1] * 6]
+    assert labels_of(batches.ordered_batches(pictures, 11)) == [[0] * 5 + [1] * 6]
 
 
 def test_each_epoch_has_every_picture_once_in_an_order_of_its_own(pictures: Pictures) -> None:
-    batches = list(dataset.training_batches(pictures, 11, 0, range(3)).as_numpy_iterator())
-    sums = [pixels.astype(int).sum(axis=(1, 2, 3)).tolist() for pixels, _ in batches]
+    drawn = list(batches.training_batches(pictures, 11, 0, range(3)).as_numpy_iterator())
+    sums = [pixels.astype(int).sum(axis=(1, 2, 3)).tolist() for pixels, _ in drawn]
     assert sorted(sums[0]) == sorted(sums[1]) == sorted(sums[2])
     assert sums[0] != sums[1] != sums[2]
 
 
 def test_going_on_gives_the_batches_that_would_have_come(pictures: Pictures) -> None:
-    whole = labels_of(dataset.training_batches(pictures, 4, 7, range(4)))
-    assert labels_of(dataset.training_batches(pictures, 4, 7, range(2, 4))) == whole[6:]
-    assert labels_of(dataset.training_batches(pictures, 4, 8, range(4))) != whole
+    whole = labels_of(batches.training_batches(pictures, 4, 7, range(4)))
+    assert labels_of(batches.training_batches(pictures, 4, 7, range(2, 4))) == whole[6:]
+    assert labels_of(batches.training_batches(pictures, 4, 8, range(4))) != whole
 
 
 def test_batches_can_be_dealt_out_to_several_devices(pictures: Pictures) -> None:
-    sizes = [len(labels) for labels in labels_of(dataset.training_batches(pictures, 6, 0, range(2), devices=3))]
+    sizes = [len(labels) for labels in labels_of(batches.training_batches(pictures, 6, 0, range(2), devices=3))]
     assert sizes == [6, 3, 6, 3]
-    assert dataset.steps(pictures, 6, devices=3) == 2
+    assert batches.steps(pictures, 6, devices=3) == 2
 
 
 def test_pictures_that_do_not_fit_in_memory_are_read_each_time(
@@ -77,7 +77,7 @@ def test_pictures_that_do_not_fit_in_memory_are_read_each_time(
     from_disk = dataset.load(pictures.folder)
     assert from_disk._decoded is None
     assert pictures._decoded is not None
-    one, other = (dataset.training_batches(p, 4, 0, range(2)).as_numpy_iterator() for p in (pictures, from_disk))
+    one, other = (batches.training_batches(p, 4, 0, range(2)).as_numpy_iterator() for p in (pictures, from_disk))
     for (pixels, labels), (pixels_again, labels_again) in zip(one, other, strict=True):
         assert (pixels == pixels_again).all()
         assert (labels == labels_again).all()
@@ -149,7 +149,7 @@ def test_patience_stops_and_keeps_the_best_weights(
     assert result.epoch == checkpoints.best_epoch(result.history)
     assert len(result.history) == result.epoch + 3 < 40
     result.network.compile(loss="categorical_crossentropy", metrics=["accuracy"])
-    _, accuracy = result.network.evaluate(dataset.ordered_batches(wanted.val, 4), verbose=0)
+    _, accuracy = result.network.evaluate(batches.ordered_batches(wanted.val, 4), verbose=0)
     assert accuracy == pytest.approx(result.history[result.epoch - 1]["val_accuracy"])
 
 

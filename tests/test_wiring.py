@@ -16,10 +16,13 @@ from dvc.repo import Repo
 
 from tests.conftest import ROOT, Workspace, environment_for, write_params
 
-STAGES = ("fetch", "split", "augment", "resize", "train_red1", "train_red2", "train_red3", "evaluate", "compare")
+STAGES = (
+    "fetch", "split", "augment", "resize", "train_red1", "train_red2", "train_red3",
+    "export_red1", "export_red2", "export_red3", "evaluate", "compare", "report",
+)  # fmt: skip
 
-# Runs a stage as `python -m` does, and prints what it imported, which files it opened to read, and which
-# sections of params.yaml it looked at.
+# Runs a stage as `python -m` does, and prints what it imported, which files it opened to read and which
+# folders it listed, and which sections of params.yaml it looked at.
 SPY = """
 import json, os, runpy, sys
 module, *arguments = sys.argv[1:]
@@ -28,6 +31,8 @@ here, opened, read = os.getcwd() + os.sep, set(), set()
 
 def hear(event, about):
     if event == "open" and isinstance(about[0], str) and not (about[2] or 0) & (os.O_WRONLY | os.O_RDWR):
+        opened.add(os.path.abspath(about[0]))
+    elif event == "os.scandir" and isinstance(about[0], (str, os.PathLike)):
         opened.add(os.path.abspath(about[0]))
 
 class Spied:
@@ -91,11 +96,12 @@ def test_a_stage_declares_what_it_uses_and_nothing_more(
 
     modules = {f"src/{name.replace('.', '/')}" for name in imported}
     files = {f"{m}/__init__.py" if (finished.path / m).is_dir() else f"{m}.py" for m in modules}
-    code = {dep for dep in wanted["deps"] if dep.startswith("src/")}
+    code = {dep for dep in wanted["deps"] if dep.endswith(".py")}
     assert code == {file for file in files if has_code(finished.path / file)}
 
     data, outs = wanted["deps"] - code, wanted["outs"]
-    inputs = {f for f in opened if f.split("/")[0] in ("data", "metrics", "models", "plots")}
+    folders = ("data/", "metrics/", "models/", "plots/", "src/redarte/templates/")
+    inputs = {file for file in opened if file.startswith(folders)}
     for file in inputs:
         if not any(part.startswith((".partial-", ".scratch-", ".checkpoints")) for part in Path(file).parts):
             assert any(is_in(file, place) for place in data | outs), f"{file} is read and not declared"
@@ -116,8 +122,9 @@ def has_code(file: Path) -> bool:
     return len(ast.parse(file.read_text(encoding="utf-8")).body) > 1
 
 
-AFTER_TRAINING = {"evaluate", "compare"}
-TRAINED = {"train_red1", "train_red2", "train_red3", *AFTER_TRAINING}
+SHOWN = {"evaluate", "compare", "report"}
+EXPORTED = {"export_red1", "export_red2", "export_red3", *SHOWN}
+TRAINED = {"train_red1", "train_red2", "train_red3", *EXPORTED}
 RESIZED = {"resize", *TRAINED}
 AUGMENTED = {"augment", *RESIZED}
 SPLIT = {"split", *AUGMENTED}
@@ -125,7 +132,7 @@ ALL = {"fetch", *SPLIT}
 
 # Every leaf of params.yaml, another value for it, and the stages that may then run.
 TABLE: dict[str, tuple[Any, set[str]]] = {
-    "model": ("red2", {"evaluate"}),
+    "model": ("red2", {"evaluate", "report"}),
     "seed": (1, SPLIT),
     "fetch.source": ("folder", ALL),
     "fetch.max_megapixels": (50.0, ALL),
@@ -159,15 +166,16 @@ TABLE: dict[str, tuple[Any, set[str]]] = {
     "train.precision": ("float32", TRAINED),
     "train.deterministic": (False, TRAINED),
     "train.resume": (False, TRAINED),
-    # evaluate looks at red1, the network of `model`.
-    "red1.l1": (0.1, {"train_red1", "evaluate", "compare"}),
-    "red1.l2": (0.1, {"train_red1", "evaluate", "compare"}),
-    "red2.l1": (0.1, {"train_red2", "compare"}),
-    "red2.l2": (0.1, {"train_red2", "compare"}),
-    "red3.l1": (0.1, {"train_red3", "compare"}),
-    "red3.l2": (0.1, {"train_red3", "compare"}),
-    "evaluate.confused_pairs": (5, {"evaluate"}),
-    "evaluate.gallery": (5, {"evaluate"}),
+    # evaluate looks at red1, the network of `model`; report looks at all three.
+    "red1.l1": (0.1, {"train_red1", "export_red1", *SHOWN}),
+    "red1.l2": (0.1, {"train_red1", "export_red1", *SHOWN}),
+    "red2.l1": (0.1, {"train_red2", "export_red2", "compare", "report"}),
+    "red2.l2": (0.1, {"train_red2", "export_red2", "compare", "report"}),
+    "red3.l1": (0.1, {"train_red3", "export_red3", "compare", "report"}),
+    "red3.l2": (0.1, {"train_red3", "export_red3", "compare", "report"}),
+    "evaluate.coverage": (0.5, EXPORTED),
+    "evaluate.confused_pairs": (5, {"evaluate", "report"}),
+    "evaluate.gallery": (5, {"evaluate", "report"}),
 }
 
 

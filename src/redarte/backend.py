@@ -13,7 +13,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 @contextmanager
-def _silent_errors() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Sends what native code writes to stderr nowhere; exceptions pass as always."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
@@ -26,11 +26,11 @@ def _silent_errors() -> Iterator[None]:
         os.close(nowhere)
 
 
-with _silent_errors():
+with quiet():
     import keras
     import tensorflow as tf
 
 # Its warnings about retracing are for those who write TensorFlow programs.
 tf.get_logger().setLevel("ERROR")
 
-__all__ = ["keras", "tf"]
+__all__ = ["keras", "quiet", "tf"]

@@ -2,12 +2,24 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from redarte import params
 from redarte.errors import UserError
+
+if TYPE_CHECKING:
+    from redarte.prediction import Network as Loaded
+
+_MAX_PIXELS = 100e6  # of a picture that somebody else made
+_MODELS = Path("models")
+Network = Annotated[
+    str | None,
+    typer.Option(
+        help="red1, red2, red3 or an .onnx file; by default the network of params.yaml's `model`.", show_default=False
+    ),
+]
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Tells painters apart. `dvc repro` trains it.")
 
@@ -27,6 +39,17 @@ def _in_a_sentence() -> Iterator[None]:
         raise typer.Exit(1) from None
 
 
+def _network(name: str | None) -> "Loaded":
+    """The network that a person means."""
+    from redarte import prediction
+
+    if name is None:
+        from redarte import params
+
+        name = params.load().model
+    return prediction.Network(Path(name) if name.endswith(".onnx") else _MODELS / f"{name}.onnx")
+
+
 @app.command()
 def check(
     lock: Annotated[
@@ -34,6 +57,8 @@ def check(
     ] = False,
 ) -> None:
     """Check params.yaml, and say nothing when it is right."""
+    from redarte import params
+
     with _in_a_sentence():
         params.load()
         if lock:
@@ -45,7 +70,7 @@ def check(
 @app.command()
 def doctor() -> None:
     """Say what this machine has, and which stages would run and for how long."""
-    from redarte import doctor
+    from redarte import doctor, params
 
     with _in_a_sentence():
         doctor.report(params.load())
@@ -58,6 +83,52 @@ def experiments() -> None:
 
     with _in_a_sentence():
         experiments.report()
+
+
+@app.command()
+def predict(
+    pictures: Annotated[list[Path], typer.Argument(help="Files, or folders of them.", show_default=False)],
+    network: Network = None,
+    top: Annotated[int, typer.Option(min=1, help="How many painters to name for each.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="One object a line, for programs.")] = False,
+) -> None:
+    """Say who painted some pictures, with probabilities."""
+    from redarte import predict
+
+    with _in_a_sentence():
+        failed = predict.report(_network(network), pictures, top, as_json, _MAX_PIXELS)
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def explain(
+    picture: Annotated[Path, typer.Argument(help="A picture.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Where to write the explained picture: a .jpg.", show_default=False)],
+    network: Network = None,
+    artist: Annotated[
+        str | None, typer.Option(help="Explain this painter's probability instead of the likeliest's.")
+    ] = None,
+) -> None:
+    """Show where in a picture a network sees its painter."""
+    from redarte import explanations
+
+    with _in_a_sentence():
+        typer.echo(explanations.write(_network(network), picture, out, artist, _MAX_PIXELS))
+
+
+@app.command()
+def serve(
+    host: Annotated[
+        str, typer.Option(help="The address to listen on; the default lets in this machine alone.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 7860,
+) -> None:
+    """Open a page on which pictures can be tried."""
+    from redarte import serving
+
+    with _in_a_sentence():
+        serving.serve(host, port, _MAX_PIXELS)
 
 
 @app.command()

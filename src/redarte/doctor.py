@@ -155,10 +155,12 @@ def estimate(stage: str, settings: Params, amount: Amount) -> float:
             return _START + learned * _augment_seconds(settings) / workers.count()
         case "resize":
             return _START + (versions + tested) * _resize_seconds(settings) / workers.count()
-        case "evaluate":
-            return _TENSORS_START + tested * _ANSWER
+        case "export_red1" | "export_red2" | "export_red3":
+            return _TENSORS_START + (learned + tested) * _ANSWER
+        case "evaluate" | "report":
+            return _START + tested * _ANSWER
         case "compare":
-            return _TENSORS_START + 3 * tested / 2 * _ANSWER
+            return _START + 3 * tested / 2 * _ANSWER
     name: NetworkName = stage.removeprefix("train_")  # type: ignore[assignment]
     return _TENSORS_START + settings.train.epochs * versions * _training_seconds(name, settings)
 

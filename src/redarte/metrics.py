@@ -1,9 +1,15 @@
 """Predictions -> numbers. Arrays in, numbers out: no files, no TensorFlow."""
 
 from collections import Counter
+from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+from scipy.stats import binomtest
 from sklearn.metrics import f1_score, log_loss, top_k_accuracy_score
+
+_TEMPERATURES = (0.05, 20.0)  # few val pictures, all right or all wrong, would have it at 0 or infinity
 
 
 def accuracy(truth: np.ndarray, probabilities: np.ndarray) -> float:
@@ -72,3 +78,129 @@ def largest_class_accuracy(train: list[str], test: list[str]) -> float:
     counts = Counter(train)
     largest = min(counts, key=lambda artist: (-counts[artist], artist))
     return float(np.mean([artist == largest for artist in test]))
+
+
+def fit_temperature(truth: np.ndarray, logits: np.ndarray) -> float:
+    """The temperature that makes probabilities honest: softmax(logits / it) has the least cross-entropy.
+
+    Guo et al., "On calibration of modern neural networks" (2017). It lies between 0.05 and 20.
+
+    Args:
+        truth: (n,), of pictures that the network was not trained on.
+        logits: (n, artists).
+    """
+
+    def loss(logarithm: float) -> float:
+        return float(-log_softmax(logits / np.exp(logarithm), axis=1)[np.arange(len(truth)), truth].mean())
+
+    return float(np.exp(minimize_scalar(loss, bounds=np.log(_TEMPERATURES), method="bounded").x))
+
+
+def least_kept(values: np.ndarray, coverage: float) -> float:
+    """The largest bound such that a share of at least `coverage` of the values is as large: (n,) -> a value."""
+    kept = int(np.ceil(coverage * len(values)))
+    return float(np.sort(values)[len(values) - kept])
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """How often answers of one confidence are right.
+
+    Attributes:
+        confidence: (bins,), the mean probability of the answers in each bin; NaN for none.
+        accuracy: (bins,), the share of them that is right; NaN for none.
+        pictures: (bins,), how many they are.
+    """
+
+    confidence: np.ndarray
+    accuracy: np.ndarray
+    pictures: np.ndarray
+
+    @property
+    def error(self) -> float:
+        """The expected calibration error: the mean of |confidence - accuracy|, each picture counting the same."""
+        gaps = np.abs(self.confidence - self.accuracy)[self.pictures > 0]
+        return float((gaps * self.pictures[self.pictures > 0]).sum() / self.pictures.sum())
+
+
+def reliability(right: np.ndarray, confidence: np.ndarray, bins: int = 10) -> Reliability:
+    """Sorts answers into bins of equal width by their confidence (Naeini et al., 2015; Guo et al., 2017).
+
+    Args:
+        right: (n,), bool.
+        confidence: (n,), the probability of each answer, above 0, to 1.
+    """
+    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    pictures = np.bincount(place, minlength=bins)
+    sums = (np.bincount(place, weights=values, minlength=bins) for values in (confidence, right))
+    with np.errstate(invalid="ignore"):
+        of_confidence, of_right = (total / np.where(pictures, pictures, np.nan) for total in sums)
+    return Reliability(of_confidence, of_right, pictures)
+
+
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """The 95 % percentile interval of a bootstrap's values: (low, high)."""
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def bootstrap(
+    truth: np.ndarray, predicted: np.ndarray, ranks: np.ndarray, artists: int, resamples: int = 2000, seed: int = 0
+) -> dict[str, tuple[float, float]]:
+    """95 % intervals of accuracy, top-5 accuracy and macro-F1: the test pictures drawn again, with replacement.
+
+    Args:
+        truth, predicted: (n,), artists by their number.
+        ranks: (n,), the place of the true artist among the answers, from 1.
+
+    Returns:
+        "accuracy", "top5_accuracy", "macro_f1": (low, high).
+    """
+    draws = np.random.default_rng(seed).integers(0, len(truth), (resamples, len(truth)))
+    return {
+        "accuracy": interval((predicted == truth)[draws].mean(axis=1)),
+        "top5_accuracy": interval((ranks <= 5)[draws].mean(axis=1)),
+        "macro_f1": interval(np.array([_macro_f1(truth[draw], predicted[draw], artists) for draw in draws])),
+    }
+
+
+def per_artist(truth: np.ndarray, predicted: np.ndarray, artists: int) -> dict[str, np.ndarray]:
+    """Each artist's "precision", "recall" and "f1" (NaN where they have no meaning) and "pictures": (artists,)."""
+    right, of_truth, of_answer = _counts(truth, predicted, artists)
+    with np.errstate(invalid="ignore"):
+        return {
+            "precision": np.where(of_answer > 0, right / np.maximum(of_answer, 1), np.nan),
+            "recall": np.where(of_truth > 0, right / np.maximum(of_truth, 1), np.nan),
+            "f1": np.where(of_truth > 0, 2 * right / np.maximum(of_truth + of_answer, 1), np.nan),
+            "pictures": of_truth,
+        }
+
+
+def mcnemar(one_right: np.ndarray, other_right: np.ndarray) -> float:
+    """The p-value of McNemar's exact test: whether two networks, asked the same pictures, err at different rates.
+
+    McNemar, "Note on the sampling error of the difference between correlated proportions" (1947), in its exact
+    binomial form.
+
+    Args:
+        one_right, other_right: (n,), bool, for the same pictures in the same order.
+    """
+    only_one, only_other = int((one_right & ~other_right).sum()), int((~one_right & other_right).sum())
+    return float(binomtest(only_one, only_one + only_other).pvalue) if only_one + only_other else 1.0
+
+
+def verdict(one: str, other: str, chance: float) -> str:
+    """What McNemar's test allows to be said of two networks that answered the same pictures."""
+    within = "is within chance" if chance >= 0.05 else "is more than chance"
+    return f"The difference between {one} and {other} {within} (p = {chance:.2g})."
+
+
+def _counts(truth: np.ndarray, predicted: np.ndarray, artists: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    right = np.bincount(truth[truth == predicted], minlength=artists)
+    return right, np.bincount(truth, minlength=artists), np.bincount(predicted, minlength=artists)
+
+
+def _macro_f1(truth: np.ndarray, predicted: np.ndarray, artists: int) -> float:
+    right, of_truth, of_answer = _counts(truth, predicted, artists)
+    tested = of_truth > 0
+    return float(np.mean(2 * right[tested] / (of_truth + of_answer)[tested]))

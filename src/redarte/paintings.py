@@ -20,6 +20,13 @@ from redarte.errors import UserError
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 _REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
+_IN_WORDS = {
+    "too_large_a_file": "is too large a file",
+    "empty_file": "is empty",
+    "not_a_picture": "is not a picture",
+    "too_many_pixels": "has too many pixels",
+    "truncated_or_corrupt": "is truncated or corrupt",
+}
 _WHITE = (255, 255, 255)
 _MOST_BYTES_A_PIXEL = 8  # four channels of 16 bits, not compressed
 
@@ -53,6 +60,43 @@ def problem(path: Path, max_pixels: float) -> str | None:
     if path.stat().st_size > _MOST_BYTES_A_PIXEL * max_pixels:
         return "too_large_a_file"
     data = path.read_bytes()
+    declared = _declared_problem(data, max_pixels)
+    if declared:
+        return declared
+    try:
+        _decode(data, lambda size: size)
+    except Exception:
+        return "truncated_or_corrupt"
+    return None
+
+
+def read_strange(source: Path | bytes, side: int, max_pixels: float) -> Picture:
+    """A picture that nobody has checked, squeezed to side×side px: a person's own file, or an upload.
+
+    Args:
+        source: a file, or the content of one.
+        max_pixels: a picture that declares more pixels is not decoded.
+
+    Raises:
+        UserError: why it cannot be used, in words that follow its name.
+    """
+    if isinstance(source, Path):
+        if not source.is_file():
+            raise UserError("is not a file" if source.exists() else "is not there")
+        if source.stat().st_size > _MOST_BYTES_A_PIXEL * max_pixels:
+            raise UserError(_IN_WORDS["too_large_a_file"])
+        source = source.read_bytes()
+    declared = _declared_problem(source, max_pixels)
+    if declared:
+        raise UserError(_IN_WORDS[declared])
+    try:
+        return _decode(source, lambda _size: (side, side))
+    except Exception:
+        raise UserError(_IN_WORDS["truncated_or_corrupt"]) from None
+
+
+def _declared_problem(data: bytes, max_pixels: float) -> str | None:
+    """What is wrong with a file by what it says of itself, before anything is decoded."""
     if not data:
         return "empty_file"
     try:
@@ -61,13 +105,7 @@ def problem(path: Path, max_pixels: float) -> str | None:
     except Exception:
         # Pillow raises a dozen kinds of exception for a file that is none of its formats.
         return "not_a_picture"
-    if width * height > max_pixels:
-        return "too_many_pixels"
-    try:
-        _decode(data, lambda size: size)
-    except Exception:
-        return "truncated_or_corrupt"
-    return None
+    return "too_many_pixels" if width * height > max_pixels else None
 
 
 def read_within(path: Path, max_side: int) -> Picture:
@@ -100,12 +138,17 @@ def size(path: Path) -> tuple[int, int]:
         return image.size
 
 
-def write_jpeg(path: Path, picture: Picture, quality: int) -> None:
-    """Writes a baseline JPEG: the same bytes for the same picture and quality."""
+def jpeg(picture: Picture, quality: int) -> bytes:
+    """A baseline JPEG: the same bytes for the same picture and quality."""
     done, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
-        raise UserError(f"{path}: a picture of {picture.shape} cannot be written as JPEG.")
-    path.write_bytes(data.tobytes())
+        raise UserError(f"a picture of {picture.shape} cannot be written as JPEG.")
+    return bytes(data.tobytes())
+
+
+def write_jpeg(path: Path, picture: Picture, quality: int) -> None:
+    """Writes a picture as `jpeg` encodes it."""
+    path.write_bytes(jpeg(picture, quality))
 
 
 def _read(path: Path, fit: Callable[[tuple[int, int]], tuple[int, int]]) -> Picture:

@@ -8,7 +8,7 @@ import difflib
 import re
 from collections.abc import Hashable
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -114,6 +114,7 @@ class Network(_Section):
 
 
 class Evaluate(_Section):
+    coverage: float = Field(gt=0, le=1)
     confused_pairs: int = Field(ge=1, le=100)
     gallery: int = Field(ge=1, le=60)
 
@@ -158,6 +159,18 @@ def load(path: Path = Path("params.yaml")) -> Params:
         # A key with a typing mistake is also a key that is missing: say the mistake first.
         problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
         raise UserError("\n".join(_sentence(path, problem) for problem in problems)) from None
+
+
+def network_name(stage: str, arguments: list[str]) -> NetworkName:
+    """The network that a stage's command names, by its one argument.
+
+    Raises:
+        UserError: it names none.
+    """
+    for name in get_args(NetworkName):
+        if arguments == [name]:
+            return name  # type: ignore[no-any-return]
+    raise UserError(f"{stage} takes the name of one network: {', '.join(get_args(NetworkName))}.")
 
 
 class _Loader(yaml.SafeLoader):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from redarte import checkpoints, dataset, devices, networks, outputs
+from redarte import batches, checkpoints, dataset, devices, networks, outputs
 from redarte.backend import keras, tf
 from redarte.checkpoints import Checkpoint, Row, best_epoch, history_csv
 from redarte.console import say
@@ -116,10 +116,10 @@ def _fit(job: Job, network: keras.Model, keeper: "_Keeper", device_count: int) -
         raise UserError(f"{device_count} GPUs need at least as many pictures in a batch; raise train.batch_size.")
     try:
         network.fit(
-            dataset.training_batches(job.train, batch_size, job.seed, range(first, job.settings.epochs), device_count),
+            batches.training_batches(job.train, batch_size, job.seed, range(first, job.settings.epochs), device_count),
             initial_epoch=first,
             epochs=job.settings.epochs,
-            steps_per_epoch=dataset.steps(job.train, batch_size, device_count),
+            steps_per_epoch=batches.steps(job.train, batch_size, device_count),
             shuffle=False,
             callbacks=[keeper],
             verbose=0,
@@ -172,7 +172,7 @@ def _fingerprint(job: Job, policy: str) -> str:
         tf.__version__,
         *(
             Path(str(module.__file__)).read_text(encoding="utf-8")
-            for module in (networks, dataset, checkpoints, sys.modules[__name__])
+            for module in (networks, dataset, batches, checkpoints, sys.modules[__name__])
         ),
     ]
     return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
@@ -222,7 +222,7 @@ class _Keeper(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self.measured.set_weights(self.model.get_weights())
-        val = dataset.ordered_batches(self.job.val, self.job.settings.batch_size)
+        val = batches.ordered_batches(self.job.val, self.job.settings.batch_size)
         measured = self.measured.evaluate(val, verbose=0, return_dict=True)
         row = {"epoch": epoch + 1, **(logs or {}), **{f"val_{name}": value for name, value in measured.items()}}
         row = {name: float(value) for name, value in row.items()}

@@ -2,10 +2,14 @@
 
 import csv
 import glob
+from itertools import combinations
 from pathlib import Path
 
-from redarte import dataset, figures, metrics, networks, outputs, paintings, prediction
+import numpy as np
+
+from redarte import dataset, figures, metrics, outputs, paintings, prediction
 from redarte.console import run_stage, say
+from redarte.prediction import BATCH
 from redarte.study import TABLE_ONE, TITLES
 
 RAW_TRAIN = Path("data/split/train")
@@ -17,21 +21,31 @@ PLOTS = Path("plots")
 
 
 def main() -> None:
-    source = outputs.read_json(METRICS / "fetch.json")["source"]
     rows: dict[str, dict[str, float]] = {}
+    right: dict[str, np.ndarray] = {}
     for name in TABLE_ONE:
-        network, artists = networks.load(MODELS / f"{name}.keras")
-        test = dataset.load(TEST, artists)
+        network = prediction.Network(MODELS / f"{name}.onnx")
+        source = network.card.data
+        test = dataset.load(TEST, network.card.artists)
+        right[name] = network.answers(test.batches(BATCH)).logits.argmax(axis=1) == test.labels
         trained = outputs.read_json(METRICS / f"train_{name}.json")
         rows[name] = {measure: trained[measure] for measure in ("accuracy", "val_accuracy")} | {
-            "test_accuracy": round(metrics.accuracy(test.labels, prediction.probabilities(network, test)), 6)
+            "test_accuracy": round(float(right[name].mean()), 6)
         }
     baseline = metrics.largest_class_accuracy(artists_of(RAW_TRAIN), artists_of(TEST))
+    chances = {pair: metrics.mcnemar(right[pair[0]], right[pair[1]]) for pair in combinations(TABLE_ONE, 2)}
     outputs.write_json(
         METRICS / "compare.json",
-        {"data": source, **rows, "largest_class_test_accuracy": round(baseline, 6), "test_pictures": len(test)},
+        {
+            "data": source,
+            **rows,
+            "mcnemar_p": {f"{one}_{other}": round(chance, 6) for (one, other), chance in chances.items()},
+            "largest_class_test_accuracy": round(baseline, 6),
+            "test_pictures": len(test),
+        },
     )
-    outputs.write_text(PLOTS / "table_one.md", table_one(rows, source, baseline, len(test)))
+    verdicts = [metrics.verdict(TITLES[one], TITLES[other], chance) for (one, other), chance in chances.items()]
+    outputs.write_text(PLOTS / "table_one.md", table_one(rows, source, baseline, len(test), verdicts))
     draw(rows, source)
     say(f"the study's Table I beside ours: {PLOTS / 'table_one.md'}")
 
@@ -41,7 +55,9 @@ def artists_of(folder: Path) -> list[str]:
     return [path.partition("/")[0] for path in paintings.listing(folder)]
 
 
-def table_one(rows: dict[str, dict[str, float]], source: str, baseline: float, pictures: int) -> str:
+def table_one(
+    rows: dict[str, dict[str, float]], source: str, baseline: float, pictures: int, verdicts: list[str]
+) -> str:
     """The study's Table I beside ours, in Markdown."""
     lines = [
         f"Measured on: {describe(source)}",
@@ -56,6 +72,7 @@ def table_one(rows: dict[str, dict[str, float]], source: str, baseline: float, p
             f"| {ours['val_accuracy']:.2f} | {ours['test_accuracy']:.2f} |"
         )
     lines += ["", f"Always answering the largest class: {baseline:.2f} on the same {pictures} test pictures."]
+    lines += ["", "By McNemar's exact test on those pictures:", "", *(f"- {verdict}" for verdict in verdicts)]
     return "\n".join(lines) + "\n"
 
 

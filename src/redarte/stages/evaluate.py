@@ -6,59 +6,67 @@ from pathlib import Path
 
 import numpy as np
 
-from redarte import dataset, figures, metrics, networks, outputs, paintings, params, prediction
+from redarte import dataset, figures, metrics, outputs, paintings, params, prediction
 from redarte.console import run_stage, say
 from redarte.dataset import Pictures
 from redarte.params import Evaluate
+from redarte.prediction import BATCH, Answers
 
 RESIZED = Path("data/resized")
 MODELS = Path("models")
 PLOTS = Path("plots")
-FETCHED = Path("metrics/fetch.json")
 METRICS = Path("metrics/evaluate.json")
 
 
 def main() -> None:
     settings = params.load()
-    network, artists = networks.load(MODELS / f"{settings.model}.keras")
-    val, test = (dataset.load(RESIZED / split, artists) for split in ("val", "test"))
-    of_val = prediction.probabilities(network, val)
-    of_test = prediction.probabilities(network, test)
+    network = prediction.Network(MODELS / f"{settings.model}.onnx")
+    data = network.card.data
+    val, test = (dataset.load(RESIZED / split, network.card.artists) for split in ("val", "test"))
+    of_val, of_test = (network.answers(pictures.batches(BATCH)) for pictures in (val, test))
     numbers = {
-        "test_accuracy": metrics.accuracy(test.labels, of_test),
-        "test_top5_accuracy": metrics.top_k_accuracy(test.labels, of_test),
-        "test_macro_f1": metrics.macro_f1(test.labels, of_test),
-        "test_loss": metrics.cross_entropy(test.labels, of_test),
-        "val_accuracy": metrics.accuracy(val.labels, of_val),
+        "test_accuracy": metrics.accuracy(test.labels, of_test.raw),
+        "test_top5_accuracy": metrics.top_k_accuracy(test.labels, of_test.raw),
+        "test_macro_f1": metrics.macro_f1(test.labels, of_test.raw),
+        "test_loss": metrics.cross_entropy(test.labels, of_test.raw),
+        "val_accuracy": metrics.accuracy(val.labels, of_val.raw),
     }
-    source = outputs.read_json(FETCHED)["source"]
     outputs.write_text(PLOTS / "predictions.csv", predictions_csv(test, of_test))
-    draw(test, of_test, settings.evaluate, f"{settings.model} on {len(test)} test pictures ({source})")
+    draw(test, of_test.raw, settings.evaluate, f"{settings.model} on {len(test)} test pictures ({data})")
     outputs.write_json(
         METRICS,
-        {"data": source, "network": settings.model}
+        {"data": data, "network": settings.model}
         | {name: round(number, 6) for name, number in numbers.items()}
         | {"test_pictures": len(test)},
     )
     say(f"{settings.model}: " + ", ".join(f"{name} {number:.3f}" for name, number in numbers.items()))
 
 
-def predictions_csv(pictures: Pictures, probabilities: np.ndarray) -> str:
-    """plots/predictions.csv: one row a picture; rank is the place of the true artist among the answers, from 1."""
+def predictions_csv(pictures: Pictures, answers: Answers) -> str:
+    """plots/predictions.csv: one row a picture, from which everything that is shown of the answers is drawn.
+
+    probability and calibrated are the predicted artist's, before and after calibration; of_artist is the true
+    artist's, calibrated; rank is the true artist's place among the answers, from 1; known says whether the picture is
+    like those that the network was trained on.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "artist", "predicted", "probability", "rank"])
-    predicted, ranks = probabilities.argmax(axis=1), metrics.rank(pictures.labels, probabilities)
+    writer.writerow(["path", "artist", "predicted", "probability", "calibrated", "of_artist", "rank", "known"])
+    raw, calibrated, known = answers.raw, answers.probabilities, answers.known
+    ranks = metrics.rank(pictures.labels, raw)
     for index, path in enumerate(pictures.paths):
+        artist, predicted = pictures.labels[index], raw[index].argmax()
         writer.writerow(
             [
                 f"{pictures.folder.name}/{path}",
-                pictures.artists[pictures.labels[index]],
-                pictures.artists[predicted[index]],
-                f"{probabilities[index].max():.6f}",
+                pictures.artists[artist],
+                pictures.artists[predicted],
+                *(f"{row[index, column]:.6f}" for row, column in ((raw, predicted), (calibrated, predicted),
+                                                                  (calibrated, artist))),
                 ranks[index],
+                "yes" if known[index] else "no",
             ]
-        )
+        )  # fmt: skip
     return text.getvalue()
 
 

@@ -1,0 +1,213 @@
+"""One network's answers -> plots/report.html, one file for people, and plots/model_card.md.
+
+Everything that is shown of the answers is drawn from plots/predictions.csv; nothing is measured here twice.
+"""
+
+import base64
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from redarte import metrics, paintings
+from redarte.explanations import spoken
+from redarte.metrics import Reliability
+from redarte.paintings import Picture
+from redarte.params import NetworkName
+from redarte.study import TABLE_ONE, TITLES
+
+TEMPLATES = Path(__file__).parent / "templates"
+_LICENCES = {
+    "sample": "Drawn by this project's code, and under its licence (MIT).",
+    "kaggle": "CC BY-NC-SA 4.0: not for commercial use, and what is made from them is shared alike.",
+    "archive": "Those of their archive: redarte does not know them.",
+    "folder": "Those of their folder: redarte does not know them.",
+}
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """plots/predictions.csv as arrays of n test pictures; artists by their number in `artists`."""
+
+    artists: list[str]
+    paths: list[str]
+    truth: np.ndarray
+    predicted: np.ndarray
+    probability: np.ndarray
+    calibrated: np.ndarray
+    of_artist: np.ndarray
+    rank: np.ndarray
+    known: np.ndarray
+
+    @property
+    def right(self) -> np.ndarray:
+        return np.asarray(self.truth == self.predicted)
+
+
+def read_predictions(text: str, artists: list[str]) -> Predictions:
+    """Reads the CSV that evaluate wrote."""
+    rows = list(csv.DictReader(io.StringIO(text)))
+    place = {artist: number for number, artist in enumerate(artists)}
+
+    def column(name: str, convert: Callable[[str], Any]) -> np.ndarray:
+        return np.array([convert(row[name]) for row in rows])
+
+    return Predictions(
+        artists,
+        [row["path"] for row in rows],
+        column("artist", place.__getitem__),
+        column("predicted", place.__getitem__),
+        column("probability", float),
+        column("calibrated", float),
+        column("of_artist", float),
+        column("rank", int),
+        column("known", lambda text: text == "yes"),
+    )
+
+
+def facts(network: NetworkName, predictions: Predictions, documents: dict[str, Any], curves: dict[str, Any]) -> Any:
+    """Every number that the report and the card show.
+
+    Args:
+        documents: the metrics files by their stem: fetch, split, compare, evaluate, train_redN, export_redN.
+        curves: network -> "train" and "val" -> [(epoch, accuracy)].
+    """
+    p = predictions
+    intervals = metrics.bootstrap(p.truth, p.predicted, p.rank, len(p.artists))
+    before, after = metrics.reliability(p.right, p.probability), metrics.reliability(p.right, p.calibrated)
+    source = documents["fetch"]["source"]
+    return {
+        "network": network,
+        "title": TITLES[network],
+        "evaluated": documents["evaluate"],
+        "intervals": intervals,
+        "published": TABLE_ONE[network],
+        "compare": documents["compare"],
+        "networks": [(name, TITLES[name], TABLE_ONE[name], documents["compare"][name]) for name in TABLE_ONE],
+        "verdicts": verdicts(documents["compare"]["mcnemar_p"]),
+        "curves": [(TITLES[name], chart_of_curve(curves[name]), TABLE_ONE[name]) for name in TABLE_ONE],
+        "per_artist": rows_of_artists(p),
+        "confusion": confusion(p),
+        "reliability": {"before": bars(before), "after": bars(after)},
+        "calibration_error": {"before": before.error, "after": after.error},
+        "known": int(p.known.sum()),
+        "split": documents["split"],
+        "fetch": documents["fetch"],
+        "trained": documents[f"train_{network}"],
+        "exported": documents[f"export_{network}"],
+        "source": source,
+        "is_sample": source == "sample",
+        "licence": _LICENCES[source],
+    }
+
+
+def verdicts(chances: dict[str, float]) -> list[str]:
+    """What McNemar's test allows to be said of each two networks."""
+    pairs = combinations(TABLE_ONE, 2)
+    return [metrics.verdict(TITLES[one], TITLES[other], chances[f"{one}_{other}"]) for one, other in pairs]
+
+
+def rows_of_artists(p: Predictions) -> list[dict[str, Any]]:
+    """A row an artist with test pictures, best F1 first, the more pictures the earlier."""
+    measured = metrics.per_artist(p.truth, p.predicted, len(p.artists))
+    rows = [
+        {"artist": spoken(artist), **{name: values[number] for name, values in measured.items()}}
+        for number, artist in enumerate(p.artists)
+        if measured["pictures"][number]
+    ]
+    return sorted(rows, key=lambda row: (-row["f1"], -row["pictures"], row["artist"]))
+
+
+def confusion(p: Predictions) -> dict[str, Any]:
+    """The confusion matrix, best recognised first: names, and a row of (count, share of the row) for each."""
+    counts = metrics.confusion(p.truth, p.predicted, len(p.artists))
+    pictures = counts.sum(axis=1)
+    shares = counts / np.maximum(pictures, 1)[:, None]
+    order = np.lexsort((np.arange(len(pictures)), -shares.diagonal(), pictures == 0))
+    return {
+        "names": [spoken(p.artists[artist]) for artist in order],
+        "rows": [[(int(counts[i, j]), float(shares[i, j])) for j in order] for i in order],
+    }
+
+
+def chart_of_curve(curve: dict[str, list[tuple[int, float]]]) -> dict[str, Any]:
+    """Accuracy by epoch as points in a square of 100 by 100, the origin at the top left."""
+    last = max(epoch for points in curve.values() for epoch, _ in points)
+    return {
+        "last": last,
+        **{
+            split: " ".join(
+                f"{100 * (epoch - 1) / max(last - 1, 1):.1f},{100 * (1 - value):.1f}" for epoch, value in points
+            )
+            for split, points in curve.items()
+        },
+        "ends": {split: points[-1][1] for split, points in curve.items()},
+    }
+
+
+def bars(measured: Reliability) -> list[dict[str, float]]:
+    """The bins that have pictures: "bin" from 0, their accuracy, confidence and pictures."""
+    return [
+        {"bin": int(place), "accuracy": measured.accuracy[place], "confidence": measured.confidence[place],
+         "pictures": int(measured.pictures[place])}
+        for place in np.flatnonzero(measured.pictures)
+    ]  # fmt: skip
+
+
+def most_confident_mistakes(p: Predictions, most: int) -> list[int]:
+    """The wrong answers that were surest, surest first."""
+    return _first(np.flatnonzero(~p.right), -p.calibrated, most)
+
+
+def least_sure_hits(p: Predictions, most: int) -> list[int]:
+    """The right answers that were least sure, least sure first."""
+    return _first(np.flatnonzero(p.right), p.calibrated, most)
+
+
+def _first(indices: np.ndarray, by: np.ndarray, most: int) -> list[int]:
+    return [int(index) for index in indices[np.argsort(by[indices], kind="stable")][:most]]
+
+
+def as_uri(picture: Picture, quality: int = 82) -> str:
+    """A picture as a data: address, so that the page needs no file beside it."""
+    return "data:image/jpeg;base64," + base64.b64encode(paintings.jpeg(picture, quality)).decode("ascii")
+
+
+def render(template: str, shown: dict[str, Any]) -> str:
+    """Fills one of the templates. Names of artists and files are escaped for HTML."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=jinja2.select_autoescape(["html.j2"], default=False),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = lambda value: f"{value:.0%}".replace("%", "\u00a0%")
+    environment.filters["sure"] = sure
+    environment.filters["file"] = lambda path: path.rpartition("/")[2]
+    return environment.get_template(template).render(shown)
+
+
+def sure(probability: float) -> str:
+    """A probability in words that do not say 100 % of what is not certain."""
+    return "over 99\u00a0%" if probability > 0.995 else f"{probability:.0%}".replace("%", "\u00a0%")
+
+
+def pairs_with_pictures(p: Predictions, most: int) -> Sequence[tuple[int, int, int, list[int]]]:
+    """The most confused pairs: (one, other, mistakes either way, those pictures)."""
+    counts = metrics.confusion(p.truth, p.predicted, len(p.artists))
+    return [
+        (one, other, count, [int(index) for index in np.flatnonzero(_between(p, one, other))])
+        for one, other, count in metrics.confused_pairs(counts, most)
+    ]
+
+
+def _between(p: Predictions, one: int, other: int) -> np.ndarray:
+    either = ((p.truth == one) & (p.predicted == other)) | ((p.truth == other) & (p.predicted == one))
+    return np.asarray(either)

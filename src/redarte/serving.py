@@ -1,0 +1,22 @@
+"""Starts `redarte serve`: settles what gradio reads on import, and only then imports it."""
+
+import os
+import tempfile
+
+
+def serve(host: str, port: int, max_pixels: float) -> None:
+    """Serves until Ctrl-C. What is uploaded lies in a folder that goes away then.
+
+    Raises:
+        UserError: there is no network, or the address is taken.
+    """
+    with tempfile.TemporaryDirectory(prefix="redarte-") as scratch:
+        tempfile.tempdir = os.environ["GRADIO_TEMP_DIR"] = scratch
+        os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+        os.environ["HF_HUB_OFFLINE"] = "1"
+        from redarte import page
+
+        try:
+            page.serve(host, port, max_pixels)
+        finally:
+            tempfile.tempdir = None

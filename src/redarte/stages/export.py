@@ -1,0 +1,85 @@
+"""export_red1, export_red2, export_red3: a trained network -> one ONNX file that answers with honest probabilities.
+
+`python -m redarte.stages.export red1`: the one argument is the network's name.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from redarte import dataset, exporting, metrics, networks, outputs, paintings, params, prediction
+from redarte.backend import keras
+from redarte.console import run_stage, say
+from redarte.dataset import Pictures
+from redarte.errors import UserError
+from redarte.prediction import BATCH, Card, familiarity
+
+ORIGINALS = Path("data/split/train")
+RESIZED = Path("data/resized")
+MODELS = Path("models")
+FETCHED = Path("metrics/fetch.json")
+METRICS = Path("metrics")
+_LARGEST_DIFFERENCE = 1e-4  # between Keras's probabilities and those of the exported file
+
+
+def main() -> None:
+    settings = params.load()
+    name = params.network_name("export", sys.argv[1:])
+    network, artists = networks.load(MODELS / f"{name}.keras")
+    val = dataset.load(RESIZED / "val", artists)
+    originals = dataset.load(RESIZED / "train", artists, only=names_of_originals())
+    model = exporting.export(network)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    trained, _ = measured(session, originals)
+    features, logits = measured(session, val)
+    difference = largest_difference(network, val, logits)
+    if not difference <= _LARGEST_DIFFERENCE:
+        raise UserError(f"{name}: the exported file's probabilities differ from Keras's by {difference:.1e} on val.")
+    card = Card(
+        network=name,
+        data=outputs.read_json(FETCHED)["source"],
+        artists=artists,
+        temperature=metrics.fit_temperature(val.labels, logits),
+        coverage=settings.evaluate.coverage,
+        least_familiarity=metrics.least_kept(familiarity(features @ trained.T), settings.evaluate.coverage),
+        trained=originals.paths,
+    )
+    with outputs.whole_file(MODELS / f"{name}.onnx") as partial:
+        partial.write_bytes(exporting.complete(model, trained, card))
+    outputs.write_json(METRICS / f"export_{name}.json", facts(val, logits, card))
+    say(f"{name}: {MODELS / name}.onnx, temperature {card.temperature:.2f}, agrees with Keras to {difference:.0e}")
+
+
+def names_of_originals() -> set[str]:
+    """The training pictures that are no copies, by their names in data/resized/train."""
+    return {Path(path).with_suffix(".jpg").as_posix() for path in paintings.listing(ORIGINALS)}
+
+
+def measured(session: onnxruntime.InferenceSession, pictures: Pictures) -> tuple[np.ndarray, np.ndarray]:
+    """Every picture's features (n, channels) float32 and logits (n, artists) float64."""
+    parts = [session.run(["features", "logits"], {"picture": batch}) for batch in pictures.batches(BATCH)]
+    features, logits = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return features, logits.astype(np.float64)
+
+
+def largest_difference(network: keras.Model, pictures: Pictures, logits: np.ndarray) -> float:
+    """The largest difference between a probability by Keras and the same by the exported file."""
+    by_keras = [network.predict_on_batch(batch) for batch in pictures.batches(BATCH)]
+    return float(np.abs(np.concatenate(by_keras) - prediction.softmax(logits)).max())
+
+
+def facts(val: Pictures, logits: np.ndarray, card: Card) -> dict[str, float]:
+    """The content of metrics/export_redN.json."""
+    before, after = prediction.softmax(logits), prediction.softmax(logits / card.temperature)
+    return {
+        "temperature": round(card.temperature, 6),
+        "val_loss_before": round(metrics.cross_entropy(val.labels, before), 6),
+        "val_loss_after": round(metrics.cross_entropy(val.labels, after), 6),
+        "least_familiarity": round(card.least_familiarity, 6),
+    }
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,233 @@
+"""The pages that people look at, opened in Chromium with the network cut."""
+
+import concurrent.futures
+import contextlib
+import io
+import os
+import re
+import signal
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+from PIL import Image
+
+from tests import browser
+from tests.conftest import Workspace, write_painting
+
+FIGURES = ("table_one", "curves", "confusion", "recall", "confused_pairs", "mistakes", "copies")
+
+
+@pytest.fixture
+def offline_plots(finished: Workspace) -> Workspace:
+    finished.run("redarte", "offline-plots", PYTHONPATH=str(finished.path / "src"))
+    return finished
+
+
+def check_plots_page(page: Path, revisions: list[str], screenshot: Path) -> None:
+    """Both charts are drawn with a line a network and a revision, and every figure is there."""
+    assert page.stat().st_size < 10_000_000
+    with browser.chromium() as chromium, browser.watch(chromium, width=1280) as watched:
+        watched.page.goto(browser.address(page))
+        watched.page.wait_for_selector(".vega-embed svg, .vega-embed canvas", timeout=5000)
+        watched.page.wait_for_load_state("networkidle")
+        watched.page.screenshot(path=screenshot, full_page=True)
+        charts = watched.page.locator(".vega-embed canvas, .vega-embed svg.marks").all()
+        images = watched.page.evaluate("[...document.images].map(i => [i.src.slice(0, 10), i.naturalWidth])")
+        drawn = watched.page.evaluate(INK)
+    assert watched.asked == []
+    assert watched.complaints == []
+    assert len(charts) == 2
+    for colours in drawn:
+        assert set(colours) == {"0,114,178", "213,94,0", "0,158,115"}, "a line for each of the three networks"
+    assert len(images) == len(FIGURES) * len(revisions)
+    assert all(width > 100 for _, width in images)
+
+
+# Which of the three networks' colours a chart's canvas has.
+INK = """[...document.querySelectorAll('.vega-embed canvas')].map(canvas => {
+    const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+    const wanted = new Set(['0,114,178', '213,94,0', '0,158,115']), found = new Set();
+    for (let i = 0; i < data.length; i += 4) {
+        const colour = data[i] + ',' + data[i + 1] + ',' + data[i + 2];
+        if (data[i + 3] === 255 && wanted.has(colour)) found.add(colour);
+    }
+    return [...found];
+})"""
+
+
+def test_the_plots_page_is_drawn_without_a_network(offline_plots: Workspace, tmp_path: Path) -> None:
+    offline_plots.run("dvc", "plots", "show", "-o", str(tmp_path / "page"))
+    check_plots_page(tmp_path / "page/index.html", ["workspace"], tmp_path / "page.png")
+    assert offline_plots.run("git", "status", "--porcelain").stdout == ""
+
+
+def test_two_revisions_stand_side_by_side(offline_plots: Workspace, tmp_path: Path) -> None:
+    offline_plots.run("dvc", "exp", "run", "-n", "few-in-the-gallery", "-S", "evaluate.gallery=2", "evaluate")
+    try:
+        offline_plots.run("dvc", "plots", "diff", "HEAD", "few-in-the-gallery", "-o", str(tmp_path / "page"))
+    finally:
+        offline_plots.run("git", "checkout", "-q", ".")
+        offline_plots.run("dvc", "checkout", "--force")
+        offline_plots.run("dvc", "exp", "remove", "few-in-the-gallery")
+    check_plots_page(tmp_path / "page/index.html", ["HEAD", "few-in-the-gallery"], tmp_path / "page.png")
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_report_stands_alone(finished: Workspace, width: int, scheme: str) -> None:
+    page = finished.path / "plots/report.html"
+    assert page.stat().st_size < 5_000_000
+    with browser.chromium() as chromium, browser.watch(chromium, width) as watched:
+        watched.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        watched.page.goto(browser.address(page))
+        watched.page.wait_for_load_state("networkidle")
+        images = watched.page.evaluate("[...document.images].map(image => image.naturalWidth)")
+        wide = watched.page.evaluate("document.documentElement.scrollWidth")
+        title = watched.page.inner_text("h1")
+        names = watched.page.locator(".confusion tbody th").all_inner_texts()
+        heights = watched.page.evaluate(
+            "[...document.querySelectorAll('.confusion tbody th')].map(n => n.offsetHeight)"
+        )
+    assert watched.asked == []
+    assert watched.complaints == []
+    assert re.fullmatch(r"Red 1 recognises \d+\s% of 3 test pictures", title)
+    assert len(images) >= 6 and all(images), "two pictures for each answer that is shown"
+    assert wide <= width, "only tables may be wider than the page, in a frame that scrolls"
+    assert len(names) == 3 and all(height >= 12 for height in heights)
+
+
+def test_the_report_says_what_was_measured(finished: Workspace) -> None:
+    page = (finished.path / "plots/report.html").read_text(encoding="utf-8")
+    card = (finished.path / "plots/model_card.md").read_text(encoding="utf-8")
+    measured = finished.run("dvc", "metrics", "show", "--json").stdout
+    accuracy = float(re.findall(r'"test_accuracy": ([\d.]+)', measured)[0])
+    assert f"| accuracy | {accuracy:.3f} |" in card
+    for told in ("invented schools of painting", "McNemar", "calibration error", "under its licence (MIT)"):
+        assert told in page
+    assert str(finished.path) not in page + card
+
+
+@pytest.fixture(scope="module")
+def address(finished: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The page, served from a finished clone. Nothing of what it was sent is left when it ends."""
+    scratch = tmp_path_factory.mktemp("scratch")
+    environment = {"PYTHONPATH": str(finished.path / "src"), "TMPDIR": str(scratch)}
+    server = finished.start("redarte", "serve", "--port", "0", **environment)
+    assert server.stdout is not None
+    said = server.stdout.readline()
+    yield re.findall(r"http://127\.0\.0\.1:\d+", said)[0]
+    os.killpg(server.pid, signal.SIGINT)
+    _, err = server.communicate(timeout=30)
+    assert "Traceback" not in err
+    assert list(scratch.iterdir()) == []
+    assert finished.run("git", "status", "--porcelain").stdout == ""
+
+
+def test_a_person_tries_a_picture(address: str, tmp_path: Path) -> None:
+    picture = write_painting(tmp_path / "mine.jpg", 300, 200)
+    (tmp_path / "notes.txt").write_text("not a picture")
+    with browser.chromium() as chromium, browser.watch(chromium, width=1280) as watched:
+        page = watched.page
+        page.goto(address)
+        page.set_input_files("input[type=file]", picture)
+        page.wait_for_selector("#answer .row")
+        names = [row.inner_text().splitlines() for row in page.locator("#answer .row").all()]
+        assert len(names) == 3 and all(name.startswith("School of ") for name, _ in names)
+        assert page.locator("#answer img.seen").evaluate("image => image.naturalWidth") > 0
+        assert page.locator("#answer figure img").count() == 4
+        before = page.inner_text("#answer .bars")
+        page.get_by_label("Red 2").check()
+        page.wait_for_function("before => document.querySelector('#answer .bars').innerText !== before", arg=before)
+        page.get_by_label("Remove Image").click()
+        page.set_input_files("input[type=file]", tmp_path / "notes.txt")
+        page.get_by_text("Invalid file type: notes.txt").wait_for()
+        page.locator("[aria-label*=example] img, .gallery-item img, td img, .gallery img").first.click()
+        page.wait_for_selector("#answer .row")
+    assert watched.asked == [], "nothing is fetched from outside"
+
+
+def test_what_is_named_a_picture_and_is_none_is_told(address: str, tmp_path: Path) -> None:
+    (tmp_path / "trap.jpg").write_bytes(write_painting(tmp_path / "whole.jpg", 300, 200).read_bytes()[:2000])
+    with browser.chromium() as chromium, browser.watch(chromium, width=390) as watched:
+        watched.page.goto(address)
+        watched.page.set_input_files("input[type=file]", tmp_path / "trap.jpg")
+        watched.page.get_by_text("The file is truncated or corrupt.").wait_for()
+
+
+def ask(address: str, content: bytes, **query: str | int) -> requests.Response:
+    return requests.post(f"{address}/api/predict", files={"picture": ("p.jpg", content)}, params=query, timeout=60)
+
+
+def test_programs_are_answered(address: str, tmp_path: Path) -> None:
+    assert requests.get(f"{address}/health", timeout=10).json() == {
+        "status": "ok",
+        "networks": ["red1", "red2", "red3"],
+    }
+    content = write_painting(tmp_path / "a.jpg").read_bytes()
+    answer = ask(address, content, network="red3", top=2).json()
+    assert list(answer) == ["artist", "probability", "top", "known", "network"]
+    assert answer["network"] == "red3"
+    assert [answer["artist"], answer["probability"]] == list(answer["top"][0].values())
+    assert len(answer["top"]) == 2
+    assert ask(address, content, network="red9").json()["detail"] == (
+        "there is no network red9; there are red1, red2, red3."
+    )
+    schema = requests.get(f"{address}/api/openapi.json", timeout=10).json()
+    assert {"/health", "/api/predict"} <= set(schema["paths"])
+
+
+def bomb() -> bytes:
+    """A PNG of a few kB that says it has 2.5 billion pixels."""
+    whole = io.BytesIO()
+    Image.new("L", (1, 1)).save(whole, "PNG")
+    header = b"IHDR" + (50_000).to_bytes(4, "big") * 2 + b"\x08\x00\x00\x00\x00"
+    return whole.getvalue()[:12] + header + zlib.crc32(header).to_bytes(4, "big") + whole.getvalue()[33:]
+
+
+def test_hostile_uploads_are_refused_and_the_service_stays(address: str, tmp_path: Path) -> None:
+    whole = write_painting(tmp_path / "a.jpg").read_bytes()
+    for content, detail in (
+        (b"", "The file is empty."),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "The file is not a picture."),
+        (b"%PDF-1.7", "The file is not a picture."),
+        (whole[: -len(whole) // 4], "The file is truncated or corrupt."),
+        (bomb(), "The file has too many pixels."),
+    ):
+        refused = ask(address, content)
+        assert (refused.status_code, refused.json()) == (422, {"detail": detail})
+    assert ask(address, b"\0" * (21 * 2**20)).status_code == 413
+
+    def endless() -> Iterator[bytes]:
+        yield b'--x\r\nContent-Disposition: form-data; name="picture"; filename="p"\r\n\r\n'
+        for _ in range(30):
+            yield b"\0" * 2**20
+
+    form = {"Content-Type": "multipart/form-data; boundary=x"}
+    # The server may hang up in the middle of it.
+    with contextlib.suppress(requests.ConnectionError):
+        assert requests.post(f"{address}/api/predict", data=endless(), headers=form, timeout=30).status_code == 413
+    assert ask(address, whole).status_code == 200
+
+
+def test_fifty_at_once(address: str, tmp_path: Path) -> None:
+    contents = [write_painting(tmp_path / f"{number}.jpg", seed=number).read_bytes() for number in range(5)]
+    alone = [ask(address, content).json() for content in contents]
+    with concurrent.futures.ThreadPoolExecutor(50) as pool:
+        answers = list(pool.map(lambda number: ask(address, contents[number % 5]), range(50)))
+    assert all(answer.status_code == 200 for answer in answers)
+    for number, answer in enumerate(answers):
+        assert answer.json()["top"] == alone[number % 5]["top"]
+
+
+def test_serve_says_what_is_missing_and_what_is_taken(workspace: Workspace, address: str, finished: Workspace) -> None:
+    done = workspace.run("redarte", "serve", check=False)
+    assert done.stderr == (
+        "redarte: there is no network in models/; make them with `dvc repro`, or bring them with `dvc pull`.\n"
+    )
+    port = address.rpartition(":")[2]
+    done = finished.run("redarte", "serve", "--port", port, check=False)
+    assert done.returncode == 1
+    assert f"127.0.0.1:{port} cannot be listened on; choose another with --port." in done.stderr

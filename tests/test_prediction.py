@@ -1,0 +1,247 @@
+"""The exported networks: the same answers as Keras's, where they look, and what they say of strange pictures."""
+
+import json
+import shutil
+import stat
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from redarte import exporting, networks, paintings, predict, prediction
+from redarte.backend import keras
+from redarte.errors import UserError
+from redarte.explanations import overlay
+from redarte.params import Network as Penalty
+from redarte.prediction import Card, Network
+from tests.conftest import Workspace, painting, write_painting
+
+ARTISTS = ["Ana", "Bente", "Cleo"]
+
+
+def card(trained: list[str], **changes: object) -> Card:
+    settings = {"network": "red1", "data": "sample", "artists": ARTISTS, "temperature": 2.0, "coverage": 0.9,
+                "least_familiarity": 0.5, "trained": trained}  # fmt: skip
+    return Card(**settings | changes)  # type: ignore[arg-type]
+
+
+def written(network: keras.Model, path: Path, **changes: object) -> Network:
+    """A network as an .onnx file; it remembers two made-up training pictures."""
+    channels = network.layers[-2].input.shape[-1]
+    trained = np.eye(2, channels, dtype=np.float32)
+    path.write_bytes(
+        exporting.complete(exporting.export(network), trained, card(["Ana/1.jpg", "Cleo/2.jpg"], **changes))
+    )
+    return Network(path)
+
+
+@pytest.fixture(scope="module")
+def red3() -> keras.Model:
+    keras.utils.set_random_seed(5)
+    return networks.build("red3", 32, 3, Penalty(l1=0.0, l2=0.0))
+
+
+def test_onnx_answers_as_keras_does(red3: keras.Model, tmp_path: Path) -> None:
+    pictures = np.stack([painting(32, 32, seed) for seed in range(5)])
+    answers = written(red3, tmp_path / "n.onnx").answers([pictures[:3], pictures[3:]])
+    np.testing.assert_allclose(answers.raw, red3.predict(pictures, verbose=0), atol=1e-6)
+    np.testing.assert_allclose(answers.probabilities, prediction.softmax(answers.logits / 2))
+    assert answers.similarity.shape == (5, 2)
+    assert np.abs(answers.similarity).max() <= 1 + 1e-6
+
+
+def test_the_same_network_gives_the_same_bytes(red3: keras.Model, tmp_path: Path) -> None:
+    twin = keras.models.clone_model(red3)
+    twin.set_weights(red3.get_weights())
+    contents = []
+    for network in (red3, twin):
+        written(network, tmp_path / "n.onnx")
+        contents.append((tmp_path / "n.onnx").read_bytes())
+    assert contents[0] == contents[1]
+
+
+def test_evidence_adds_up_to_the_logit(red3: keras.Model, tmp_path: Path) -> None:
+    network = written(red3, tmp_path / "n.onnx")
+    picture = painting(32, 32)
+    bias = red3.layers[-1].bias.numpy()
+    logits = network.answers([picture[None]]).logits[0]
+    for artist in range(3):
+        assert network.evidence(picture, artist).sum() + bias[artist] == pytest.approx(logits[artist], abs=1e-4)
+
+
+def test_a_network_that_looks_at_one_corner_lights_that_corner(tmp_path: Path) -> None:
+    """Grad-CAM's average over places would light the whole of a picture that is the same everywhere."""
+    network = networks.build("red1", 32, 3, Penalty(l1=0.0, l2=0.0))
+    for layer in network.layers[1:-2]:
+        if layer.weights:
+            layer.set_weights([np.full(layer.kernel.shape, 0.1), np.zeros(layer.bias.shape)])
+    kernel = np.zeros((4, 4, 128, 3))
+    kernel[0, 3, :, 1] = 1  # the corner at the top right speaks for the second artist, and nothing else does
+    network.layers[-1].set_weights([kernel.reshape(-1, 3), np.zeros(3)])
+    exported = written(network, tmp_path / "n.onnx")
+    picture = np.full((32, 32, 3), 200, np.uint8)
+    evidence = exported.evidence(picture, 1)
+    assert evidence[0, 3] > 0
+    assert np.count_nonzero(evidence) == 1
+    lit = overlay(picture, evidence).astype(int)
+    colourful = lit.max(axis=2) - lit.min(axis=2)
+    assert colourful[:8, 24:].max() > 100
+    assert colourful[16:, :16].max() < 5
+
+
+def test_a_picture_unlike_the_training_pictures_is_not_known(red3: keras.Model, tmp_path: Path) -> None:
+    picture = painting(32, 32)[None]
+    familiar = float(written(red3, tmp_path / "n.onnx").answers([picture]).familiarity[0])
+    for bound, known in ((familiar - 0.01, True), (familiar + 0.01, False)):
+        network = written(red3, tmp_path / "n.onnx", least_familiarity=bound)
+        assert network.answers([picture]).known.tolist() == [known]
+
+
+def test_what_is_no_network_is_refused(red3: keras.Model, tmp_path: Path) -> None:
+    file = tmp_path / "n.onnx"
+    with pytest.raises(UserError, match=r"n\.onnx is missing; make it with `dvc repro`"):
+        Network(file)
+    written(red3, file)
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match="is not a network that redarte exported"):
+        Network(file)
+    somebody_elses = onnx.load_from_string(whole)
+    del somebody_elses.metadata_props[:]
+    file.write_bytes(somebody_elses.SerializeToString())
+    with pytest.raises(UserError, match="is not a network that redarte exported; make it"):
+        Network(file)
+
+
+def test_a_network_does_not_read_other_files(red3: keras.Model, tmp_path: Path) -> None:
+    """Weights may lie in files of any name, by ONNX; none of ours do."""
+    written(red3, tmp_path / "n.onnx")
+    (tmp_path / "secret").write_bytes(b"\0" * 4096)
+    model = onnx.load(tmp_path / "n.onnx")
+    trained = next(array for array in model.graph.initializer if array.name == "trained")
+    onnx.external_data_helper.set_external_data(trained, str(tmp_path / "secret"))
+    trained.ClearField("raw_data")
+    (tmp_path / "n.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(UserError, match="is not a network that redarte exported"):
+        Network(tmp_path / "n.onnx")
+
+
+def test_only_networks_that_can_be_explained_are_exported() -> None:
+    network = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(2, 3)], name="other")
+    with pytest.raises(UserError, match="other does not end in Flatten and one dense layer"):
+        exporting.export(network)
+
+
+@pytest.fixture
+def strange(tmp_path: Path) -> Path:
+    """A folder with two pictures and much that is none."""
+    folder = tmp_path / "strange"
+    write_painting(folder / "a.jpg", seed=1)
+    write_painting(folder / "sub/ñandú – 画.JPG", seed=2)
+    (folder / "empty.png").touch()
+    (folder / "notes.txt").write_text("not a picture")
+    whole = (folder / "a.jpg").read_bytes()
+    (folder / "half.jpg").write_bytes(whole[: -len(whole) // 4])
+    (folder / "gone.jpg").symlink_to("nowhere")
+    return folder
+
+
+def test_predict_answers_what_it_can(finished: Workspace, strange: Path) -> None:
+    done = finished.run("redarte", "predict", str(strange), "nosuch.jpg", "--json", "--top", "2", check=False)
+    assert done.returncode == 1
+    answers = {Path(line["path"]).name: line for line in map(json.loads, done.stdout.splitlines())}
+    assert {name: line["error"] for name, line in answers.items() if "error" in line} == {
+        "empty.png": "is empty", "notes.txt": "is not a picture", "half.jpg": "is truncated or corrupt",
+        "gone.jpg": "is not there", "nosuch.jpg": "is not there",
+    }  # fmt: skip
+    for name in ("a.jpg", "ñandú – 画.JPG"):
+        answer = answers[name]
+        assert list(answer) == ["path", "artist", "probability", "top", "known"]
+        assert [answer["artist"], answer["probability"]] == list(answer["top"][0].values())
+        assert 0 < answer["top"][1]["probability"] <= answer["probability"] < 1
+    assert "Traceback" not in done.stderr
+
+
+def test_predict_prints_a_table(finished: Workspace, strange: Path) -> None:
+    done = finished.run("redarte", "predict", str(strange / "a.jpg"), "--network", "red2", "--top", "3")
+    lines = done.stdout.splitlines()
+    assert len(lines) in (3, 4), "a line an artist, and one more where the picture is not known"
+    assert sum(line.count("School of") for line in lines) == 3
+
+
+def test_predict_agrees_with_evaluate(finished: Workspace) -> None:
+    done = finished.run("redarte", "predict", "data/resized/test", "--json", "--top", "1")
+    told = {line["path"].removeprefix("data/resized/"): line for line in map(json.loads, done.stdout.splitlines())}
+    rows = (finished.path / "plots/predictions.csv").read_text().splitlines()[1:]
+    assert len(rows) == len(told) == 3
+    for row in rows:
+        path, _, predicted, _, calibrated, _, _, known = row.split(",")
+        assert told[path]["artist"] == predicted
+        assert told[path]["probability"] == pytest.approx(float(calibrated), abs=2e-6)
+        assert told[path]["known"] == (known == "yes")
+
+
+def test_predict_starts_without_tensorflow(finished: Workspace, strange: Path) -> None:
+    script = "import sys; from redarte import cli; cli.app(sys.argv[1:], standalone_mode=False); print(*sys.modules)"
+    output = finished.run("python", "-c", script, "predict", str(strange / "a.jpg")).stdout
+    loaded = {name.partition(".")[0] for name in output.splitlines()[-1].split()}
+    assert "onnxruntime" in loaded
+    assert not loaded & {"tensorflow", "keras", "matplotlib", "gradio", "onnx", "sklearn", "scipy"}
+
+
+def test_more_pictures_than_a_batch_come_in_order(red3: keras.Model, tmp_path: Path) -> None:
+    network = written(red3, tmp_path / "n.onnx")
+    paths = [write_painting(tmp_path / f"{number}.jpg", seed=number) for number in range(prediction.BATCH * 2 + 3)]
+    paths[5].write_bytes(b"broken")
+    told = list(predict.answer(network, paths, 1e6))
+    assert [path for path, _ in told] == paths
+    for number in (0, 4, 6, 40, 66):
+        alone = network.answers([paintings.read_square(paths[number], 32)[None]])
+        result = told[number][1]
+        assert not isinstance(result, UserError)
+        np.testing.assert_allclose(result[0].logits[result[1]], alone.logits[0], atol=1e-4)
+    assert str(told[5][1]) == "is not a picture"
+
+
+def test_explain_writes_the_explained_picture(finished: Workspace, strange: Path, tmp_path: Path) -> None:
+    out = tmp_path / "seen.jpg"
+    told = finished.run("redarte", "explain", str(strange / "a.jpg"), "--out", str(out)).stdout
+    assert told.startswith(f"{out}: where School of ")
+    assert paintings.size(out) == (40, 30)
+    done = finished.run("redarte", "explain", str(strange / "a.jpg"), "--out", str(out), "--artist", "School of Pints",
+                        check=False)  # fmt: skip
+    assert done.returncode == 1
+    assert "did you mean School of Points?" in done.stderr
+    done = finished.run("redarte", "explain", str(strange / "notes.txt"), "--out", str(out), check=False)
+    assert done.stderr == f"redarte: {strange / 'notes.txt'} is not a picture.\n"
+
+
+def test_an_unknown_network_is_told(finished: Workspace) -> None:
+    done = finished.run("redarte", "predict", "x.jpg", "--network", "red9", check=False)
+    assert done.returncode == 1
+    assert (
+        done.stderr == "redarte: models/red9.onnx is missing; make it with `dvc repro`, or bring it with `dvc pull`.\n"
+    )
+
+
+def test_a_network_travels_alone(finished: Workspace, strange: Path, tmp_path: Path) -> None:
+    """As `dvc artifacts get` brings it: one file, in an empty folder."""
+    shutil.copy2(finished.path / "models/red3.onnx", tmp_path / "red3.onnx")
+    (tmp_path / "red3.onnx").chmod(stat.S_IRUSR)
+    done = Workspace(tmp_path).run("redarte", "predict", str(strange / "a.jpg"), "--network", "red3.onnx", "--json")
+    assert json.loads(done.stdout)["artist"].startswith("School_of_")
+
+
+def test_an_export_that_disagrees_fails(finished: Workspace, tmp_path: Path) -> None:
+    """A stage that answered otherwise than Keras would be worse than none."""
+    clone = finished.clone(tmp_path / "clone")
+    shutil.copytree(finished.path / "data", clone.path / "data", dirs_exist_ok=True)
+    shutil.copytree(finished.path / "models", clone.path / "models", dirs_exist_ok=True)
+    (clone.path / "models/red1.onnx").unlink()
+    code = clone.path / "src/redarte/exporting.py"
+    code.write_text(code.read_text().replace("+ tf.constant(bias)", "+ tf.constant(bias) * 2 + [1, 0, 0]"))
+    done = clone.stage("export", "red1", check=False)
+    assert done.returncode == 1
+    assert "red1: the exported file's probabilities differ from Keras's by" in done.stderr
+    assert not (clone.path / "models/red1.onnx").exists()

@@ -75,10 +75,20 @@ def test_a_temperature_makes_overconfident_logits_honest() -> None:
 
 def test_the_bound_that_keeps_a_share() -> None:
     values = np.array([0.5, 0.1, 0.9, 0.7])
-    assert metrics.least_kept(values, 1.0) == 0.1
-    assert metrics.least_kept(values, 0.75) == 0.5
-    assert metrics.least_kept(values, 0.51) == 0.5
-    assert metrics.least_kept(values, 0.01) == 0.9
+    assert metrics.bound_of(values, 1.0) == 0.9
+    assert metrics.bound_of(values, 0.75) == 0.7
+    assert metrics.bound_of(values, 0.51) == 0.7
+    assert metrics.bound_of(values, 0.01) == 0.1
+
+
+def test_whitening_makes_a_round_cloud() -> None:
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(5000, 3)) @ np.array([[2.0, 1, 0], [0, 2, 0], [0, 0, 30]]) + [5, 0, -40]
+    mean, matrix = metrics.whitening(features)
+    np.testing.assert_allclose(np.cov((features - mean) @ matrix, rowvar=False), np.eye(3), atol=0.05)
+    # A channel that is the same in every picture, and fewer pictures than channels.
+    for few in (np.c_[features, np.ones(5000)], features[:2], np.zeros((4, 3))):
+        assert np.isfinite(metrics.whitening(few)[1]).all()
 
 
 def test_reliability() -> None:

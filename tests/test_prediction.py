@@ -22,14 +22,14 @@ ARTISTS = ["Ana", "Bente", "Cleo"]
 
 def card(trained: list[str], **changes: object) -> Card:
     settings = {"network": "red1", "data": "sample", "artists": ARTISTS, "temperature": 2.0, "coverage": 0.9,
-                "least_familiarity": 0.5, "trained": trained}  # fmt: skip
+                "strangest": 50.0, "trained": trained}  # fmt: skip
     return Card(**settings | changes)  # type: ignore[arg-type]
 
 
 def written(network: keras.Model, path: Path, **changes: object) -> Network:
     """A network as an .onnx file; it remembers two made-up training pictures."""
     channels = network.layers[-2].input.shape[-1]
-    trained = np.eye(2, channels, dtype=np.float32)
+    trained = np.random.default_rng(0).random((2, channels), np.float32)
     path.write_bytes(
         exporting.complete(exporting.export(network), trained, card(["Ana/1.jpg", "Cleo/2.jpg"], **changes))
     )
@@ -90,12 +90,21 @@ def test_a_network_that_looks_at_one_corner_lights_that_corner(tmp_path: Path) -
     assert colourful[16:, :16].max() < 5
 
 
-def test_a_picture_unlike_the_training_pictures_is_not_known(red3: keras.Model, tmp_path: Path) -> None:
+def test_a_stranger_picture_than_val_pictures_is_not_known(red3: keras.Model, tmp_path: Path) -> None:
     picture = painting(32, 32)[None]
-    familiar = float(written(red3, tmp_path / "n.onnx").answers([picture]).familiarity[0])
-    for bound, known in ((familiar - 0.01, True), (familiar + 0.01, False)):
-        network = written(red3, tmp_path / "n.onnx", least_familiarity=bound)
+    strangeness = float(written(red3, tmp_path / "n.onnx").answers([picture]).strangeness[0])
+    for bound, known in ((strangeness * 1.01, True), (strangeness * 0.99, False)):
+        network = written(red3, tmp_path / "n.onnx", strangest=bound)
         assert network.answers([picture]).known.tolist() == [known]
+
+
+def test_noise_is_stranger_than_pictures(finished: Workspace) -> None:
+    network = Network(finished.path / "models/red1.onnx")
+    files = sorted(finished.path.glob("data/resized/test/*/*.jpg"))
+    test = np.stack([paintings.read_square(file, network.side) for file in files])
+    noise = np.random.default_rng(0).integers(0, 256, test.shape, np.uint8)
+    strangeness = network.answers([test, noise]).strangeness
+    assert strangeness[: len(test)].max() < strangeness[len(test) :].min()
 
 
 def test_what_is_no_network_is_refused(red3: keras.Model, tmp_path: Path) -> None:

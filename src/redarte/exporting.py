@@ -8,7 +8,8 @@ Its input is `picture`, (n, side, side, 3) uint8, RGB, 0 to 255. Its outputs, fl
 - spatial (n, rows, columns, channels): what the last block saw where;
 - weights (rows, columns, channels, artists): logits are the sum of spatial · weights, plus a bias;
 - similarity (n, trained): the cosine between a picture's features (`spatial`, averaged over places) and those of each
-  picture that the network was trained on; -1 to 1.
+  picture that the network was trained on; -1 to 1;
+- strangeness (n,): how far the features lie out of the cloud of the training pictures' features; 0 or more.
 """
 
 import json
@@ -20,11 +21,13 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from redarte import metrics
 from redarte.backend import keras, quiet, tf
 from redarte.errors import UserError
 from redarte.prediction import Card
 
 _OPSET = 18
+_SMALLEST = 1e-12  # to divide by, where a picture lights nothing
 _ONNX_FORMAT = 10  # the newest that onnxruntime has read for years
 logging.getLogger("tf2onnx").setLevel(logging.ERROR)
 
@@ -32,10 +35,10 @@ logging.getLogger("tf2onnx").setLevel(logging.ERROR)
 def export(network: keras.Model) -> onnx.ModelProto:
     """Exports a network that ends in Flatten and one dense layer with a softmax.
 
-    The same network gives the same bytes. `similarity` and the card are not there yet: see `complete`.
+    The same network gives the same bytes. What depends on other pictures is not there yet: see `complete`.
 
     Returns:
-        A model with the outputs logits, spatial, weights and features (n, channels), each row of length 1.
+        A model with the outputs logits, spatial, weights and features (n, channels).
     """
     if [type(layer) for layer in network.layers[-2:]] != [keras.layers.Flatten, keras.layers.Dense]:
         raise UserError(f"{network.name} does not end in Flatten and one dense layer, and cannot be explained.")
@@ -51,7 +54,7 @@ def export(network: keras.Model) -> onnx.ModelProto:
         return {
             "logits": tf.reshape(spatial, [-1, int(np.prod(shape))]) @ tf.constant(kernel) + tf.constant(bias),
             "spatial": tf.identity(spatial),
-            "features": tf.math.l2_normalize(tf.reduce_mean(spatial, [1, 2]), axis=1),
+            "features": tf.reduce_mean(spatial, [1, 2]),
         }
 
     traced = tf.function(answer, input_signature=[picture])
@@ -75,10 +78,31 @@ def complete(model: onnx.ModelProto, trained: np.ndarray, card: Card) -> bytes:
     Returns:
         The content of an .onnx file.
     """
+    mean, matrix = metrics.whitening(trained.astype(np.float64))
+    length = np.linalg.norm(trained, axis=1, keepdims=True)
+    constants = {
+        "mean": mean,
+        "matrix": matrix,
+        "trained": (trained / np.maximum(length, _SMALLEST)).T,
+        "smallest": np.array([_SMALLEST]),
+    }
     graph = model.graph
-    graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(trained.T), "trained"))
-    graph.node.append(helper.make_node("MatMul", ["features", "trained"], ["similarity"], "similarity"))
+    for name, value in constants.items():
+        graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value, dtype=np.float32), name))
+    graph.initializer.append(numpy_helper.from_array(np.array([1]), "channels"))
+    graph.node.extend(
+        [
+            helper.make_node("Sub", ["features", "mean"], ["from_mean"]),
+            helper.make_node("MatMul", ["from_mean", "matrix"], ["whitened"]),
+            helper.make_node("ReduceL2", ["whitened", "channels"], ["strangeness"], keepdims=0),
+            helper.make_node("ReduceL2", ["features", "channels"], ["length"], keepdims=1),
+            helper.make_node("Max", ["length", "smallest"], ["divisor"]),
+            helper.make_node("Div", ["features", "divisor"], ["direction"]),
+            helper.make_node("MatMul", ["direction", "trained"], ["similarity"]),
+        ]
+    )
     graph.output.append(helper.make_tensor_value_info("similarity", onnx.TensorProto.FLOAT, ["n", len(trained)]))
+    graph.output.append(helper.make_tensor_value_info("strangeness", onnx.TensorProto.FLOAT, ["n"]))
     del model.metadata_props[:]
     helper.set_model_props(model, {"redarte": json.dumps(asdict(card), ensure_ascii=False)})
     onnx.checker.check_model(model)

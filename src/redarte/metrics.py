@@ -7,8 +7,10 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from scipy.stats import binomtest
+from sklearn.covariance import LedoitWolf
 from sklearn.metrics import f1_score, log_loss, top_k_accuracy_score
 
+_LEAST_VARIANCE = 1e-3  # of features whose own is 1
 _TEMPERATURES = (0.05, 20.0)  # few val pictures, all right or all wrong, would have it at 0 or infinity
 
 
@@ -96,10 +98,30 @@ def fit_temperature(truth: np.ndarray, logits: np.ndarray) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=np.log(_TEMPERATURES), method="bounded").x))
 
 
-def least_kept(values: np.ndarray, coverage: float) -> float:
-    """The largest bound such that a share of at least `coverage` of the values is as large: (n,) -> a value."""
-    kept = int(np.ceil(coverage * len(values)))
-    return float(np.sort(values)[len(values) - kept])
+def bound_of(values: np.ndarray, coverage: float) -> float:
+    """The smallest bound that a share of at least `coverage` of the values does not pass: (n,) -> one of them."""
+    return float(np.sort(values)[int(np.ceil(coverage * len(values))) - 1])
+
+
+def whitening(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What turns features into a space where those of the training pictures are a round cloud.
+
+    The length of (x - mean) @ matrix is x's Mahalanobis distance to the cloud, in which pictures unlike the training
+    pictures lie far out (Lee et al., "A simple unified framework for detecting out-of-distribution samples", 2018).
+    The covariance is shrunk as Ledoit and Wolf do ("A well-conditioned estimator", 2004): there may be fewer pictures
+    than channels.
+
+    Args:
+        features: (n, channels), of n training pictures.
+
+    Returns:
+        mean (channels,) and matrix (channels, channels).
+    """
+    spread = features.std(axis=0)
+    # A channel that is dark in all of them would make anything else infinitely far.
+    scale = np.maximum(spread, max(1e-3 * spread.max(), 1e-12))
+    variances, axes = np.linalg.eigh(LedoitWolf().fit(features / scale).covariance_)
+    return features.mean(axis=0), axes / np.sqrt(np.maximum(variances, _LEAST_VARIANCE)) / scale[:, None]
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,8 @@
 
 Probabilities are calibrated: the logits are divided by the network's temperature, fitted on val pictures (Guo et al.,
 "On calibration of modern neural networks", 2017), which changes how sure an answer is and not which answer it is.
-A picture is unlike what a network was trained on where its features are farther from those of the nearest training
-pictures than nearly all val pictures' are (Sun et al., "Out-of-distribution detection with deep nearest neighbors",
-2022).
+A picture is unlike what a network was trained on where its features lie farther out of the cloud of the training
+pictures' features than those of nearly all val pictures (`metrics.whitening`).
 """
 
 import json
@@ -19,7 +18,6 @@ from redarte.errors import UserError
 from redarte.paintings import Picture
 
 BATCH = 32  # pictures at a time; larger gains nothing on a CPU
-_NEIGHBOURS = 5
 _LARGEST = 2 * 2**30  # bytes: what one ONNX file can hold
 
 
@@ -32,8 +30,8 @@ class Card:
         data: the source of the pictures that it was trained on (fetch.source).
         artists: its classes, in the order of its outputs.
         temperature: divides its logits.
-        coverage: the share of val pictures that are as familiar as `least_familiarity`.
-        least_familiarity: a picture that is less familiar is by none of its artists; -1 to 1.
+        coverage: the share of val pictures that are no stranger than `strangest`.
+        strangest: a picture that is stranger is by none of its artists.
         trained: "<artist>/<file>" of the pictures that it was trained on, without copies.
     """
 
@@ -42,7 +40,7 @@ class Card:
     artists: list[str]
     temperature: float
     coverage: float
-    least_familiarity: float
+    strangest: float
     trained: list[str]
 
 
@@ -53,11 +51,13 @@ class Answers:
     Attributes:
         logits: (n, artists), float64.
         similarity: (n, trained), float32: the likeness of each to each training picture, -1 to 1.
+        strangeness: (n,), float32: how far each is from what the network was trained on, 0 or more.
     """
 
     card: Card
     logits: np.ndarray
     similarity: np.ndarray
+    strangeness: np.ndarray
 
     @property
     def raw(self) -> np.ndarray:
@@ -70,14 +70,9 @@ class Answers:
         return softmax(self.logits / self.card.temperature)
 
     @property
-    def familiarity(self) -> np.ndarray:
-        """How like the training pictures each is: (n,), the mean similarity to the nearest few."""
-        return familiarity(self.similarity)
-
-    @property
     def known(self) -> np.ndarray:
         """Whether each is like what the network was trained on: (n,), bool."""
-        return np.asarray(self.familiarity >= self.card.least_familiarity)
+        return np.asarray(self.strangeness <= self.card.strangest)
 
     def nearest(self, index: int, most: int) -> list[tuple[str, float]]:
         """The training pictures most like one of the pictures, and how like: most like first."""
@@ -103,15 +98,10 @@ class Network:
 
     def answers(self, batches: Iterable[np.ndarray]) -> Answers:
         """Answers to batches of (b, side, side, 3) uint8 pictures, RGB, which are let go one after the other."""
-        logits, similarity = (
-            [np.empty((0, len(self.card.artists)))],
-            [np.empty((0, len(self.card.trained)), np.float32)],
-        )
-        for batch in batches:
-            of_batch = self.run(["logits", "similarity"], batch)
-            logits.append(of_batch[0].astype(np.float64))
-            similarity.append(of_batch[1])
-        return Answers(self.card, np.concatenate(logits), np.concatenate(similarity))
+        nothing = np.empty((0, self.side, self.side, 3), np.uint8)
+        parts = [self.run(["logits", "similarity", "strangeness"], batch) for batch in (nothing, *batches)]
+        logits, similarity, strangeness = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        return Answers(self.card, logits.astype(np.float64), similarity, strangeness)
 
     def evidence(self, picture: Picture, artist: int) -> np.ndarray:
         """Where a picture speaks for an artist and where against: (rows, columns), float32.
@@ -136,12 +126,6 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     """Logits (n, artists) -> probabilities, each row adding up to 1."""
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
-
-
-def familiarity(similarity: np.ndarray) -> np.ndarray:
-    """(n, trained) similarities -> (n,), the mean of each row's largest few."""
-    few = min(_NEIGHBOURS, similarity.shape[1])
-    return np.asarray(np.sort(similarity, axis=1)[:, -few:].mean(axis=1))
 
 
 def _session(path: Path) -> onnxruntime.InferenceSession:

@@ -195,7 +195,9 @@ def render(template: str, shown: dict[str, Any]) -> str:
 
 
 def sure(probability: float) -> str:
-    """A probability in words that do not say 100 % of what is not certain."""
+    """A probability in words that say neither 100 % nor 0 % of what is neither certain nor impossible."""
+    if probability < 0.005:
+        return "under 1\u00a0%"
     return "over 99\u00a0%" if probability > 0.995 else f"{probability:.0%}".replace("%", "\u00a0%")
 
 

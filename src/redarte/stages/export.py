@@ -14,7 +14,7 @@ from redarte.backend import keras
 from redarte.console import run_stage, say
 from redarte.dataset import Pictures
 from redarte.errors import UserError
-from redarte.prediction import BATCH, Card, familiarity
+from redarte.prediction import BATCH, Card
 
 ORIGINALS = Path("data/split/train")
 RESIZED = Path("data/resized")
@@ -22,6 +22,7 @@ MODELS = Path("models")
 FETCHED = Path("metrics/fetch.json")
 METRICS = Path("metrics")
 _LARGEST_DIFFERENCE = 1e-4  # between Keras's probabilities and those of the exported file
+_SLACK = 1 + 1e-4  # the file measures in float32: the picture that sets the bound is to stay within it
 
 
 def main() -> None:
@@ -43,7 +44,7 @@ def main() -> None:
         artists=artists,
         temperature=metrics.fit_temperature(val.labels, logits),
         coverage=settings.evaluate.coverage,
-        least_familiarity=metrics.least_kept(familiarity(features @ trained.T), settings.evaluate.coverage),
+        strangest=metrics.bound_of(strangeness(features, trained), settings.evaluate.coverage) * _SLACK,
         trained=originals.paths,
     )
     with outputs.whole_file(MODELS / f"{name}.onnx") as partial:
@@ -64,6 +65,12 @@ def measured(session: onnxruntime.InferenceSession, pictures: Pictures) -> tuple
     return features, logits.astype(np.float64)
 
 
+def strangeness(features: np.ndarray, trained: np.ndarray) -> np.ndarray:
+    """How far features lie out of the cloud of those of the training pictures: (n, channels) -> (n,)."""
+    mean, matrix = metrics.whitening(trained.astype(np.float64))
+    return np.asarray(np.linalg.norm((features - mean) @ matrix, axis=1))
+
+
 def largest_difference(network: keras.Model, pictures: Pictures, logits: np.ndarray) -> float:
     """The largest difference between a probability by Keras and the same by the exported file."""
     by_keras = [network.predict_on_batch(batch) for batch in pictures.batches(BATCH)]
@@ -77,7 +84,7 @@ def facts(val: Pictures, logits: np.ndarray, card: Card) -> dict[str, float]:
         "temperature": round(card.temperature, 6),
         "val_loss_before": round(metrics.cross_entropy(val.labels, before), 6),
         "val_loss_after": round(metrics.cross_entropy(val.labels, after), 6),
-        "least_familiarity": round(card.least_familiarity, 6),
+        "strangest": round(card.strangest, 6),
     }
 
 

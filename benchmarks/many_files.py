@@ -4,7 +4,8 @@
 
 Pictures of 224 px and about 12 kB are drawn from a seed, laid out as data/resized is, and added, pushed, and then
 pulled into a clone with an empty cache: the time to a workspace in which the folder is ready, unpacking included.
-`--remote ssh` pushes to OpenSSH's sshd on this machine.
+`--remote ssh` pushes to OpenSSH's sshd on this machine; the layout `rsync` is the folder, with the objects carried
+between the caches and the server by rsync and not by DVC.
 """
 
 import argparse
@@ -61,7 +62,7 @@ def pack(archive: Path, files: list[Path], root: Path) -> None:
             tar.add(file, file.relative_to(root).as_posix())
 
 
-LAYOUTS = {"folder": as_folder, "shards": as_shards, "archive": as_archive}
+LAYOUTS = {"folder": as_folder, "shards": as_shards, "archive": as_archive, "rsync": as_folder}
 
 
 class Clock:
@@ -105,6 +106,15 @@ def repository(path: Path, place: Path, person: Person, port: int, more: dict[st
     return path
 
 
+def rsync(source: str, target: str, place: Path, person: Person, port: int) -> None:
+    """Carries objects that are not there yet. A cache and a remote have them under the same names."""
+    reached = person.settings(port)
+    known = f"-o UserKnownHostsFile={place}/home/.ssh/known_hosts"
+    shell = f"ssh -p {port} -i {reached['keyfile']} -l {reached['user']} {known}"
+    command = ["rsync", "--archive", "--ignore-existing", "--mkpath", "--rsh", shell, source, target]
+    subprocess.run(command, check=True)
+
+
 def measure(pictures: Path, layout: str, remote: str, place: Path, more: dict[str, str]) -> dict[str, float]:
     clock = Clock()
     with servers.STARTERS[remote](place) as running:
@@ -113,11 +123,19 @@ def measure(pictures: Path, layout: str, remote: str, place: Path, more: dict[st
             LAYOUTS[layout](pictures, ana / "data")
         with clock.step("add"):
             dvc(ana, "add", "data", person=running.writer)
+        carried = (place, running.writer, running.port) if layout == "rsync" else None
         with clock.step("push"):
-            dvc(ana, "push", person=running.writer)
+            if carried:
+                rsync(f"{ana}/.dvc/cache/", f"{servers.HOST}:{place}/store/", *carried)
+            else:
+                dvc(ana, "push", person=running.writer)
         shutil.copy2(ana / "data.dvc", ben)
         with clock.step("pull"):
-            dvc(ben, "pull", person=running.writer)
+            if carried:
+                rsync(f"{servers.HOST}:{place}/store/", f"{ben}/.dvc/cache/", *carried)
+                dvc(ben, "checkout", person=running.writer)
+            else:
+                dvc(ben, "pull", person=running.writer)
         with clock.step("unpack"):
             for archive in sorted((ben / "data").glob("*.tar")):
                 with tarfile.open(archive) as tar:
@@ -132,7 +150,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=int, default=50_000)
     parser.add_argument("--remote", choices=["folder", "ssh"], default="folder")
-    parser.add_argument("--layouts", nargs="+", choices=LAYOUTS, default=list(LAYOUTS))
+    parser.add_argument("--layouts", nargs="+", choices=LAYOUTS, default=["folder", "shards", "archive"])
     parser.add_argument(
         "--setting", nargs=2, action="append", default=[["verify", "true"]], metavar=("KEY", "VALUE"),
         help="of the remote, such as: --setting jobs 32",

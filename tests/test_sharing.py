@@ -1,12 +1,14 @@
 """What a team shares through a folder: runs, experiments that were never committed, and one network alone."""
 
+import hashlib
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from redarte import networks
-from tests.conftest import ROOT, Workspace, ran
+from tests.conftest import ROOT, Workspace, ran, tree_bytes
 
 
 def connect(workspace: Workspace, remote: Path) -> None:
@@ -61,6 +63,27 @@ def test_an_experiment_that_was_never_committed_is_shared_by_its_name(
     assert (other.path / "plots/mistakes.png").exists()
 
 
+@pytest.mark.parametrize("kind", ["hardlink", "symlink"])
+def test_stages_run_on_links_into_the_cache(finished: Workspace, tmp_path: Path, kind: str) -> None:
+    """As docs/remotes.md advises where disk is short: a stage replaces links, and never writes through one."""
+    clone = finished.clone(tmp_path / "clone")
+    cache = clone.path / ".dvc/cache"
+    shutil.copytree(finished.path / ".dvc/cache", cache)
+    clone.run("dvc", "config", "--local", "cache.type", kind)
+    clone.run("dvc", "checkout")
+    picture = next((clone.path / "data/raw").rglob("*.jpg"))
+    assert picture.is_symlink() if kind == "symlink" else picture.stat().st_nlink > 1
+    clone.set({"augment.quality": 60})
+    assert ran(clone.run("dvc", "repro", "resize").stdout) == ["augment", "resize"]
+    assert tree_bytes(clone.path / "data/resized") != tree_bytes(finished.path / "data/resized")
+    clone.run("git", "checkout", "-q", ".")
+    assert ran(clone.run("dvc", "repro", "resize").stdout) == []
+    assert tree_bytes(clone.path / "data/resized") == tree_bytes(finished.path / "data/resized")
+    for file in (cache / "files/md5").rglob("*"):
+        if file.is_file() and file.suffix != ".dir":
+            assert hashlib.md5(file.read_bytes()).hexdigest() == file.parent.name + file.name
+
+
 def test_one_network_is_brought_out_of_the_repository(finished: Workspace, remote: Path, tmp_path: Path) -> None:
     here = Workspace(tmp_path)
     here.run("dvc", "get", str(finished.path), "models/red2.keras")
@@ -73,7 +96,8 @@ def test_one_network_is_brought_out_of_the_repository(finished: Workspace, remot
         here.run("dvc", "artifacts", "get", str(finished.path), "red3")
     finally:
         finished.run("git", "tag", "-d", "red3@v1.0.0")
-    assert networks.load(tmp_path / "red3.keras")[0].name == "red3"
+    picture = str(next((finished.path / "data/raw").rglob("*.jpg")))
+    assert "School of" in here.run("redarte", "predict", picture, "--network", "red3.onnx").stdout
 
 
 def test_the_demo_shows_it() -> None:

@@ -1,7 +1,7 @@
 """`redarte serve`: a page on which pictures can be tried, and the same for programs.
 
 The page is gradio's; POST /api/predict answers programs, GET /health says whether it can, and /api/openapi.json
-describes both. Nothing is fetched from outside, and an upload is deleted a minute after it was answered. It is started
+describes both. Nothing is fetched from outside, and an upload is deleted within two minutes. It is started
 by `serving`, which settles what gradio reads on import.
 """
 

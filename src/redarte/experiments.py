@@ -15,7 +15,7 @@ from rich.table import Table
 from redarte.errors import UserError
 
 _EVALUATED = "metrics/evaluate.json"
-_NUMBERS = {"test accuracy": "test_accuracy", "test macro-F1": "test_macro_f1", "val accuracy": "val_accuracy"}
+_NUMBERS = {"test\naccuracy": "test_accuracy", "test\nmacro-F1": "test_macro_f1", "val\naccuracy": "val_accuracy"}
 
 
 def report() -> None:
@@ -34,7 +34,8 @@ def report() -> None:
 def table(shown: list[dict[str, Any]]) -> Table:
     """A table of what `dvc exp show --json` gives: the commit first, then its experiments."""
     numbers = list(_NUMBERS)
-    result = Table("experiment", "data", "network", *numbers, "changed", box=None, header_style="bold", pad_edge=False)
+    result = Table("experiment", "data", "network", *numbers, box=None, header_style="bold", padding=(0, 1, 0, 0))
+    result.add_column("changed", overflow="fold")
     for baseline in shown:
         if baseline["rev"] == "workspace":
             continue

@@ -25,6 +25,11 @@ _PAGE = """<!DOCTYPE html>
 <style>
 body { font: 15px/1.4 system-ui, sans-serif; margin: 2rem auto; max-width: 1300px; padding: 0 1rem; }
 img { max-width: 100%; height: auto; }
+/* DVC sets a figure's revisions on one line that runs out of the page: here they share its width. */
+div[style*="nowrap"] { display: flex; flex-wrap: wrap; gap: 8px; border: 0 !important; margin-top: 2rem; }
+div[style*="nowrap"] > p { flex: 1 0 100%; font-weight: 600; margin: 0; }
+div[style*="inline-block"] { flex: 0 1 auto; min-width: 0; max-width: 100%; margin: 0 !important; }
+div[style*="inline-block"]:not(:last-child), div[style*="inline-block"] ~ div { flex: 1 1 0; }
 </style>
 </head>
 <body>

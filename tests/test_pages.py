@@ -31,7 +31,7 @@ def check_plots_page(page: Path, revisions: list[str], screenshot: Path) -> None
     assert page.stat().st_size < 10_000_000
     with browser.chromium() as chromium, browser.watch(chromium, width=1280) as watched:
         watched.page.goto(browser.address(page))
-        watched.page.wait_for_selector(".vega-embed svg, .vega-embed canvas", timeout=5000)
+        watched.page.wait_for_selector(".vega-embed svg, .vega-embed canvas")
         watched.page.wait_for_load_state("networkidle")
         watched.page.screenshot(path=screenshot, full_page=True)
         charts = watched.page.locator(".vega-embed canvas, .vega-embed svg.marks").all()

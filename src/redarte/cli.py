@@ -128,7 +128,7 @@ def serve(
     from redarte import serving
 
     with _in_a_sentence():
-        serving.serve(host, port, _MAX_PIXELS)
+        serving.serve(host, port)
 
 
 @app.command()

@@ -8,6 +8,7 @@ by `serving`, which settles what gradio reads on import.
 import html
 import json
 import random
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +23,7 @@ from redarte import explanations, paintings
 from redarte.console import say
 from redarte.errors import UserError
 from redarte.explanations import spoken
+from redarte.paintings import Picture
 from redarte.predict import ranked
 from redarte.prediction import Answers, Network
 from redarte.report import as_uri
@@ -31,6 +33,9 @@ MODELS = Path("models")
 TRAIN = Path("data/resized/train")
 TEST = Path("data/resized/test")
 LARGEST = 20 * 2**20  # bytes: the largest request
+MOST_PIXELS = 64e6  # of an upload: what a large phone camera makes
+# So many uploads are decoded at once: a hostile one of a few kB can take half a gigabyte while it is.
+_DECODING = threading.BoundedSemaphore(4)
 _KEPT = 60  # seconds that an upload may lie on the disk
 _TOP = 5
 _NEAREST = 4
@@ -72,13 +77,13 @@ class Health(BaseModel):
     networks: list[str]
 
 
-def serve(host: str, port: int, max_pixels: float) -> None:
+def serve(host: str, port: int) -> None:
     """Serves until Ctrl-C.
 
     Raises:
         UserError: there is no network, or the address is taken.
     """
-    app = application(load_networks(), max_pixels)
+    app = application(load_networks())
     server = uvicorn.Server(uvicorn.Config(app, host, port, log_level="error", limit_concurrency=512))
     socket = bound(server, host, port)
     say(f"redarte: http://{host}:{socket.getsockname()[1]} (Ctrl-C ends it)")
@@ -106,7 +111,7 @@ def load_networks() -> dict[str, Network]:
     return networks
 
 
-def application(networks: dict[str, Network], max_pixels: float) -> ASGIApp:
+def application(networks: dict[str, Network]) -> ASGIApp:
     """The page and the JSON endpoint as one ASGI application that refuses what is too large."""
     by_name = {network.card.network: network for network in networks.values()}
     app = FastAPI(title="redarte", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
@@ -125,34 +130,37 @@ def application(networks: dict[str, Network], max_pixels: float) -> ASGIApp:
         if chosen is None:
             raise HTTPException(422, f"there is no network {network}; there are {', '.join(by_name)}.")
         try:
-            pixels = paintings.read_strange(picture.file.read(), chosen.side, max_pixels)
+            pixels = decoded(picture.file.read(), chosen.side)
         except UserError as error:
             raise HTTPException(422, f"The file {error}.") from None
-        likeliest = ranked(answers := chosen.answers([pixels[None]]), 0, top)
+        answers = chosen.answers([pixels[None]])
+        likeliest = [
+            Likely(artist=artist, probability=round(probability, 6)) for artist, probability in ranked(answers, 0, top)
+        ]
         return Answer(
-            artist=likeliest[0][0],
-            probability=likeliest[0][1],
-            top=[Likely(artist=artist, probability=probability) for artist, probability in likeliest],
+            artist=likeliest[0].artist,
+            probability=likeliest[0].probability,
+            top=likeliest,
             known=bool(answers.known[0]),
             network=chosen.card.network,
         )
 
     mounted = gradio.mount_gradio_app(
-        app, blocks(networks, max_pixels), "/", max_file_size=LARGEST, show_error=True, css=_STYLE,
+        app, blocks(networks), "/", max_file_size=LARGEST, show_error=True, css=_STYLE,
         theme=gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
         allowed_paths=[str(TEST.resolve())], ssr_mode=False, enable_monitoring=False, footer_links=[],
     )  # fmt: skip
     return Bounded(mounted, LARGEST)
 
 
-def blocks(networks: dict[str, Network], max_pixels: float) -> gradio.Blocks:
+def blocks(networks: dict[str, Network]) -> gradio.Blocks:
     """The page: a picture and a network in, an answer out."""
 
     def answer(file: str | None, title: str) -> str:
         if file is None:
             return ""
         try:
-            return answered(networks[title], Path(file), max_pixels)
+            return answered(networks[title], Path(file))
         except UserError as error:
             return sentence(f"The file {error}.")
 
@@ -193,9 +201,9 @@ def example_pictures() -> list[str]:
     return [str((TEST / path).resolve()) for path in sorted(of_each.values())[:3]]
 
 
-def answered(network: Network, file: Path, max_pixels: float) -> str:
+def answered(network: Network, file: Path) -> str:
     """The answer to a picture as HTML: bars, where the network looked, and what it was reminded of."""
-    pixels = paintings.read_strange(file, network.side, max_pixels)
+    pixels = decoded(file, network.side)
     answers = network.answers([pixels[None]])
     likeliest = ranked(answers, 0, _TOP)
     place = network.card.artists.index(likeliest[0][0])
@@ -221,9 +229,15 @@ def reminders(answers: Answers) -> str:
         image = (
             f'<img src="{as_uri(paintings.read_within(TRAIN / path, 200))}" alt="">' if (TRAIN / path).is_file() else ""
         )
-        caption = f"{spoken(artist)}<br>{name} ({similarity:.2f})"
+        caption = f"{html.escape(spoken(artist))}<br>{html.escape(name)} ({similarity:.2f})"
         shown.append(f"<figure>{image}<figcaption>{caption}</figcaption></figure>")
     return f'<h3>It reminds the network of</h3><div class="pictures">{"".join(shown)}</div>'
+
+
+def decoded(upload: Path | bytes, side: int) -> Picture:
+    """An upload as a square of side×side px."""
+    with _DECODING:
+        return paintings.read_strange(upload, side, MOST_PIXELS)
 
 
 def sentence(text: str) -> str:

@@ -4,7 +4,7 @@ import os
 import tempfile
 
 
-def serve(host: str, port: int, max_pixels: float) -> None:
+def serve(host: str, port: int) -> None:
     """Serves until Ctrl-C. What is uploaded lies in a folder that goes away then.
 
     Raises:
@@ -17,6 +17,6 @@ def serve(host: str, port: int, max_pixels: float) -> None:
         from redarte import page
 
         try:
-            page.serve(host, port, max_pixels)
+            page.serve(host, port)
         finally:
             tempfile.tempdir = None

@@ -1,0 +1,86 @@
+"""How soon and how fast a network answers: `redarte predict` beside a plain Keras script.
+
+    python -m benchmarks.answers --network models/red1 --pictures data/raw --repeat 5
+
+The first answer is timed as a whole process, from the command to its last line. Pictures are streamed in one process
+after that, decoding included: seconds for all of them, without the start.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+KERAS = """
+import sys, time
+import numpy as np
+from redarte import networks, paintings
+from pathlib import Path
+network, artists = networks.load(Path(sys.argv[1]))
+side = network.input_shape[1]
+files = [Path(line) for line in sys.stdin.read().splitlines()]
+started = time.perf_counter()
+for start in range(0, len(files), 32):
+    batch = np.stack([paintings.read_square(file, side) for file in files[start : start + 32]])
+    answers = network.predict_on_batch(batch)
+print(time.perf_counter() - started)
+"""
+
+ONNX = """
+import sys, time
+from redarte import predict
+from redarte.prediction import Network
+from pathlib import Path
+network = Network(Path(sys.argv[1]))
+files = [Path(line) for line in sys.stdin.read().splitlines()]
+started = time.perf_counter()
+for _ in predict.answer(network, files, 1e8):
+    pass
+print(time.perf_counter() - started)
+"""
+
+
+def whole_process(script: str, network: str, files: list[Path]) -> tuple[float, float]:
+    """Seconds for the process, and for the answers in it."""
+    started = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", script, network], input="\n".join(map(str, files)), text=True, capture_output=True,
+        check=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )  # fmt: skip
+    return time.perf_counter() - started, float(done.stdout.split()[-1])
+
+
+def command(network: str, file: Path) -> float:
+    program = str(Path(sys.executable).with_name("redarte"))
+    started = time.perf_counter()
+    subprocess.run([program, "predict", str(file), "--network", network], check=True, capture_output=True)
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", default="models/red1", help="without its suffix")
+    parser.add_argument("--pictures", type=Path, default=Path("data/raw"))
+    parser.add_argument("--repeat", type=int, default=5)
+    options = parser.parse_args()
+    files = sorted(path for path in options.pictures.rglob("*") if path.is_file())
+    onnx, keras = f"{options.network}.onnx", f"{options.network}.keras"
+    first: dict[str, list[float]] = {"redarte predict": [], "Keras": []}
+    stream: dict[str, list[float]] = {"redarte predict": [], "Keras": []}
+    for _ in range(options.repeat):
+        first["redarte predict"].append(command(onnx, files[0]))
+        first["Keras"].append(whole_process(KERAS, keras, files[:1])[0])
+        stream["redarte predict"].append(len(files) / whole_process(ONNX, onnx, files)[1])
+        stream["Keras"].append(len(files) / whole_process(KERAS, keras, files)[1])
+    print(f"{len(files)} pictures, medians of {options.repeat}")
+    print("| | first answer, s | pictures a second |")
+    print("| --- | --- | --- |")
+    for name, seconds in first.items():
+        print(f"| {name} | {statistics.median(seconds):.2f} | {statistics.median(stream[name]):.0f} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -25,7 +25,7 @@ $(VENV)/.installed: requirements.txt requirements-gpu.txt pyproject.toml
 repro: install ## Run the pipeline: whatever is not up to date, and nothing else
 	@redarte check
 	dvc repro
-	@echo; cat plots/table_one.md; echo; echo "Figures: plots/*.png, or all in one page: dvc plots show --open"
+	@echo; cat plots/table_one.md; echo; echo "The report: plots/report.html. Figures: plots/*.png, or all in one page: dvc plots show --open"
 
 $(VENV)/.tested: $(VENV)/.installed requirements-test.txt
 	python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt

@@ -40,9 +40,9 @@ def test_everything_is_there_after_a_run(finished: Workspace) -> None:
 
 def test_the_predictions_agree_with_the_metrics(finished: Workspace) -> None:
     header, *rows = (finished.path / "plots/predictions.csv").read_text(encoding="utf-8").splitlines()
-    assert header == "path,artist,predicted,probability,rank"
+    assert header == "path,artist,predicted,probability,calibrated,of_artist,rank,known"
     right = [row.split(",")[1] == row.split(",")[2] for row in rows]
-    assert [row.split(",")[4] == "1" for row in rows] == right
+    assert [row.split(",")[6] == "1" for row in rows] == right
     evaluated, compared = metrics(finished, "evaluate"), metrics(finished, "compare")
     assert evaluated["test_accuracy"] == round(sum(right) / len(right), 6)
     assert compared["red1"]["test_accuracy"] == evaluated["test_accuracy"]  # type: ignore[index]
@@ -138,7 +138,7 @@ def test_a_stale_lock_is_caught_in_a_clone_without_data(finished: Workspace, tmp
     assert done.returncode == 1
     assert done.stderr == (
         "redarte: dvc.lock is stale (split: metrics/split.json; train_red2: red2; "
-        "evaluate: src/redarte/figures.py; compare: src/redarte/figures.py): "
+        "evaluate: src/redarte/figures.py; compare: src/redarte/figures.py; report: metrics/split.json): "
         "run `dvc repro`, and commit dvc.lock and metrics/.\n"
     )
 

@@ -1,6 +1,7 @@
 """What a team shares through a folder: runs, experiments that were never committed, and one network alone."""
 
 import hashlib
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,9 +37,10 @@ def teammate(finished: Workspace, remote: Path, tmp_path: Path) -> Workspace:
 def test_only_what_is_needed_is_pulled_and_run(teammate: Workspace) -> None:
     teammate.set({"evaluate.gallery": 3})
     output = teammate.run("dvc", "repro", "--pull", "--allow-missing").stdout
-    assert ran(output) == ["evaluate"]
-    assert (teammate.path / "models/red1.keras").exists()
-    assert not (teammate.path / "models/red2.keras").exists()
+    assert ran(output) == ["evaluate", "report"]
+    assert (teammate.path / "models/red1.onnx").exists()
+    for unneeded in ("models/red1.keras", "models/red2.onnx"):
+        assert not (teammate.path / unneeded).exists()
     assert not (teammate.path / "data/raw").exists()
 
 
@@ -61,6 +63,31 @@ def test_an_experiment_that_was_never_committed_is_shared_by_its_name(
         teammate.run("dvc", "exp", "remove", "-g", "origin", "tiny-gallery")
     assert ran(output) == []
     assert (other.path / "plots/mistakes.png").exists()
+
+
+def test_a_run_that_was_never_committed_is_taken_over(finished: Workspace, teammate: Workspace, tmp_path: Path) -> None:
+    """`dvc push --run-cache` alone would leave the metrics behind, and the stage would run again."""
+    other_split = {"split.train": 0.6, "split.val": 0.2, "split.test": 0.2}
+    teammate.run("dvc", "pull", "split", "fetch")
+    teammate.set(other_split)
+    assert ran(teammate.run("dvc", "repro", "split").stdout) == ["split"]
+    assert re.fullmatch(r"\d+ files pushed\n", teammate.run("redarte", "push-runs").stdout)
+    other = finished.clone(tmp_path / "other")
+    shutil.copy2(teammate.path / ".dvc/config.local", other.path / ".dvc/config.local")
+    other.set(other_split)
+    other.run("dvc", "fetch", "--run-cache", "fetch")
+    output = other.run("dvc", "repro", "--pull", "split").stdout
+    assert ran(output) == []
+    assert "Stage 'split' is cached - skipping run" in output
+    for place in ("data/split", "metrics"):
+        assert tree_bytes(other.path / place) == tree_bytes(teammate.path / place)
+
+
+def test_runs_cannot_be_pushed_nowhere(finished: Workspace) -> None:
+    done = finished.run("redarte", "push-runs", check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("redarte: the runs could not be pushed: ")
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("kind", ["hardlink", "symlink"])

@@ -86,6 +86,19 @@ def experiments() -> None:
 
 
 @app.command()
+def push_runs(
+    remote: Annotated[
+        str | None, typer.Option(help="A DVC remote; by default the default one.", show_default=False)
+    ] = None,
+) -> None:
+    """Push every run that this clone keeps, so that a teammate's `dvc repro --pull` takes it instead of running."""
+    from redarte import runs
+
+    with _in_a_sentence():
+        typer.echo(f"{runs.push(remote)} files pushed")
+
+
+@app.command()
 def predict(
     pictures: Annotated[list[Path], typer.Argument(help="Files, or folders of them.", show_default=False)],
     network: Network = None,

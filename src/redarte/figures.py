@@ -13,15 +13,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from redarte import outputs
+from redarte import metrics, outputs
+from redarte.curves import Curve
 from redarte.paintings import Picture
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#8A8A8A"
 _DPI = 110
 _ANNOTATED = 12  # up to so many artists the counts are written into the confusion picture
-
-# epoch -> accuracy, for train and for val
-Curve = dict[str, list[tuple[int, float]]]
 
 
 def curves(path: Path, histories: dict[str, Curve], published: dict[str, tuple[float, float]]) -> None:
@@ -57,9 +55,7 @@ def confusion(path: Path, counts: np.ndarray, artists: Sequence[str], title: str
     Args:
         counts: (artists, artists), pictures; artists without any have an empty row, at the end.
     """
-    pictures = counts.sum(axis=1)
-    shares = counts / np.maximum(pictures, 1)[:, None]
-    order = np.lexsort((np.arange(len(artists)), -shares.diagonal(), pictures == 0))
+    shares, order = metrics.shares_of_rows(counts), metrics.best_recognised_first(counts)
     small = len(artists) <= _ANNOTATED
     side = max(3.2, (0.5 if small else 0.2) * len(artists))
     figure = Figure(figsize=(side + 3.6, side + 1.1), layout="constrained")

@@ -64,6 +64,17 @@ def confusion(truth: np.ndarray, predicted: np.ndarray, artists: int) -> np.ndar
     return counts
 
 
+def shares_of_rows(counts: np.ndarray) -> np.ndarray:
+    """Each row of a confusion matrix as shares of its pictures: (artists, artists), zeros where there are none."""
+    return np.asarray(counts / np.maximum(counts.sum(axis=1), 1)[:, None])
+
+
+def best_recognised_first(counts: np.ndarray) -> np.ndarray:
+    """The order of artists by their recall in a confusion matrix, those without pictures last: (artists,), int64."""
+    without = counts.sum(axis=1) == 0
+    return np.lexsort((np.arange(len(counts)), -shares_of_rows(counts).diagonal(), without))
+
+
 def confused_pairs(counts: np.ndarray, most: int) -> list[tuple[int, int, int]]:
     """The pairs of artists taken for each other most often: (one, other, pictures either way), most first."""
     both = np.triu(counts + counts.T, k=1)

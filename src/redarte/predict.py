@@ -12,6 +12,7 @@ import numpy as np
 from redarte import paintings
 from redarte.console import progress, say
 from redarte.errors import UserError
+from redarte.explanations import spoken
 from redarte.paintings import Picture
 from redarte.prediction import BATCH, Answers, Network
 
@@ -108,7 +109,7 @@ def lines_of_table(
             continue
         answers, index = result
         likeliest = [
-            f"{artist.replace('_', ' '):<{widest}}  {probability:6.1%}  {'█' * round(_BAR * probability)}".rstrip()
+            f"{spoken(artist):<{widest}}  {probability:6.1%}  {'█' * round(_BAR * probability)}".rstrip()
             for artist, probability in ranked(answers, index, top)
         ]
         if not answers.known[index]:

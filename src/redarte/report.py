@@ -16,6 +16,7 @@ import jinja2
 import numpy as np
 
 from redarte import metrics, paintings
+from redarte.curves import Curve
 from redarte.explanations import spoken
 from redarte.metrics import Reliability
 from redarte.paintings import Picture
@@ -71,12 +72,14 @@ def read_predictions(text: str, artists: list[str]) -> Predictions:
     )
 
 
-def facts(network: NetworkName, predictions: Predictions, documents: dict[str, Any], curves: dict[str, Any]) -> Any:
+def facts(
+    network: NetworkName, predictions: Predictions, documents: dict[str, Any], histories: dict[NetworkName, Curve]
+) -> dict[str, Any]:
     """Every number that the report and the card show.
 
     Args:
         documents: the metrics files by their stem: fetch, split, compare, evaluate, train_redN, export_redN.
-        curves: network -> "train" and "val" -> [(epoch, accuracy)].
+        histories: each network's accuracy by epoch.
     """
     p = predictions
     intervals = metrics.bootstrap(p.truth, p.predicted, p.rank, len(p.artists))
@@ -91,7 +94,7 @@ def facts(network: NetworkName, predictions: Predictions, documents: dict[str, A
         "compare": documents["compare"],
         "networks": [(name, TITLES[name], TABLE_ONE[name], documents["compare"][name]) for name in TABLE_ONE],
         "verdicts": verdicts(documents["compare"]["mcnemar_p"]),
-        "curves": [(TITLES[name], chart_of_curve(curves[name]), TABLE_ONE[name]) for name in TABLE_ONE],
+        "curves": [(TITLES[name], chart_of_curve(histories[name]), TABLE_ONE[name]) for name in TABLE_ONE],
         "per_artist": rows_of_artists(p),
         "confusion": confusion(p),
         "reliability": {"before": bars(before), "after": bars(after)},
@@ -127,16 +130,14 @@ def rows_of_artists(p: Predictions) -> list[dict[str, Any]]:
 def confusion(p: Predictions) -> dict[str, Any]:
     """The confusion matrix, best recognised first: names, and a row of (count, share of the row) for each."""
     counts = metrics.confusion(p.truth, p.predicted, len(p.artists))
-    pictures = counts.sum(axis=1)
-    shares = counts / np.maximum(pictures, 1)[:, None]
-    order = np.lexsort((np.arange(len(pictures)), -shares.diagonal(), pictures == 0))
+    shares, order = metrics.shares_of_rows(counts), metrics.best_recognised_first(counts)
     return {
         "names": [spoken(p.artists[artist]) for artist in order],
         "rows": [[(int(counts[i, j]), float(shares[i, j])) for j in order] for i in order],
     }
 
 
-def chart_of_curve(curve: dict[str, list[tuple[int, float]]]) -> dict[str, Any]:
+def chart_of_curve(curve: Curve) -> dict[str, Any]:
     """Accuracy by epoch as points in a square of 100 by 100, the origin at the top left."""
     last = max(epoch for points in curve.values() for epoch, _ in points)
     return {

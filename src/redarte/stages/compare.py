@@ -1,13 +1,12 @@
 """compare: the three networks side by side, beside what the study published."""
 
-import csv
 import glob
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 
-from redarte import dataset, figures, metrics, outputs, paintings, prediction
+from redarte import curves, dataset, figures, metrics, outputs, paintings, prediction
 from redarte.console import run_stage, say
 from redarte.prediction import BATCH
 from redarte.study import TABLE_ONE, TITLES
@@ -97,18 +96,9 @@ def draw(rows: dict[str, dict[str, float]], source: str) -> None:
         },
         f"Measured on: {describe(source)}",
     )
-    histories = {TITLES[name]: read_curve(PLOTS / f"train_{name}.csv") for name in TABLE_ONE}
+    histories = {TITLES[name]: curves.read(PLOTS / f"train_{name}.csv") for name in TABLE_ONE}
     figures.curves(PLOTS / "curves.png", histories, {TITLES[name]: published for name, published in TABLE_ONE.items()})
     draw_copies()
-
-
-def read_curve(path: Path) -> figures.Curve:
-    """A network's history as "train" and "val" accuracy by epoch."""
-    curve: figures.Curve = {"train": [], "val": []}
-    with path.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            curve[row["split"]].append((int(row["epoch"]), float(row["accuracy"])))
-    return curve
 
 
 def draw_copies() -> None:

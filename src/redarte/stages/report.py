@@ -1,12 +1,11 @@
 """report: what the network of params.yaml's `model` learned, as one page for people and as a model card."""
 
-import csv
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 
-from redarte import dataset, explanations, outputs, paintings, params, prediction, report
+from redarte import curves, dataset, explanations, outputs, paintings, params, prediction, report
 from redarte.console import run_stage, say
 from redarte.dataset import Pictures
 from redarte.explanations import spoken
@@ -28,8 +27,8 @@ def main() -> None:
     artists = network.card.artists
     text = (PLOTS / "predictions.csv").read_text(encoding="utf-8")
     predictions = report.read_predictions(text, artists)
-    curves = {name: read_curve(PLOTS / f"train_{name}.csv") for name in get_args(NetworkName)}
-    facts = report.facts(settings.model, predictions, documents(settings.model), curves)
+    histories = {name: curves.read(PLOTS / f"train_{name}.csv") for name in get_args(NetworkName)}
+    facts = report.facts(settings.model, predictions, documents(settings.model), histories)
     gallery = Gallery(network, dataset.load(TEST, artists), predictions)
     page = report.render(
         "report.html.j2",
@@ -51,15 +50,6 @@ def documents(network: str) -> dict[str, Any]:
     """The metrics that the report shows, by the stem of their file."""
     names = ("fetch", "split", "compare", "evaluate", f"train_{network}", f"export_{network}")
     return {name: outputs.read_json(METRICS / f"{name}.json") for name in names}
-
-
-def read_curve(path: Path) -> dict[str, list[tuple[int, float]]]:
-    """A network's history as "train" and "val" accuracy by epoch."""
-    curve: dict[str, list[tuple[int, float]]] = {"train": [], "val": []}
-    with path.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            curve[row["split"]].append((int(row["epoch"]), float(row["accuracy"])))
-    return curve
 
 
 class Gallery:

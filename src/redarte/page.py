@@ -41,8 +41,8 @@ _TOP = 5
 _NEAREST = 4
 _STYLE = """
 .answer { font-size: 1rem } .answer p { margin: .3rem 0 .8rem }
-.answer .row { display: grid; grid-template-columns: minmax(8rem, 14rem) 1fr 4rem; gap: .6rem; margin: .25rem 0;
-               align-items: center }
+.answer .row { display: grid; grid-template-columns: minmax(6rem, 14rem) minmax(4rem, 1fr) 4rem; gap: .6rem;
+               margin: .25rem 0; align-items: center }
 .answer .track { background: var(--background-fill-secondary); border-radius: 4px; height: 1rem }
 .answer .track i { display: block; background: #0072b2; border-radius: 4px; height: 100% }
 .answer .number { text-align: right; font-variant-numeric: tabular-nums }

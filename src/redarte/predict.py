@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from redarte import paintings
-from redarte.console import progress, say
+from redarte.console import progress
 from redarte.errors import UserError
 from redarte.explanations import spoken
 from redarte.paintings import Picture
@@ -78,12 +79,15 @@ def report(network: Network, paths: Sequence[Path], top: int, for_programs: bool
     found = files(paths)
     if not found:
         raise UserError(f"there are no files in {', '.join(map(str, paths))}.")
-    answered = progress(answer(network, found, max_pixels), len(found), "predicting")
+    answered = answer(network, found, max_pixels)
+    if len(found) > BATCH:
+        answered = progress(answered, len(found), "predicting")
     write = lines_of_json(answered, top) if for_programs else lines_of_table(answered, network, found, top)
     failed = 0
     for line, is_answer in write:
         failed += not is_answer
-        say(line)
+        # Above the bar, where there is one.
+        tqdm.write(line)
     return failed
 
 

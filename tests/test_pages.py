@@ -5,6 +5,7 @@ import contextlib
 import io
 import os
 import re
+import shutil
 import signal
 import zlib
 from collections.abc import Iterator
@@ -231,3 +232,20 @@ def test_serve_says_what_is_missing_and_what_is_taken(workspace: Workspace, addr
     done = finished.run("redarte", "serve", "--port", port, check=False)
     assert done.returncode == 1
     assert f"127.0.0.1:{port} cannot be listened on; choose another with --port." in done.stderr
+
+
+def test_names_are_no_markup(finished: Workspace, tmp_path: Path) -> None:
+    """An artist's or a file's name comes from whoever made the folder."""
+    clone = finished.clone(tmp_path / "clone")
+    for folder in ("data", "models", "plots"):
+        shutil.copytree(finished.path / folder, clone.path / folder, dirs_exist_ok=True)
+    hostile = "<img src=x onerror=alert(1)>.jpg"
+    table = clone.path / "plots/predictions.csv"
+    first = table.read_text().splitlines()[1].partition(",")[0]
+    renamed = Path(first).with_name(hostile).as_posix()
+    (clone.path / "data/resized" / first).rename(clone.path / "data/resized" / renamed)
+    table.write_text(table.read_text().replace(first, renamed))
+    clone.stage("report")
+    page = (clone.path / "plots/report.html").read_text()
+    assert hostile not in page
+    assert "&lt;img src=x onerror=alert(1)&gt;.jpg" in page

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
-from redarte import exporting, networks, paintings, predict, prediction
+from redarte import exporting, metrics, networks, paintings, predict, prediction
 from redarte.backend import keras
 from redarte.errors import UserError
 from redarte.explanations import overlay
@@ -30,9 +30,8 @@ def written(network: keras.Model, path: Path, **changes: object) -> Network:
     """A network as an .onnx file; it remembers two made-up training pictures."""
     channels = network.layers[-2].input.shape[-1]
     trained = np.random.default_rng(0).random((2, channels), np.float32)
-    path.write_bytes(
-        exporting.complete(exporting.export(network), trained, card(["Ana/1.jpg", "Cleo/2.jpg"], **changes))
-    )
+    said = card(["Ana/1.jpg", "Cleo/2.jpg"], **changes)
+    path.write_bytes(exporting.complete(exporting.export(network), trained, metrics.whitening(trained), said))
     return Network(path)
 
 

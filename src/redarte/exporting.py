@@ -7,8 +7,9 @@ Its input is `picture`, (n, side, side, 3) uint8, RGB, 0 to 255. Its outputs, fl
 - logits (n, artists): before the softmax;
 - spatial (n, rows, columns, channels): what the last block saw where;
 - weights (rows, columns, channels, artists): logits are the sum of spatial · weights, plus a bias;
-- similarity (n, trained): the cosine between a picture's features (`spatial`, averaged over places) and those of each
-  picture that the network was trained on; -1 to 1;
+- features (n, channels): `spatial`, averaged over places;
+- similarity (n, trained): the cosine between a picture's features and those of each picture that the network was
+  trained on; -1 to 1;
 - strangeness (n,): how far the features lie out of the cloud of the training pictures' features; 0 or more.
 """
 
@@ -21,7 +22,6 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from redarte import metrics
 from redarte.backend import keras, quiet, tf
 from redarte.errors import UserError
 from redarte.prediction import Card
@@ -67,18 +67,19 @@ def export(network: keras.Model) -> onnx.ModelProto:
     return _same_each_time(model)
 
 
-def complete(model: onnx.ModelProto, trained: np.ndarray, card: Card) -> bytes:
+def complete(model: onnx.ModelProto, trained: np.ndarray, cloud: tuple[np.ndarray, np.ndarray], card: Card) -> bytes:
     """Puts in what was measured with the exported network.
 
     Args:
         model: from `export`.
         trained: (trained, channels), float32: the features of the pictures that it was trained on.
+        cloud: their mean and matrix, from `metrics.whitening`.
         card: what the file says of itself.
 
     Returns:
         The content of an .onnx file.
     """
-    mean, matrix = metrics.whitening(trained.astype(np.float64))
+    mean, matrix = cloud
     length = np.linalg.norm(trained, axis=1, keepdims=True)
     constants = {
         "mean": mean,
@@ -133,7 +134,8 @@ def _same_each_time(model: onnx.ModelProto) -> onnx.ModelProto:
         rename(node.input)
         rename(node.output)
     arrays = sorted((array for array in graph.initializer if array.name in names), key=lambda a: int(names[a.name][1:]))
-    fresh = onnx.GraphProto(name="redarte", node=graph.node, input=graph.input, output=sorted_by_name(graph.output))
+    ordered: list[onnx.ValueInfoProto] = sorted(graph.output, key=lambda value: str(value.name))
+    fresh = onnx.GraphProto(name="redarte", node=graph.node, input=graph.input, output=ordered)
     for array in arrays:
         fresh.initializer.append(numpy_helper.from_array(numpy_helper.to_array(array), names[array.name]))
     for value in (*fresh.input, *fresh.output):
@@ -142,7 +144,3 @@ def _same_each_time(model: onnx.ModelProto) -> onnx.ModelProto:
     return helper.make_model(
         fresh, producer_name="redarte", ir_version=_ONNX_FORMAT, opset_imports=[helper.make_opsetid("", _OPSET)]
     )
-
-
-def sorted_by_name(values: Any) -> list[onnx.ValueInfoProto]:
-    return sorted(values, key=lambda value: str(value.name))

@@ -4,10 +4,11 @@
 no pictures. `dvc status` names every stage and what changed.
 """
 
-import json
-import subprocess
 from collections.abc import Iterator
 from typing import Any
+
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
 
 from redarte.errors import UserError
 
@@ -19,12 +20,14 @@ def check() -> None:
     """Checks dvc.lock against the workspace.
 
     Raises:
-        UserError: Stages would run again, because of something else than files that are not here.
+        UserError: stages would run again, because of something else than files that are not here.
     """
-    done = subprocess.run(["dvc", "status", "--json"], capture_output=True, text=True)
-    if done.returncode:
-        raise UserError(f"`dvc status` failed: {done.stderr.strip().splitlines()[-1]}")
-    stale = {stage: what for stage, entries in json.loads(done.stdout).items() if (what := list(_changes(entries)))}
+    try:
+        with Repo() as repo:
+            status = repo.status()
+    except DvcException as error:
+        raise UserError(f"`dvc status` failed: {error}") from None
+    stale = {stage: what for stage, entries in status.items() if (what := list(_changes(entries)))}
     if stale:
         named = "; ".join(f"{stage}: {', '.join(what)}" for stage, what in stale.items())
         raise UserError(f"dvc.lock is stale ({named}): run `dvc repro`, and commit dvc.lock and metrics/.")

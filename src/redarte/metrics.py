@@ -200,13 +200,12 @@ def bootstrap(
 def per_artist(truth: np.ndarray, predicted: np.ndarray, artists: int) -> dict[str, np.ndarray]:
     """Each artist's "precision", "recall" and "f1" (NaN where they have no meaning) and "pictures": (artists,)."""
     right, of_truth, of_answer = _counts(truth, predicted, artists)
-    with np.errstate(invalid="ignore"):
-        return {
-            "precision": np.where(of_answer > 0, right / np.maximum(of_answer, 1), np.nan),
-            "recall": np.where(of_truth > 0, right / np.maximum(of_truth, 1), np.nan),
-            "f1": np.where(of_truth > 0, 2 * right / np.maximum(of_truth + of_answer, 1), np.nan),
-            "pictures": of_truth,
-        }
+    return {
+        "precision": np.where(of_answer > 0, right / np.maximum(of_answer, 1), np.nan),
+        "recall": recall(truth, predicted, artists),
+        "f1": np.where(of_truth > 0, 2 * right / np.maximum(of_truth + of_answer, 1), np.nan),
+        "pictures": of_truth,
+    }
 
 
 def mcnemar(one_right: np.ndarray, other_right: np.ndarray) -> float:

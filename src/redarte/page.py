@@ -24,7 +24,7 @@ from redarte.console import say
 from redarte.errors import UserError
 from redarte.explanations import spoken
 from redarte.paintings import Picture
-from redarte.predict import ranked
+from redarte.predict import described, ranked
 from redarte.prediction import Answers, Network
 from redarte.report import as_uri
 from redarte.study import TITLES
@@ -39,6 +39,9 @@ _DECODING = threading.BoundedSemaphore(4)
 _KEPT = 60  # seconds that an upload may lie on the disk
 _TOP = 5
 _NEAREST = 4
+_OF_SAMPLE = (
+    "These networks were trained on the built-in sample of invented schools of painting. They know no real painter."
+)
 _STYLE = """
 .answer { font-size: 1rem } .answer p { margin: .3rem 0 .8rem }
 .answer .row { display: grid; grid-template-columns: minmax(6rem, 14rem) minmax(4rem, 1fr) 4rem; gap: .6rem;
@@ -133,17 +136,7 @@ def application(networks: dict[str, Network]) -> ASGIApp:
             pixels = decoded(picture.file.read(), chosen.side)
         except UserError as error:
             raise HTTPException(422, f"The file {error}.") from None
-        answers = chosen.answers([pixels[None]])
-        likeliest = [
-            Likely(artist=artist, probability=round(probability, 6)) for artist, probability in ranked(answers, 0, top)
-        ]
-        return Answer(
-            artist=likeliest[0].artist,
-            probability=likeliest[0].probability,
-            top=likeliest,
-            known=bool(answers.known[0]),
-            network=chosen.card.network,
-        )
+        return Answer(**described(chosen.answers([pixels[None]]), 0, top), network=chosen.card.network)
 
     mounted = gradio.mount_gradio_app(
         app, blocks(networks), "/", max_file_size=LARGEST, show_error=True, css=_STYLE,
@@ -184,11 +177,6 @@ def blocks(networks: dict[str, Network]) -> gradio.Blocks:
             gradio.Markdown(_OF_SAMPLE)
     page.queue(max_size=256)
     return page
-
-
-_OF_SAMPLE = (
-    "These networks were trained on the built-in sample of invented schools of painting. They know no real painter."
-)
 
 
 def example_pictures() -> list[str]:

@@ -55,12 +55,12 @@ def answer(network: Network, paths: Sequence[Path], max_pixels: float) -> Iterat
                 yield path, picture if isinstance(picture, UserError) else (answers, next(place))
 
 
-def as_json(path: str, answers: Answers, index: int, top: int) -> dict[str, Any]:
+def described(answers: Answers, index: int, top: int) -> dict[str, Any]:
     """One picture's answer for programs; probabilities are calibrated."""
     likeliest = [
         {"artist": artist, "probability": round(probability, 6)} for artist, probability in ranked(answers, index, top)
     ]
-    return {"path": path, **likeliest[0], "top": likeliest, "known": bool(answers.known[index])}
+    return {**likeliest[0], "top": likeliest, "known": bool(answers.known[index])}
 
 
 def ranked(answers: Answers, index: int, top: int) -> list[tuple[str, float]]:
@@ -97,7 +97,7 @@ def lines_of_json(answered: Iterable[Answered], top: int) -> Iterator[tuple[str,
         if isinstance(result, UserError):
             yield json.dumps({"path": str(path), "error": str(result)}, ensure_ascii=False), False
         else:
-            yield json.dumps(as_json(str(path), *result, top), ensure_ascii=False), True
+            yield json.dumps({"path": str(path), **described(*result, top)}, ensure_ascii=False), True
 
 
 def lines_of_table(

@@ -20,12 +20,13 @@ PLOTS = Path("plots")
 
 
 def main() -> None:
+    networks = {name: prediction.Network(MODELS / f"{name}.onnx") for name in TABLE_ONE}
+    # All three learned from the same pictures.
+    card = networks["red1"].card
+    source, test = card.data, dataset.load(TEST, card.artists)
     rows: dict[str, dict[str, float]] = {}
     right: dict[str, np.ndarray] = {}
-    for name in TABLE_ONE:
-        network = prediction.Network(MODELS / f"{name}.onnx")
-        source = network.card.data
-        test = dataset.load(TEST, network.card.artists)
+    for name, network in networks.items():
         right[name] = network.answers(test.batches(BATCH)).logits.argmax(axis=1) == test.labels
         trained = outputs.read_json(METRICS / f"train_{name}.json")
         rows[name] = {measure: trained[measure] for measure in ("accuracy", "val_accuracy")} | {

@@ -38,17 +38,19 @@ def main() -> None:
     difference = largest_difference(network, val, logits)
     if not difference <= _LARGEST_DIFFERENCE:
         raise UserError(f"{name}: the exported file's probabilities differ from Keras's by {difference:.1e} on val.")
+    mean, matrix = metrics.whitening(trained.astype(np.float64))
+    strangeness = np.linalg.norm((features - mean) @ matrix, axis=1)
     card = Card(
         network=name,
         data=outputs.read_json(FETCHED)["source"],
         artists=artists,
         temperature=metrics.fit_temperature(val.labels, logits),
         coverage=settings.evaluate.coverage,
-        strangest=metrics.bound_of(strangeness(features, trained), settings.evaluate.coverage) * _SLACK,
+        strangest=metrics.bound_of(strangeness, settings.evaluate.coverage) * _SLACK,
         trained=originals.paths,
     )
     with outputs.whole_file(MODELS / f"{name}.onnx") as partial:
-        partial.write_bytes(exporting.complete(model, trained, card))
+        partial.write_bytes(exporting.complete(model, trained, (mean, matrix), card))
     outputs.write_json(METRICS / f"export_{name}.json", facts(val, logits, card))
     say(f"{name}: {MODELS / name}.onnx, temperature {card.temperature:.2f}, agrees with Keras to {difference:.0e}")
 
@@ -63,12 +65,6 @@ def measured(session: onnxruntime.InferenceSession, pictures: Pictures) -> tuple
     parts = [session.run(["features", "logits"], {"picture": batch}) for batch in pictures.batches(BATCH)]
     features, logits = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return features, logits.astype(np.float64)
-
-
-def strangeness(features: np.ndarray, trained: np.ndarray) -> np.ndarray:
-    """How far features lie out of the cloud of those of the training pictures: (n, channels) -> (n,)."""
-    mean, matrix = metrics.whitening(trained.astype(np.float64))
-    return np.asarray(np.linalg.norm((features - mean) @ matrix, axis=1))
 
 
 def largest_difference(network: keras.Model, pictures: Pictures, logits: np.ndarray) -> float:

@@ -1,5 +1,6 @@
 """Real DVC in real clones of this working tree, with a sample small enough to train in seconds."""
 
+import json
 import os
 import re
 import shutil
@@ -62,6 +63,10 @@ class Workspace:
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
+
+    def metrics(self, name: str) -> Any:
+        """The content of metrics/<name>.json."""
+        return json.loads((self.path / f"metrics/{name}.json").read_text(encoding="utf-8"))
 
     def set(self, changes: dict[str, Any]) -> None:
         write_params(self.path / "params.yaml", changes, self.path / "params.yaml")

@@ -75,12 +75,19 @@ class Split(_Section):
     train: Share
     val: Share
     test: Share
+    folds: int = Field(ge=0, le=100)
+    fold: int = Field(ge=0, le=99)
+    keep_duplicates_together: bool
     too_small: Literal["error", "train_only", "leave_out"]
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
         if abs(self.train + self.val + self.test - 1) > 1e-6:
             raise ValueError("train, val and test must add up to 1")
+        if self.folds == 1:
+            raise ValueError("folds must be 0 (none) or at least 2")
+        if self.fold >= max(self.folds, 1):
+            raise ValueError(f"fold must be less than folds (now {self.folds}); it counts from 0")
         return self
 
 

@@ -13,6 +13,7 @@ from redarte.params import Evaluate
 from redarte.prediction import BATCH, Answers
 
 RESIZED = Path("data/resized")
+DUPLICATES = Path("data/near_duplicates.csv")
 MODELS = Path("models")
 PLOTS = Path("plots")
 METRICS = Path("metrics/evaluate.json")
@@ -31,15 +32,34 @@ def main() -> None:
         "test_loss": metrics.cross_entropy(test.labels, of_test.raw),
         "val_accuracy": metrics.accuracy(val.labels, of_val.raw),
     }
+    apart = np.flatnonzero(~leaked(test))
     outputs.write_text(PLOTS / "predictions.csv", predictions_csv(test, of_test))
     draw(test, of_test.raw, settings.evaluate, f"{settings.model} on {len(test)} test pictures ({data})")
     outputs.write_json(
         METRICS,
         {"data": data, "network": settings.model}
         | {name: round(number, 6) for name, number in numbers.items()}
-        | {"test_pictures": len(test)},
+        | {
+            "test_pictures": len(test),
+            "near_duplicates": {
+                "test_pictures_with_one_in_train": len(test) - len(apart),
+                # null where every test picture has one
+                "test_accuracy_without_them": round(metrics.accuracy(test.labels[apart], of_test.raw[apart]), 6)
+                if len(apart)
+                else None,
+            },
+        },
     )
     say(f"{settings.model}: " + ", ".join(f"{name} {number:.3f}" for name, number in numbers.items()))
+
+
+def leaked(test: Pictures) -> np.ndarray:
+    """Which test pictures have a near-duplicate among the training pictures: (n,), bool."""
+    with DUPLICATES.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    known = {row["group"] for row in rows if row["split"] == "train"}
+    names = {Path(row["path"]).with_suffix(".jpg").as_posix() for row in rows if row["group"] in known}
+    return np.array([path in names for path in test.paths])
 
 
 def predictions_csv(pictures: Pictures, answers: Answers) -> str:

@@ -27,7 +27,9 @@ def cropped(picture: Picture, share: float) -> Picture:
 
 def encoded(picture: Picture, quality: int) -> Picture:
     data = np.frombuffer(paintings.jpeg(picture, quality), np.uint8)
-    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
+    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    assert decoded is not None
+    return np.ascontiguousarray(decoded[..., ::-1])
 
 
 VERSIONS: dict[str, Callable[[Picture], Picture]] = {
@@ -144,7 +146,9 @@ def test_evaluate_measures_with_and_without_leaks(finished: Workspace, tmp_path:
     listing = tmp_path / "data/near_duplicates.csv"
     listing.parent.mkdir()
     original = Path(test.paths[1]).with_suffix(".png").as_posix()
-    listing.write_text(f"group,path,split\n1,{original},test\n1,A/b.jpg,train\n2,{test.paths[0]},test\n2,A/c.jpg,test\n")
+    listing.write_text(
+        f"group,path,split\n1,{original},test\n1,A/b.jpg,train\n2,{test.paths[0]},test\n2,A/c.jpg,test\n"
+    )
     import redarte.stages.evaluate as stage
 
     with pytest.MonkeyPatch.context() as patch:

@@ -8,7 +8,7 @@ import pytest
 from redarte import networks
 from redarte.backend import keras
 from redarte.errors import UserError
-from redarte.params import Network, NetworkName
+from redarte.params import Network, StudyName
 
 NONE = Network(l1=0.0, l2=0.0)
 ELASTIC = Network(l1=0.001, l2=0.01)
@@ -20,7 +20,7 @@ def table(network: keras.Model) -> list[tuple[tuple[int, ...], int]]:
 
 
 @pytest.mark.parametrize("name", ["red1", "red2"])
-def test_the_layer_table_of_red_1_and_2_is_the_studys(name: NetworkName) -> None:
+def test_the_layer_table_of_red_1_and_2_is_the_studys(name: StudyName) -> None:
     """Figures 13 and 14."""
     assert table(networks.build(name, 244, 50, NONE)) == [
         ((244, 244, 32), 896),
@@ -50,14 +50,14 @@ def test_the_layer_table_of_red_3_is_the_studys() -> None:
 
 
 @pytest.mark.parametrize(("name", "parameters"), [("red1", 5_110_898), ("red2", 5_110_898), ("red3", 5_147_826)])
-def test_the_layer_tables_at_224(name: NetworkName, parameters: int) -> None:
+def test_the_layer_tables_at_224(name: StudyName, parameters: int) -> None:
     network = networks.build(name, 224, 50, NONE)
     assert network.count_params() == parameters
     assert network.layers[-1].count_params() == 28 * 28 * 128 * 50 + 50
 
 
 @pytest.mark.parametrize("name", ["red1", "red2", "red3"])
-def test_layers_are_as_published(name: NetworkName) -> None:
+def test_layers_are_as_published(name: StudyName) -> None:
     for layer in networks.build(name, 32, 5, NONE).layers:
         if isinstance(layer, keras.layers.Conv2D):
             assert (layer.kernel_size, layer.padding, layer.activation.__name__) == ((3, 3), "same", "relu")

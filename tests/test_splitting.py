@@ -4,8 +4,7 @@ import pytest
 
 from redarte.errors import UserError
 from redarte.params import Params
-from redarte.splitting import shares
-from redarte.stages.split import plan_split
+from redarte.splitting import Parts, fold, plan, shares
 from tests.conftest import Workspace, tree_bytes, write_painting
 
 MakeSettings = Callable[..., Params]
@@ -16,7 +15,7 @@ MakeSettings = Callable[..., Params]
     [(3, (1, 1, 1)), (4, (2, 1, 1)), (5, (3, 1, 1)), (12, (10, 1, 1)), (20, (16, 2, 2)), (877, (701, 88, 88))],
 )
 def test_shares(settings: MakeSettings, count: int, parts: tuple[int, int, int]) -> None:
-    assert shares(count, settings().split) == parts
+    assert shares(count, settings().split)[:3] == parts
 
 
 @pytest.mark.parametrize("ratio", [(0.8, 0.1, 0.1), (0.34, 0.33, 0.33), (0.02, 0.49, 0.49), (0.05, 0.9, 0.05)])
@@ -26,27 +25,45 @@ def test_every_split_gets_a_picture_and_every_picture_a_split(
     chosen = settings(dict(zip(("split.train", "split.val", "split.test"), ratio, strict=True))).split
     for count in range(3, 200):
         parts = shares(count, chosen)
-        assert sum(parts) == count
-        assert min(parts) >= 1
+        assert sum(parts[:3]) == count
+        assert min(parts[:3]) >= 1
 
 
 def test_too_small_an_artist_is_an_error_that_names_it(settings: MakeSettings) -> None:
     with pytest.raises(UserError, match=r"Ben \(2\), Cleo \(1\); an artist needs 3") as caught:
-        plan_split({"Ana": 9, "Ben": 2, "Cleo": 1, "Dora": 9}, settings().split)
+        plan({"Ana": 9, "Ben": 2, "Cleo": 1, "Dora": 9}, settings().split)
     assert "split.too_small" in str(caught.value)
 
 
 def test_too_small_an_artist_can_be_learned_or_left_out(settings: MakeSettings) -> None:
     counts = {"Ana": 10, "Ben": 2, "Cleo": 10}
-    learned = plan_split(counts, settings({"split.too_small": "train_only"}).split)
-    assert learned == {"Ana": (8, 1, 1), "Ben": (2, 0, 0), "Cleo": (8, 1, 1)}
-    left = plan_split(counts, settings({"split.too_small": "leave_out"}).split)
+    learned = plan(counts, settings({"split.too_small": "train_only"}).split)
+    assert learned == {"Ana": Parts(8, 1, 1, 9), "Ben": Parts(2, 0, 0, 2), "Cleo": Parts(8, 1, 1, 9)}
+    left = plan(counts, settings({"split.too_small": "leave_out"}).split)
     assert list(left) == ["Ana", "Cleo"]
+
+
+@pytest.mark.parametrize("folds", [2, 3, 5, 10])
+def test_over_the_folds_every_picture_is_tested_once(settings: MakeSettings, folds: int) -> None:
+    chosen = [settings({"split.folds": folds, "split.fold": number}).split for number in range(folds)]
+    for count in range(3, 60):
+        for place in range(3):
+            parts = [fold(count, place, one) for one in chosen]
+            tested = [number for part in parts for number in range(part.before, part.before + part.test)]
+            assert sorted(tested) == list(range(count))
+            assert max(part.test for part in parts) - min(part.test for part in parts) <= 1
+            assert all(sum(part[:3]) == count and part.train >= 1 for part in parts)
+            assert all(part.val >= 1 for part in parts if count - part.test > 1)
+
+
+def test_more_folds_than_pictures_is_an_error(settings: MakeSettings) -> None:
+    with pytest.raises(UserError, match=r"split\.folds is 20, and no artist has so many"):
+        plan({"Ana": 9, "Ben": 12}, settings({"split.folds": 20}).split)
 
 
 def test_nobody_left_is_an_error(settings: MakeSettings) -> None:
     with pytest.raises(UserError, match="needs two of them"):
-        plan_split({"Ana": 10, "Ben": 2}, settings({"split.too_small": "leave_out"}).split)
+        plan({"Ana": 10, "Ben": 2}, settings({"split.too_small": "leave_out"}).split)
 
 
 def test_the_stage_parts_every_picture_once(workspace: Workspace) -> None:

@@ -20,6 +20,7 @@ from redarte.checkpoints import Row
 from redarte.dataset import Pictures
 from redarte.errors import UserError
 from redarte.params import Params
+from redarte.stages.train import job
 from redarte.training import Job
 from tests.conftest import Workspace, new_workspace, write_painting
 
@@ -114,10 +115,10 @@ def test_precision(monkeypatch: pytest.MonkeyPatch) -> None:
         assert devices.precision("auto") == ("mixed_bfloat16" if fast else "float32")
 
 
-def job(settings: Params, tmp_path: Path, counts: dict[str, int] | None = None) -> Job:
+def job_of(settings: Params, tmp_path: Path, counts: dict[str, int] | None = None) -> Job:
     train = dataset.load(folder_of(tmp_path / "train", counts or {"Ana": 6, "Bente": 6}))
     val = dataset.load(folder_of(tmp_path / "val", {"Ana": 2, "Bente": 2}), train.artists)
-    return Job("red1", settings.train, settings.red1, 0, train, val)
+    return job("red1", settings, train, val)
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
@@ -126,7 +127,7 @@ def test_a_training_learns_and_leaves_its_history(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     chosen = settings({"train.epochs": 12, "train.batch_size": 4, "train.precision": precision})
-    result = training.train(job(chosen, tmp_path), tmp_path / "history.csv")
+    result = training.train(job_of(chosen, tmp_path), tmp_path / "history.csv")
     assert len(result.history) == result.epoch == 12
     assert result.history[-1]["loss"] < 0.5 * result.history[0]["loss"]
     with (tmp_path / "history.csv").open() as file:
@@ -144,7 +145,7 @@ def test_patience_stops_and_keeps_the_best_weights(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     chosen = settings({"train.epochs": 40, "train.batch_size": 4, "train.patience": 3, "train.precision": "float32"})
-    wanted = job(chosen, tmp_path)
+    wanted = job_of(chosen, tmp_path)
     result = training.train(wanted, tmp_path / "history.csv")
     assert result.epoch == checkpoints.best_epoch(result.history)
     assert len(result.history) == result.epoch + 3 < 40
@@ -158,7 +159,7 @@ def test_a_loss_that_is_no_number_is_one_sentence(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     chosen = settings({"train.epochs": 60, "train.learning_rate": 1.0, "red1.l2": 1.0, "train.precision": "float32"})
-    wanted = job(chosen, tmp_path)
+    wanted = job_of(chosen, tmp_path)
     monkeypatch.setattr(keras.optimizers, "Adam", lambda _rate: keras.optimizers.SGD(1e20))
     with pytest.raises(UserError, match=r"no longer a number in epoch \d+; lower train\.learning_rate"):
         training.train(wanted, tmp_path / "history.csv")
@@ -241,13 +242,13 @@ from redarte.backend import tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from redarte import dataset, devices, params, training
+from redarte.stages.train import job
 if sys.argv[1] == "2":
     devices.strategy = lambda: tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 settings = params.load()
 train = dataset.load(Path("data/resized/train"))
 val = dataset.load(Path("data/resized/val"), train.artists)
-job = training.Job("red1", settings.train, settings.red1, 0, train, val)
-result = training.train(job, Path("plots/train_red1.csv"))
+result = training.train(job("red1", settings, train, val), Path("plots/train_red1.csv"))
 print("RESULT" + json.dumps(result.history))
 """
 

@@ -18,7 +18,7 @@ from tests.conftest import ROOT, Workspace, environment_for, write_params
 
 STAGES = (
     "fetch", "split", "augment", "resize", "train_red1", "train_red2", "train_red3",
-    "export_red1", "export_red2", "export_red3", "evaluate", "compare", "report",
+    "export_red1", "export_red2", "export_red3", "train_finetuned", "export_finetuned", "evaluate", "compare", "report",
 )  # fmt: skip
 
 # Runs a stage as `python -m` does, and prints what it imported, which files it opened to read and which

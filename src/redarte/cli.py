@@ -17,7 +17,8 @@ _MODELS = Path("models")
 Network = Annotated[
     str | None,
     typer.Option(
-        help="red1, red2, red3 or an .onnx file; by default the network of params.yaml's `model`.", show_default=False
+        help="red1, red2, red3, finetuned or an .onnx file; by default the network of params.yaml's `model`.",
+        show_default=False,
     ),
 ]
 

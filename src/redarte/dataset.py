@@ -1,8 +1,9 @@
 """data/resized -> the pictures of a split, decoded where they fit in memory."""
 
 import hashlib
+import os
 from collections.abc import Container, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import joblib
@@ -62,13 +63,16 @@ class Pictures:
         return paintings.read_square(self.folder / path, self.side)
 
 
-def load(folder: Path, artists: list[str] | None = None, only: Container[str] | None = None) -> Pictures:
-    """Lists a split of data/resized, and decodes it where it fits in memory.
+def load(
+    folder: Path, artists: list[str] | None = None, only: Container[str] | None = None, side: int | None = None
+) -> Pictures:
+    """Lists a split, and decodes it where it fits in memory.
 
     Args:
-        folder: a class-per-folder tree of square pictures.
+        folder: a class-per-folder tree of pictures.
         artists: the classes, in the order of the network's outputs; None: the folders' names, sorted.
         only: the "<artist>/<file>" to take; None: all.
+        side: squeezes the pictures to this many px; None: as large as the first, which is square.
 
     Raises:
         UserError: the folder holds no pictures, or an artist that the network does not know.
@@ -82,11 +86,43 @@ def load(folder: Path, artists: list[str] | None = None, only: Container[str] | 
     if unknown:
         raise UserError(f"{folder} holds artists that the network was not trained on: {', '.join(unknown)}.")
     labels = np.array([place[path.partition("/")[0]] for path in paths], dtype=np.int64)
-    side = paintings.size(folder / paths[0])[0]
-    listed = Pictures(folder, paths, labels, artists, side, None)
-    if len(paths) * side * side * 3 > psutil.virtual_memory().available * _MEMORY_SHARE:
+    return _decoded(Pictures(folder, paths, labels, artists, side or paintings.size(folder / paths[0])[0], None))
+
+
+def seen_by(
+    side: int, resized: Path, originals: Path, artists: list[str], only: Container[str] | None = None
+) -> Pictures:
+    """A split as a network with an input of side×side px sees it.
+
+    Args:
+        resized: of data/resized; it is taken where its pictures are as large.
+        originals: the same split of data/split, squeezed where they are not.
+        only: the "<artist>/<file>" of data/resized to take, which are all those of data/split; None: all.
+
+    Raises:
+        UserError: as `load`.
+    """
+    first = next(iter(paintings.listing(resized)), None)
+    if first is None or paintings.size(resized / first)[0] == side:
+        return load(resized, artists, only)
+    return load(originals, artists, side=side)
+
+
+def together(one: Pictures, other: Pictures) -> Pictures:
+    """The pictures of two folders that lie in one, by the same artists and of the same side, as one set."""
+    folder = Path(os.path.commonpath([one.folder, other.folder]))
+    paths = [f"{part.folder.relative_to(folder).as_posix()}/{path}" for part in (one, other) for path in part.paths]
+    pixels = None
+    if one._decoded is not None and other._decoded is not None:
+        pixels = np.concatenate([one._decoded, other._decoded])
+    return Pictures(folder, paths, np.concatenate([one.labels, other.labels]), one.artists, one.side, pixels)
+
+
+def _decoded(listed: Pictures) -> Pictures:
+    """The same pictures, decoded where they fit in memory."""
+    if len(listed) * listed.side**2 * 3 > psutil.virtual_memory().available * _MEMORY_SHARE:
         return listed
-    return Pictures(folder, paths, labels, artists, side, _decode_all(listed))
+    return replace(listed, _decoded=_decode_all(listed))
 
 
 def _decode_all(pictures: Pictures) -> np.ndarray:

@@ -21,8 +21,8 @@ from dvc.repo import Repo
 from rich.console import Console
 from rich.table import Table
 
-from redarte import devices, paintings, training, transforms, workers
-from redarte.params import NetworkName, Params, Sample
+from redarte import backbones, devices, networks, paintings, training, transforms, workers
+from redarte.params import Params, Sample, StudyName
 from redarte.sources import sample
 
 _PACKAGES = ("dvc", "tensorflow", "keras", "albumentations", "opencv-python-headless", "numpy")
@@ -155,13 +155,21 @@ def estimate(stage: str, settings: Params, amount: Amount) -> float:
             return _START + learned * _augment_seconds(settings) / workers.count()
         case "resize":
             return _START + (versions + tested) * _resize_seconds(settings) / workers.count()
-        case "export_red1" | "export_red2" | "export_red3":
+        case "train_finetuned" if settings.model != "finetuned":
+            return _START
+        case "train_finetuned":
+            return _TENSORS_START + (learned + tested) * _seeing_seconds(settings) * (
+                1 + 3 * settings.finetuned.tail.epochs
+            )
+        case "export_finetuned" if settings.model != "finetuned":
+            return _TENSORS_START
+        case "export_red1" | "export_red2" | "export_red3" | "export_finetuned":
             return _TENSORS_START + (learned + tested) * _ANSWER
         case "evaluate" | "report":
             return _START + tested * _ANSWER
         case "compare":
             return _START + 3 * tested / 2 * _ANSWER
-    name: NetworkName = stage.removeprefix("train_")  # type: ignore[assignment]
+    name: StudyName = stage.removeprefix("train_")  # type: ignore[assignment]
     return _TENSORS_START + settings.train.epochs * versions * _training_seconds(name, settings)
 
 
@@ -209,14 +217,23 @@ def _probe() -> Iterator[Path]:
         yield file
 
 
-def _training_seconds(name: NetworkName, settings: Params) -> float:
+def _training_seconds(name: StudyName, settings: Params) -> float:
     """Seconds a picture of one training step, in the precision that training would use."""
     side, batch = settings.resize.size, settings.train.batch_size
     policy = devices.precision(settings.train.precision)
-    network = training.compiled(name, side, _ARTISTS, getattr(settings, name), settings.train, policy)
+    built = networks.build(name, side, _ARTISTS, getattr(settings, name), policy)
+    network = training.compiled(built, settings.train, policy, steps=1)
     pictures = np.zeros((batch, side, side, 3), np.uint8)
     labels = np.eye(_ARTISTS, dtype=np.float32)[np.arange(batch) % _ARTISTS]
     return _seconds(lambda: network.train_on_batch(pictures, labels)) / batch
+
+
+def _seeing_seconds(settings: Params) -> float:
+    """Seconds in which the backbone of `finetuned` sees a picture."""
+    backbone = backbones.load(settings.finetuned)
+    side = settings.finetuned.input_size
+    pictures = np.zeros((8, side, side, 3), np.uint8)
+    return _seconds(lambda: backbone.predict_on_batch(pictures), times=1) / len(pictures)
 
 
 def _duration(seconds: float) -> str:

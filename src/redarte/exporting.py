@@ -6,8 +6,9 @@ makes its probabilities honest, the features of the pictures it was trained on, 
 Its input is `picture`, (n, side, side, 3) uint8, RGB, 0 to 255. Its outputs, float32:
 - logits (n, artists): before the softmax;
 - spatial (n, rows, columns, channels): what the last block saw where;
-- weights (rows, columns, channels, artists): logits are the sum of spatial · weights, plus a bias;
-- features (n, channels): `spatial`, averaged over places;
+- weights (rows, columns, channels, artists), or (1, 1, channels, artists): logits are the sum of spatial · weights,
+  plus a bias;
+- features (n, features): what the last block saw, averaged over places;
 - similarity (n, trained): the cosine between a picture's features and those of each picture that the network was
   trained on; -1 to 1;
 - strangeness (n,): how far the features lie out of the cloud of the training pictures' features; 0 or more.
@@ -15,7 +16,8 @@ Its input is `picture`, (n, side, side, 3) uint8, RGB, 0 to 255. Its outputs, fl
 
 import json
 import logging
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,7 @@ from onnx import helper, numpy_helper
 
 from redarte.backend import keras, quiet, tf
 from redarte.errors import UserError
+from redarte.networks import LEAST_VARIANCE, Deviation
 from redarte.prediction import Card
 
 _OPSET = 18
@@ -32,29 +35,46 @@ _ONNX_FORMAT = 10  # the newest that onnxruntime has read for years
 logging.getLogger("tf2onnx").setLevel(logging.ERROR)
 
 
+@dataclass(frozen=True)
+class Parts:
+    """A network, taken apart at its last layer.
+
+    Attributes:
+        look: pictures (n, side, side, 3) float32, 0 to 255 -> `spatial` (n, rows, columns, channels) and what the last
+            layer decides by (n, numbers), which for each channel, or each place and channel, is the sum of `spatial`
+            over the places that share a weight.
+        features: which of the channels of `spatial`, averaged over places, say what a picture is like.
+        kernel, bias: of the last layer: (numbers, artists) and (artists,).
+        shape: rows, columns and channels of the kernel; 1 row and 1 column where all places share their weights.
+    """
+
+    look: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+    features: Callable[[tf.Tensor], tf.Tensor]
+    kernel: np.ndarray
+    bias: np.ndarray
+    shape: tuple[int, ...]
+
+
 def export(network: keras.Model) -> onnx.ModelProto:
-    """Exports a network that ends in Flatten and one dense layer with a softmax.
+    """Exports one of the study's networks, or `finetuned`.
 
     The same network gives the same bytes. What depends on other pictures is not there yet: see `complete`.
 
     Returns:
         A model with the outputs logits, spatial, weights and features (n, channels).
+
+    Raises:
+        UserError: the network is of neither kind.
     """
-    if [type(layer) for layer in network.layers[-2:]] != [keras.layers.Flatten, keras.layers.Dense]:
-        raise UserError(f"{network.name} does not end in Flatten and one dense layer, and cannot be explained.")
-    flatten, dense = network.layers[-2:]
-    side = network.input_shape[1]
-    shape = tuple(flatten.input.shape[1:])
-    trunk = keras.Model(network.inputs, flatten.input)
-    kernel, bias = dense.kernel.numpy(), dense.bias.numpy()
-    picture = tf.TensorSpec((None, side, side, 3), tf.uint8, name="picture")
+    parts = _parts(network)
+    picture = tf.TensorSpec((None, *network.input_shape[1:3], 3), tf.uint8, name="picture")
 
     def answer(picture: tf.Tensor) -> dict[str, tf.Tensor]:
-        spatial = trunk(tf.cast(picture, tf.float32), training=False)
+        spatial, described = parts.look(tf.cast(picture, tf.float32))
         return {
-            "logits": tf.reshape(spatial, [-1, int(np.prod(shape))]) @ tf.constant(kernel) + tf.constant(bias),
+            "logits": described @ tf.constant(parts.kernel) + tf.constant(parts.bias),
             "spatial": tf.identity(spatial),
-            "features": tf.reduce_mean(spatial, [1, 2]),
+            "features": parts.features(spatial),
         }
 
     traced = tf.function(answer, input_signature=[picture])
@@ -63,8 +83,74 @@ def export(network: keras.Model) -> onnx.ModelProto:
         import tf2onnx
 
         model, _ = tf2onnx.convert.from_function(traced, input_signature=[picture], opset=_OPSET)
-    _give_weights(model.graph, kernel, shape)
+    _give_weights(model.graph, parts.kernel, parts.shape)
     return _same_each_time(model)
+
+
+def _parts(network: keras.Model) -> Parts:
+    names = {layer.name for layer in network.layers}
+    if [type(layer) for layer in network.layers[-2:]] == [keras.layers.Flatten, keras.layers.Dense]:
+        return _parts_of_study(network)
+    if {"described", "standardised", "artists"} <= names:
+        return _parts_of_finetuned(network)
+    raise UserError(f"{network.name} is neither one of the study's networks nor finetuned, and cannot be exported.")
+
+
+def _parts_of_study(network: keras.Model) -> Parts:
+    flatten, dense = network.layers[-2:]
+    shape = tuple(flatten.input.shape[1:])
+    trunk = keras.Model(network.inputs, flatten.input)
+
+    def look(picture: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        spatial = trunk(picture, training=False)
+        return spatial, tf.reshape(spatial, [-1, int(np.prod(shape))])
+
+    kernel, bias = dense.kernel.numpy(), dense.bias.numpy()
+    return Parts(look, lambda spatial: tf.reduce_mean(spatial, [1, 2]), kernel, bias, shape)
+
+
+def _parts_of_finetuned(network: keras.Model) -> Parts:
+    """Splits up each mean and each deviation into what its places give to it.
+
+    A mean is the sum of its places' values / n. A deviation d about a mean m is the sum of (value - m)² / (n d).
+    """
+    deviations = [layer for layer in network.layers if isinstance(layer, Deviation)]
+    maps = [layer.input for layer in deviations]
+    trunk = keras.Model(network.inputs, maps)
+    rows, columns = maps[-1].shape[1:3]
+    dense, standardised = network.get_layer("artists"), network.get_layer("standardised")
+    middle, variance = (weight.numpy() for weight in standardised.weights)
+    scale = 1 / np.sqrt(variance + standardised.epsilon)
+    kernel = dense.kernel.numpy() * scale[:, None]
+    bias = dense.bias.numpy() - (middle * scale) @ dense.kernel.numpy()
+
+    def look(picture: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        described, spatial = [], []
+        for seen in trunk(picture, training=False):
+            mean = tf.reduce_mean(seen, [1, 2], keepdims=True)
+            squares = tf.square(seen - mean)
+            deviation = tf.sqrt(tf.reduce_mean(squares, [1, 2], keepdims=True) + LEAST_VARIANCE)
+            places = float(seen.shape[1] * seen.shape[2])
+            described += [mean[:, 0, 0], deviation[:, 0, 0]]
+            spatial += [_summed(seen / places, rows, columns), _summed(squares / (places * deviation), rows, columns)]
+        return tf.concat(spatial, -1), tf.concat(described, -1)
+
+    channels = maps[-1].shape[3]
+
+    def features(spatial: tf.Tensor) -> tf.Tensor:
+        # The means at the backbone's output stand before its deviations.
+        return tf.reduce_sum(spatial[..., -2 * channels : -channels], [1, 2])
+
+    return Parts(look, features, kernel.astype(np.float32), bias.astype(np.float32), (1, 1, len(kernel)))
+
+
+def _summed(seen: tf.Tensor, rows: int, columns: int) -> tf.Tensor:
+    """Sums up a map to one of fewer places."""
+    high, wide = -(-seen.shape[1] // rows), -(-seen.shape[2] // columns)
+    if (high, wide) == (1, 1):
+        return seen
+    padded = tf.pad(seen, [[0, 0], [0, high * rows - seen.shape[1]], [0, wide * columns - seen.shape[2]], [0, 0]])
+    return tf.nn.avg_pool2d(padded, (high, wide), (high, wide), "VALID") * float(high * wide)
 
 
 def complete(model: onnx.ModelProto, trained: np.ndarray, cloud: tuple[np.ndarray, np.ndarray], card: Card) -> bytes:

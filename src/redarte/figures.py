@@ -27,15 +27,15 @@ def curves(path: Path, histories: dict[str, Curve], published: dict[str, tuple[f
 
     Args:
         histories: network's name -> its curves "train" and "val".
-        published: network's name -> the study's accuracy and val accuracy, drawn as marks at the right edge.
+        published: the study's accuracy and val accuracy of those that it has, drawn as lines.
     """
-    figure = Figure(figsize=(11, 3.8), layout="constrained")
+    figure = Figure(figsize=(1.4 + 3.2 * len(histories), 3.8), layout="constrained")
     panels = figure.subplots(1, len(histories), sharey=True)
     for panel, (name, curve) in zip(panels, histories.items(), strict=True):
         for split, colour, style in (("train", BLUE, "-"), ("val", ORANGE, "--")):
             epochs, values = zip(*curve[split], strict=True)
             panel.plot(epochs, values, style, color=colour, marker="o", markersize=3, label=split)
-        for value, colour in zip(published[name], (BLUE, ORANGE), strict=True):
+        for value, colour in zip(published.get(name, ()), (BLUE, ORANGE), strict=False):
             panel.axhline(value, color=colour, linewidth=0.8, linestyle=":")
         panel.set_title(name)
         panel.set_xlabel("epoch")
@@ -153,7 +153,7 @@ def table_one(path: Path, rows: dict[str, dict[str, tuple[float | None, float]]]
         rows: network's name -> measure -> (published, or None where the study gives none; ours).
     """
     colours = dict(zip(next(iter(rows.values())), (BLUE, ORANGE, GREEN), strict=True))
-    figure = Figure(figsize=(7.5, 3.2), layout="constrained")
+    figure = Figure(figsize=(7.5, 1.4 + 0.6 * len(rows)), layout="constrained")
     panel = figure.subplots()
     for y, measures in enumerate(rows.values()):
         for offset, (measure, (published, ours)) in zip((-0.22, 0, 0.22), measures.items(), strict=True):

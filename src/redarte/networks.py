@@ -13,23 +13,36 @@ import json
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 from redarte import outputs
 from redarte.backend import keras
 from redarte.errors import UserError
-from redarte.params import Network, NetworkName
+from redarte.params import Network, StudyName
 
-_FILTERS: dict[NetworkName, tuple[tuple[int, ...], ...]] = {
+_FILTERS: dict[StudyName, tuple[tuple[int, ...], ...]] = {
     "red1": ((32,), (64,), (128,)),
     "red2": ((32,), (64,), (128,)),
     "red3": ((32,), (64, 64), (128,)),
 }
+LEAST_VARIANCE = 1e-6  # so that a map of one value has a slope
 _ARTISTS = "artists.json"
 # The first moment that a zip can name: the real one would change the bytes of the same network.
 _NO_TIME = (1980, 1, 1, 0, 0, 0)
 
 
-def build(name: NetworkName, side: int, artists: int, penalty: Network, precision: str = "float32") -> keras.Sequential:
+@keras.saving.register_keras_serializable(package="redarte")
+class Deviation(keras.layers.Layer):
+    """The standard deviation over the places of a map: (batch, rows, columns, channels) -> (batch, channels)."""
+
+    def call(self, seen: Any) -> Any:
+        return keras.ops.sqrt(keras.ops.var(seen, axis=(1, 2)) + LEAST_VARIANCE)
+
+    def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return shape[0], shape[3]
+
+
+def build(name: StudyName, side: int, artists: int, penalty: Network, precision: str = "float32") -> keras.Sequential:
     """Builds one of the study's networks, with new random weights.
 
     Args:

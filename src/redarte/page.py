@@ -19,7 +19,7 @@ from fastapi import FastAPI, HTTPException, Query, UploadFile
 from pydantic import BaseModel, Field
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from redarte import explanations, paintings
+from redarte import explanations, optional, paintings
 from redarte.console import say
 from redarte.errors import UserError
 from redarte.explanations import spoken
@@ -108,7 +108,7 @@ def load_networks() -> dict[str, Network]:
         UserError: there is none.
     """
     found = {title: MODELS / f"{name}.onnx" for name, title in TITLES.items()}
-    networks = {title: Network(path) for title, path in found.items() if path.exists()}
+    networks = {title: Network(path) for title, path in found.items() if path.exists() and not optional.is_empty(path)}
     if not networks:
         raise UserError("there is no network in models/; make them with `dvc repro`, or bring them with `dvc pull`.")
     return networks

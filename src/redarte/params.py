@@ -8,7 +8,7 @@ import difflib
 import re
 from collections.abc import Hashable
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -16,7 +16,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from redarte.errors import UserError
 
 CopyName = Literal["rotation", "vertical_mirror", "horizontal_mirror", "zoom", "shift_left", "shift_right"]
-NetworkName = Literal["red1", "red2", "red3"]
+StudyName = Literal["red1", "red2", "red3"]
+NetworkName = Literal["red1", "red2", "red3", "finetuned"]
+
+STUDY: tuple[StudyName, ...] = get_args(StudyName)
+NETWORKS: tuple[NetworkName, ...] = get_args(NetworkName)
+Name = TypeVar("Name", bound=str)
 
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -109,6 +114,10 @@ class Train(_Section):
     epochs: int = Field(ge=1, le=10_000)
     batch_size: int = Field(ge=1, le=4096)
     learning_rate: float = Field(gt=0, le=1)
+    schedule: Literal["constant", "cosine"]
+    label_smoothing: float = Field(ge=0, lt=1)
+    class_weight: Literal["none", "balanced"]
+    online: bool
     patience: int = Field(ge=0, le=10_000)
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
     deterministic: bool
@@ -118,6 +127,29 @@ class Train(_Section):
 class Network(_Section):
     l1: Penalty
     l2: Penalty
+
+
+class Head(_Section):
+    epochs: int = Field(ge=1, le=10_000)
+    learning_rate: float = Field(gt=0, le=1)
+
+
+class Tail(_Section):
+    epochs: int = Field(ge=0, le=10_000)
+    learning_rate: float = Field(gt=0, le=1)
+
+
+class Finetuned(_Section):
+    backbone: str
+    weights: str
+    input_size: int = Field(ge=8, le=2048)
+    head: Head
+    tail: Tail
+    unfreeze: float = Field(ge=0, le=1)
+    dropout: float = Field(ge=0, lt=1)
+    label_smoothing: float = Field(ge=0, lt=1)
+    copies: bool
+    online: bool
 
 
 class Evaluate(_Section):
@@ -139,6 +171,7 @@ class Params(_Section):
     red1: Network
     red2: Network
     red3: Network
+    finetuned: Finetuned
     evaluate: Evaluate
 
 
@@ -168,16 +201,19 @@ def load(path: Path = Path("params.yaml")) -> Params:
         raise UserError("\n".join(_sentence(path, problem) for problem in problems)) from None
 
 
-def network_name(stage: str, arguments: list[str]) -> NetworkName:
+def network_name(stage: str, arguments: list[str], names: tuple[Name, ...]) -> Name:
     """The network that a stage's command names, by its one argument.
+
+    Args:
+        names: those that the stage takes.
 
     Raises:
         UserError: it names none.
     """
-    for name in get_args(NetworkName):
+    for name in names:
         if arguments == [name]:
-            return name  # type: ignore[no-any-return]
-    raise UserError(f"{stage} takes the name of one network: {', '.join(get_args(NetworkName))}.")
+            return name
+    raise UserError(f"{stage} takes the name of one network: {', '.join(names)}.")
 
 
 class _Loader(yaml.SafeLoader):

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
+from redarte import optional
 from redarte.errors import UserError
 from redarte.paintings import Picture
 
@@ -108,7 +109,8 @@ class Network:
 
         Its sum is the artist's logit, less a bias: HiResCAM (Draelos and Carin, "Use HiResCAM instead of Grad-CAM",
         2020), which is Grad-CAM without averaging the gradient over places. In a network that ends in Flatten and one
-        dense layer, that average lights up places that the network does not look at.
+        dense layer, that average lights up places that the network does not look at. What deviations over places give
+        to a logit is split up among the places exactly, where a gradient would only say what a small change does.
         """
         spatial = self.run(["spatial"], picture[None])[0][0]
         if self._weights is None:
@@ -132,6 +134,11 @@ def _session(path: Path) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     try:
+        if optional.is_empty(path):
+            raise UserError(
+                f"{path} is empty: this network is trained only where params.yaml's model names it "
+                f"(dvc exp run -S model={path.stem})."
+            )
         if path.stat().st_size > _LARGEST:
             raise UserError(f"{path} is larger than any network that redarte exports.")
         # From memory: a file that names other files as its weights finds none.

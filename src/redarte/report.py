@@ -81,7 +81,8 @@ def facts(
         documents: the metrics files by their stem: fetch, split, compare, evaluate, train_redN, export_redN.
         histories: each network's accuracy by epoch.
     """
-    p = predictions
+    p, compared = predictions, documents["compare"]
+    names = [name for name in TITLES if name in compared]
     intervals = metrics.bootstrap(p.truth, p.predicted, p.rank, len(p.artists))
     before, after = metrics.reliability(p.right, p.probability), metrics.reliability(p.right, p.calibrated)
     source = documents["fetch"]["source"]
@@ -90,11 +91,12 @@ def facts(
         "title": TITLES[network],
         "evaluated": documents["evaluate"],
         "intervals": intervals,
-        "published": TABLE_ONE[network],
-        "compare": documents["compare"],
-        "networks": [(name, TITLES[name], TABLE_ONE[name], documents["compare"][name]) for name in TABLE_ONE],
-        "verdicts": verdicts(documents["compare"]["mcnemar_p"]),
-        "curves": [(TITLES[name], chart_of_curve(histories[name]), TABLE_ONE[name]) for name in TABLE_ONE],
+        "published": TABLE_ONE.get(network),
+        "best_published": max(val for _, val in TABLE_ONE.values()),
+        "compare": compared,
+        "networks": [(name, TITLES[name], TABLE_ONE.get(name), compared[name]) for name in names],
+        "verdicts": verdicts(names, compared["mcnemar_p"]),
+        "curves": [(TITLES[name], chart_of_curve(histories[name]), TABLE_ONE.get(name)) for name in names],
         "per_artist": rows_of_artists(p),
         "confusion": confusion(p),
         "reliability": {"before": bars(before), "after": bars(after)},
@@ -110,9 +112,9 @@ def facts(
     }
 
 
-def verdicts(chances: dict[str, float]) -> list[str]:
+def verdicts(names: list[NetworkName], chances: dict[str, float]) -> list[str]:
     """What McNemar's test allows to be said of each two networks."""
-    pairs = combinations(TABLE_ONE, 2)
+    pairs = combinations(names, 2)
     return [metrics.verdict(TITLES[one], TITLES[other], chances[f"{one}_{other}"]) for one, other in pairs]
 
 

@@ -4,32 +4,42 @@ import hashlib
 import json
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from redarte import batches, checkpoints, dataset, devices, networks, outputs
+from redarte import batches, checkpoints, dataset, devices, outputs
 from redarte.backend import keras, tf
 from redarte.checkpoints import Checkpoint, Row, best_epoch, history_csv
 from redarte.console import say
 from redarte.dataset import Pictures
 from redarte.errors import UserError
-from redarte.params import Network, NetworkName, Train
+from redarte.params import NetworkName, Train
 
 
 @dataclass(frozen=True)
 class Job:
-    """One network to train, and everything that its weights depend on."""
+    """One network to train, and everything that its weights depend on.
+
+    Attributes:
+        build: gives the network as it is before training, by its dtype policy.
+        origin: what `build` depends on, as JSON takes it: a training goes on only where this is the same.
+        earlier: epochs that the network had before, to stand in the history file.
+    """
 
     name: NetworkName
     settings: Train
-    penalty: Network
     seed: int
     train: Pictures
     val: Pictures
+    build: Callable[[str], keras.Model]
+    origin: list[Any]
+    earlier: list[Row] = field(default_factory=list)
 
 
 @dataclass
@@ -90,7 +100,7 @@ def train(job: Job, history_file: Path) -> Result:
         checkpoint = Checkpoint(
             job.name, _fingerprint(job, policy), settings.epochs, settings.resume, keep_best=settings.patience > 0
         )
-        network = checkpoint.network or _new_network(job, policy)
+        network = checkpoint.network or compiled(job.build(policy), settings, policy, _steps(job, count))
     if checkpoint.history:
         say(f"{job.name}: going on after epoch {len(checkpoint.history)}")
     keeper = _Keeper(job, policy, checkpoint, history_file)
@@ -111,15 +121,18 @@ def _fit(job: Job, network: keras.Model, keeper: "_Keeper", device_count: int) -
     if keeper.is_over():
         keeper.write_history()
         return
-    batch_size = job.settings.batch_size - job.settings.batch_size % device_count
+    batch_size = _batch_size(job, device_count)
     if min(batch_size, len(job.train)) < device_count:
         raise UserError(f"{device_count} GPUs need at least as many pictures in a batch; raise train.batch_size.")
     try:
         network.fit(
-            batches.training_batches(job.train, batch_size, job.seed, range(first, job.settings.epochs), device_count),
+            batches.training_batches(
+                job.train, batch_size, job.seed, range(first, job.settings.epochs), device_count, job.settings.online
+            ),
             initial_epoch=first,
             epochs=job.settings.epochs,
-            steps_per_epoch=batches.steps(job.train, batch_size, device_count),
+            steps_per_epoch=_steps(job, device_count),
+            class_weight=weights_of_artists(job.train, job.settings),
             shuffle=False,
             callbacks=[keeper],
             verbose=0,
@@ -134,14 +147,31 @@ def _fit(job: Job, network: keras.Model, keeper: "_Keeper", device_count: int) -
         ) from None
 
 
-def compiled(name: NetworkName, side: int, artists: int, penalty: Network, settings: Train, policy: str) -> keras.Model:
-    """One of the study's networks, new and ready to fit: Adam on the categorical cross-entropy."""
-    network = networks.build(name, side, artists, penalty, policy)
-    adam = keras.optimizers.Adam(settings.learning_rate)
+def weights_of_artists(train: Pictures, settings: Train) -> dict[int, float] | None:
+    """What a picture of each artist counts, by the artist's number: 1 on the mean of the pictures.
+
+    Returns:
+        None where train.class_weight is `none`.
+    """
+    if settings.class_weight == "none":
+        return None
+    counts = np.bincount(train.labels, minlength=len(train.artists))
+    known = np.flatnonzero(counts)
+    return {int(artist): len(train) / (len(known) * int(counts[artist])) for artist in known}
+
+
+def compiled(network: keras.Model, settings: Train, policy: str, steps: int) -> keras.Model:
+    """A network, ready to fit: Adam on the categorical cross-entropy.
+
+    Args:
+        policy: the dtype policy that it was built with.
+        steps: in an epoch.
+    """
+    adam = keras.optimizers.Adam(_learning_rate(settings, steps))
     network.compile(
         # Without scaling, most gradients are too small for 16 bits with a 5-bit exponent.
         optimizer=keras.optimizers.LossScaleOptimizer(adam) if policy == "mixed_float16" else adam,
-        loss="categorical_crossentropy",
+        loss=keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing),
         metrics=["accuracy"],
         # XLA compiles for the GPU; on CPUs it measured 2 to 5 times slower than TensorFlow's own kernels.
         jit_compile="auto" if devices.gpu_names() else False,
@@ -149,31 +179,50 @@ def compiled(name: NetworkName, side: int, artists: int, penalty: Network, setti
     return network
 
 
-def _new_network(job: Job, policy: str) -> keras.Model:
-    return compiled(job.name, job.train.side, len(job.train.artists), job.penalty, job.settings, policy)
+def _learning_rate(settings: Train, steps: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
+    """The step of Adam: one number, or a cosine (Loshchilov and Hutter, "SGDR", 2017) after an epoch of warm-up."""
+    if settings.schedule == "constant":
+        return settings.learning_rate
+    return keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0,
+        decay_steps=max(1, steps * (settings.epochs - 1)),
+        warmup_target=settings.learning_rate,
+        warmup_steps=steps,
+    )
+
+
+def _batch_size(job: Job, device_count: int) -> int:
+    return job.settings.batch_size - job.settings.batch_size % device_count
+
+
+def _steps(job: Job, device_count: int) -> int:
+    return batches.steps(job.train, max(_batch_size(job, device_count), device_count), device_count)
 
 
 def _in_float32(job: Job, network: keras.Model) -> keras.Model:
-    twin = networks.build(job.name, job.train.side, len(job.train.artists), job.penalty)
+    twin = job.build("float32")
     twin.set_weights(network.get_weights())
     return twin
 
 
+def code_of(module: ModuleType) -> str:
+    """The text of a module, for `Job.origin`."""
+    return Path(str(module.__file__)).read_text(encoding="utf-8")
+
+
 def _fingerprint(job: Job, policy: str) -> str:
+    # More epochs are a longer way along the same path, unless the step falls to none by the last.
+    free = {"resume"} if job.settings.schedule == "cosine" else {"epochs", "resume"}
     parts: list[Any] = [
-        # More epochs are a longer way along the same path.
-        job.settings.model_dump(exclude={"epochs", "resume"}),
-        job.penalty.model_dump(),
+        job.settings.model_dump(exclude=free),
+        job.origin,
         job.seed,
         policy,
         job.train.digest(),
         job.val.digest(),
         keras.version(),
         tf.__version__,
-        *(
-            Path(str(module.__file__)).read_text(encoding="utf-8")
-            for module in (networks, dataset, batches, checkpoints, sys.modules[__name__])
-        ),
+        *(code_of(module) for module in (dataset, batches, checkpoints, sys.modules[__name__])),
     ]
     return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
 
@@ -187,7 +236,7 @@ class _Keeper(keras.callbacks.Callback):
         self.checkpoint = checkpoint
         # Val pictures are measured on one device, all of them and in order: dealt out among several, the last
         # batch could leave one without a picture.
-        self.measured = _new_network(job, policy)
+        self.measured = compiled(job.build(policy), job.settings, policy, steps=1)
         self.history_file = history_file
         self._bar: tqdm[Any] | None = None
         self._started = 0.0
@@ -199,7 +248,9 @@ class _Keeper(keras.callbacks.Callback):
         return len(history) >= self.job.settings.epochs or bool(patience and waited >= patience)
 
     def write_history(self) -> None:
-        outputs.write_text(self.history_file, history_csv(self.checkpoint.history))
+        done = self.job.earlier
+        later = [row | {"epoch": row["epoch"] + len(done)} for row in self.checkpoint.history]
+        outputs.write_text(self.history_file, history_csv(done + later))
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         size = len(self.job.train)

@@ -1,4 +1,4 @@
-"""compare: the three networks side by side, beside what the study published."""
+"""compare: the three networks, and those beyond them that are trained, beside what the study published."""
 
 import glob
 from itertools import combinations
@@ -6,48 +6,59 @@ from pathlib import Path
 
 import numpy as np
 
-from redarte import curves, dataset, figures, metrics, outputs, paintings, prediction
+from redarte import curves, dataset, figures, metrics, optional, outputs, paintings, prediction
 from redarte.console import run_stage, say
-from redarte.prediction import BATCH
+from redarte.params import NetworkName
+from redarte.prediction import BATCH, Network
 from redarte.study import TABLE_ONE, TITLES
 
 RAW_TRAIN = Path("data/split/train")
 AUGMENTED = Path("data/augmented")
 TEST = Path("data/resized/test")
+ORIGINALS = Path("data/split/test")
 MODELS = Path("models")
 METRICS = Path("metrics")
 PLOTS = Path("plots")
 
 
 def main() -> None:
-    networks = {name: prediction.Network(MODELS / f"{name}.onnx") for name in TABLE_ONE}
-    # All three learned from the same pictures.
-    card = networks["red1"].card
-    source, test = card.data, dataset.load(TEST, card.artists)
-    rows: dict[str, dict[str, float]] = {}
-    right: dict[str, np.ndarray] = {}
-    for name, network in networks.items():
-        right[name] = network.answers(test.batches(BATCH)).logits.argmax(axis=1) == test.labels
-        trained = outputs.read_json(METRICS / f"train_{name}.json")
-        rows[name] = {measure: trained[measure] for measure in ("accuracy", "val_accuracy")} | {
-            "test_accuracy": round(float(right[name].mean()), 6)
-        }
+    files = {name: MODELS / f"{name}.onnx" for name in TITLES}
+    networks = {name: prediction.Network(file) for name, file in files.items() if not optional.is_empty(file)}
+    source = networks["red1"].card.data
+    right = {name: recognised(network) for name, network in networks.items()}
+    rows = {name: row(name, right[name]) for name in networks}
     baseline = metrics.largest_class_accuracy(artists_of(RAW_TRAIN), artists_of(TEST))
-    chances = {pair: metrics.mcnemar(right[pair[0]], right[pair[1]]) for pair in combinations(TABLE_ONE, 2)}
+    chances = {pair: metrics.mcnemar(right[pair[0]], right[pair[1]]) for pair in combinations(networks, 2)}
+    pictures = len(right["red1"])
     outputs.write_json(
         METRICS / "compare.json",
         {
             "data": source,
-            **rows,
+            **{str(name): measured for name, measured in rows.items()},
             "mcnemar_p": {f"{one}_{other}": round(chance, 6) for (one, other), chance in chances.items()},
             "largest_class_test_accuracy": round(baseline, 6),
-            "test_pictures": len(test),
+            "test_pictures": pictures,
         },
     )
     verdicts = [metrics.verdict(TITLES[one], TITLES[other], chance) for (one, other), chance in chances.items()]
-    outputs.write_text(PLOTS / "table_one.md", table_one(rows, source, baseline, len(test), verdicts))
+    outputs.write_text(PLOTS / "table_one.md", table_one(rows, source, baseline, pictures, verdicts))
     draw(rows, source)
     say(f"the study's Table I beside ours: {PLOTS / 'table_one.md'}")
+
+
+def recognised(network: Network) -> np.ndarray:
+    """Which test pictures a network recognises: (n,), bool, in the same order for each network."""
+    test = dataset.seen_by(network.side, TEST, ORIGINALS, network.card.artists)
+    right = network.answers(test.batches(BATCH)).logits.argmax(axis=1) == test.labels
+    # The suffixes of data/split and data/resized differ, and with them the order.
+    return np.asarray(right[sorted(range(len(test)), key=lambda index: Path(test.paths[index]).with_suffix("").parts)])
+
+
+def row(name: NetworkName, right: np.ndarray) -> dict[str, float]:
+    """A network's accuracy in train, val and test."""
+    trained = outputs.read_json(METRICS / f"train_{name}.json")
+    measured = {measure: trained[measure] for measure in ("accuracy", "val_accuracy")}
+    return measured | {"test_accuracy": round(float(right.mean()), 6)}
 
 
 def artists_of(folder: Path) -> list[str]:
@@ -56,7 +67,7 @@ def artists_of(folder: Path) -> list[str]:
 
 
 def table_one(
-    rows: dict[str, dict[str, float]], source: str, baseline: float, pictures: int, verdicts: list[str]
+    rows: dict[NetworkName, dict[str, float]], source: str, baseline: float, pictures: int, verdicts: list[str]
 ) -> str:
     """The study's Table I beside ours, in Markdown."""
     lines = [
@@ -65,10 +76,10 @@ def table_one(
         "| Network | Accuracy, published | ours | Val accuracy, published | ours | Test accuracy, ours |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    for name, (accuracy, val_accuracy) in TABLE_ONE.items():
-        ours = rows[name]
+    for name, ours in rows.items():
+        accuracy, val_accuracy = (f"{value:.2f}" for value in TABLE_ONE[name]) if name in TABLE_ONE else ("–", "–")
         lines.append(
-            f"| {TITLES[name]} | {accuracy:.2f} | {ours['accuracy']:.2f} | {val_accuracy:.2f} "
+            f"| {TITLES[name]} | {accuracy} | {ours['accuracy']:.2f} | {val_accuracy} "
             f"| {ours['val_accuracy']:.2f} | {ours['test_accuracy']:.2f} |"
         )
     lines += ["", f"Always answering the largest class: {baseline:.2f} on the same {pictures} test pictures."]
@@ -83,21 +94,24 @@ def describe(source: str) -> str:
     return f"pictures from fetch.source: {source}"
 
 
-def draw(rows: dict[str, dict[str, float]], source: str) -> None:
+def draw(rows: dict[NetworkName, dict[str, float]], source: str) -> None:
     """Table I as a figure, the curves (the study's figures 16 to 18) and the six copies (its figure 12)."""
     measures = {"accuracy": 0, "val_accuracy": 1, "test_accuracy": None}
     figures.table_one(
         PLOTS / "table_one.png",
         {
             TITLES[name]: {
-                measure.replace("_", " "): (None if place is None else TABLE_ONE[name][place], rows[name][measure])
+                measure.replace("_", " "): (
+                    TABLE_ONE[name][place] if place is not None and name in TABLE_ONE else None,
+                    rows[name][measure],
+                )
                 for measure, place in measures.items()
             }
-            for name in TABLE_ONE
+            for name in rows
         },
         f"Measured on: {describe(source)}",
     )
-    histories = {TITLES[name]: curves.read(PLOTS / f"train_{name}.csv") for name in TABLE_ONE}
+    histories = {TITLES[name]: curves.read(PLOTS / f"train_{name}.csv") for name in rows}
     figures.curves(PLOTS / "curves.png", histories, {TITLES[name]: published for name, published in TABLE_ONE.items()})
     draw_copies()
 

@@ -13,6 +13,7 @@ from redarte.params import Evaluate
 from redarte.prediction import BATCH, Answers
 
 RESIZED = Path("data/resized")
+SPLIT = Path("data/split")
 DUPLICATES = Path("data/near_duplicates.csv")
 MODELS = Path("models")
 PLOTS = Path("plots")
@@ -23,7 +24,9 @@ def main() -> None:
     settings = params.load()
     network = prediction.Network(MODELS / f"{settings.model}.onnx")
     data = network.card.data
-    val, test = (dataset.load(RESIZED / split, network.card.artists) for split in ("val", "test"))
+    val, test = (
+        dataset.seen_by(network.side, RESIZED / split, SPLIT / split, network.card.artists) for split in ("val", "test")
+    )
     of_val, of_test = (network.answers(pictures.batches(BATCH)) for pictures in (val, test))
     numbers = {
         "test_accuracy": metrics.accuracy(test.labels, of_test.raw),
@@ -58,8 +61,8 @@ def leaked(test: Pictures) -> np.ndarray:
     with DUPLICATES.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     known = {row["group"] for row in rows if row["split"] == "train"}
-    names = {Path(row["path"]).with_suffix(".jpg").as_posix() for row in rows if row["group"] in known}
-    return np.array([path in names for path in test.paths])
+    names = {Path(row["path"]).with_suffix("") for row in rows if row["group"] in known}
+    return np.array([Path(path).with_suffix("") in names for path in test.paths])
 
 
 def predictions_csv(pictures: Pictures, answers: Answers) -> str:

@@ -1,4 +1,4 @@
-"""export_red1, export_red2, export_red3: a trained network -> one ONNX file that answers with honest probabilities.
+"""export_red1 and so on: a trained network -> one ONNX file that answers with honest probabilities.
 
 `python -m redarte.stages.export red1`: the one argument is the network's name.
 """
@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from redarte import dataset, exporting, metrics, networks, outputs, paintings, params, prediction
+from redarte import dataset, exporting, metrics, networks, optional, outputs, paintings, params, prediction
 from redarte.backend import keras
 from redarte.console import run_stage, say
 from redarte.dataset import Pictures
 from redarte.errors import UserError
+from redarte.params import NetworkName
 from redarte.prediction import BATCH, Card
 
-ORIGINALS = Path("data/split/train")
+SPLIT = Path("data/split")
 RESIZED = Path("data/resized")
 MODELS = Path("models")
 FETCHED = Path("metrics/fetch.json")
@@ -27,10 +28,20 @@ _SLACK = 1 + 1e-4  # the file measures in float32: the picture that sets the bou
 
 def main() -> None:
     settings = params.load()
-    name = params.network_name("export", sys.argv[1:])
+    name = params.network_name("export", sys.argv[1:], params.NETWORKS)
+    if optional.is_empty(MODELS / f"{name}.keras"):
+        optional.leave_empty(MODELS / f"{name}.onnx", METRICS / f"export_{name}.json")
+        say(f"{name} was not trained")
+    else:
+        export(name, settings.evaluate.coverage)
+
+
+def export(name: NetworkName, coverage: float) -> None:
+    """Exports a network, and measures with the exported file what its card says."""
     network, artists = networks.load(MODELS / f"{name}.keras")
-    val = dataset.load(RESIZED / "val", artists)
-    originals = dataset.load(RESIZED / "train", artists, only=names_of_originals())
+    side = network.input_shape[1]
+    val = dataset.seen_by(side, RESIZED / "val", SPLIT / "val", artists)
+    originals = dataset.seen_by(side, RESIZED / "train", SPLIT / "train", artists, names_of_originals())
     model = exporting.export(network)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     trained, _ = measured(session, originals)
@@ -45,9 +56,9 @@ def main() -> None:
         data=outputs.read_json(FETCHED)["source"],
         artists=artists,
         temperature=metrics.fit_temperature(val.labels, logits),
-        coverage=settings.evaluate.coverage,
-        strangest=metrics.bound_of(strangeness, settings.evaluate.coverage) * _SLACK,
-        trained=originals.paths,
+        coverage=coverage,
+        strangest=metrics.bound_of(strangeness, coverage) * _SLACK,
+        trained=[resized_name(path) for path in originals.paths],
     )
     with outputs.whole_file(MODELS / f"{name}.onnx") as partial:
         partial.write_bytes(exporting.complete(model, trained, (mean, matrix), card))
@@ -57,7 +68,12 @@ def main() -> None:
 
 def names_of_originals() -> set[str]:
     """The training pictures that are no copies, by their names in data/resized/train."""
-    return {Path(path).with_suffix(".jpg").as_posix() for path in paintings.listing(ORIGINALS)}
+    return {resized_name(path) for path in paintings.listing(SPLIT / "train")}
+
+
+def resized_name(path: str) -> str:
+    """What a picture of data/split is called in data/resized."""
+    return Path(path).with_suffix(".jpg").as_posix()
 
 
 def measured(session: onnxruntime.InferenceSession, pictures: Pictures) -> tuple[np.ndarray, np.ndarray]:

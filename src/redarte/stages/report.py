@@ -1,7 +1,7 @@
 """report: what the network of params.yaml's `model` learned, as one page for people and as a model card."""
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
@@ -9,12 +9,12 @@ from redarte import curves, dataset, explanations, outputs, paintings, params, p
 from redarte.console import run_stage, say
 from redarte.dataset import Pictures
 from redarte.explanations import spoken
-from redarte.params import NetworkName
 from redarte.prediction import Answers, Network
 from redarte.report import Predictions
 
 TEST = Path("data/resized/test")
 TRAIN = Path("data/resized/train")
+ORIGINALS = Path("data/split/test")
 MODELS = Path("models")
 METRICS = Path("metrics")
 PLOTS = Path("plots")
@@ -27,9 +27,9 @@ def main() -> None:
     artists = network.card.artists
     text = (PLOTS / "predictions.csv").read_text(encoding="utf-8")
     predictions = report.read_predictions(text, artists)
-    histories = {name: curves.read(PLOTS / f"train_{name}.csv") for name in get_args(NetworkName)}
+    histories = {name: curves.read(PLOTS / f"train_{name}.csv") for name in params.NETWORKS}
     facts = report.facts(settings.model, predictions, documents(settings.model), histories)
-    gallery = Gallery(network, dataset.load(TEST, artists), predictions)
+    gallery = Gallery(network, dataset.seen_by(network.side, TEST, ORIGINALS, artists), predictions)
     page = report.render(
         "report.html.j2",
         facts
@@ -42,7 +42,9 @@ def main() -> None:
         },
     )
     outputs.write_text(PLOTS / "report.html", page)
-    outputs.write_text(PLOTS / "model_card.md", report.render("model_card.md.j2", facts | {"card": network.card}))
+    outputs.write_text(
+        PLOTS / "model_card.md", report.render("model_card.md.j2", facts | {"card": network.card, "side": network.side})
+    )
     say(f"{PLOTS / 'report.html'}: {len(page.encode()) / 1e6:.1f} MB, no file or network needed beside it")
 
 

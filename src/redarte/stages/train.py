@@ -8,6 +8,9 @@ from pathlib import Path
 
 from redarte import dataset, networks, outputs, params, training
 from redarte.console import run_stage
+from redarte.dataset import Pictures
+from redarte.params import Network, Params, StudyName
+from redarte.training import Job
 
 RESIZED = Path("data/resized")
 MODELS = Path("models")
@@ -17,14 +20,23 @@ PLOTS = Path("plots")
 
 def main() -> None:
     settings = params.load()
-    name = params.network_name("train", sys.argv[1:])
+    name = params.network_name("train", sys.argv[1:], params.STUDY)
     train = dataset.load(RESIZED / "train")
     val = dataset.load(RESIZED / "val", train.artists)
-    job = training.Job(name, settings.train, getattr(settings, name), settings.seed, train, val)
-    result = training.train(job, PLOTS / f"train_{name}.csv")
+    result = training.train(job(name, settings, train, val), PLOTS / f"train_{name}.csv")
     outputs.write_json(METRICS / f"train_{name}.json", result.metrics())
     networks.save(result.network, train.artists, MODELS / f"{name}.keras")
     result.checkpoint.forget()
+
+
+def job(name: StudyName, settings: Params, train: Pictures, val: Pictures) -> Job:
+    """One of the study's networks, to be trained from new random weights."""
+    penalty: Network = getattr(settings, name)
+    return Job(
+        name, settings.train, settings.seed, train, val,
+        build=lambda policy: networks.build(name, train.side, len(train.artists), penalty, policy),
+        origin=[penalty.model_dump(), training.code_of(networks)],
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -1,0 +1,211 @@
+"""finetuned: a backbone that others trained, taught these artists in two phases.
+
+A picture is described by the mean and the standard deviation, over its places, of what the backbone sees at its two
+coarsest resolutions (`backbones.taps`); one dense layer with a softmax decides. Means and deviations of feature maps
+are what style is in Huang and Belongie, "Arbitrary style transfer in real-time with adaptive instance normalization"
+(2017); most of the description is dropped at random in each step, because there are many more numbers in it than
+pictures. In phase one the backbone is frozen, so that each picture is described once and not in every epoch. In phase
+two (`finetuned.tail`) its last layers learn too.
+"""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from redarte import backbones, devices, training
+from redarte.backend import keras
+from redarte.checkpoints import Checkpoint, Row
+from redarte.console import progress, say
+from redarte.dataset import Pictures
+from redarte.networks import Deviation
+from redarte.params import Finetuned, Params, Train
+from redarte.training import Job
+
+_BATCH = 16  # pictures described at a time
+
+
+@dataclass
+class Taught:
+    """A network that was taught.
+
+    Attributes:
+        network: in float32.
+        metrics: the content of metrics/train_finetuned.json.
+        history: one row an epoch, of both phases.
+        checkpoint: of phase two, to be forgotten once the network is saved; None where there was none.
+    """
+
+    network: keras.Model
+    metrics: dict[str, float | int | str]
+    history: list[Row]
+    checkpoint: Checkpoint | None
+
+
+def teach(settings: Params, train: Pictures, val: Pictures, history_file: Path) -> Taught:
+    """Teaches the backbone of the section `finetuned`.
+
+    Args:
+        train, val: of `finetuned.input_size` px.
+        history_file: for the history, while it grows in phase two.
+
+    Raises:
+        UserError: the backbone cannot be used, or training fails.
+    """
+    chosen = settings.finetuned
+    devices.prepare(settings.seed, settings.train.deterministic)
+    backbone = backbones.load(chosen)
+    say(f"finetuned: {chosen.backbone}, {len(train)} pictures of {train.side} px, each seen once in phase one")
+    network = assemble(backbone, len(train.artists), chosen)
+    history = learn_head(network, train, val, settings)
+    if not chosen.tail.epochs:
+        return Taught(network, _metrics(chosen, network, history, len(history), "float32"), history, None)
+    start = network.get_weights()
+
+    def build(policy: str) -> keras.Model:
+        fresh = assemble(backbone, len(train.artists), chosen, policy)
+        fresh.set_weights(start)
+        return fresh
+
+    job = Job(
+        "finetuned", _tail(settings.train, chosen), settings.seed, train, val, build,
+        origin=[chosen.model_dump(), backbones.digest(network), *map(training.code_of, _MODULES)], earlier=history,
+    )  # fmt: skip
+    result = training.train(job, history_file)
+    whole = history + [row | {"epoch": row["epoch"] + len(history)} for row in result.history]
+    metrics = _metrics(chosen, result.network, whole, len(history) + result.epoch, result.precision)
+    return Taught(result.network, metrics, whole, result.checkpoint)
+
+
+def assemble(backbone: keras.Model, artists: int, settings: Finetuned, policy: str = "float32") -> keras.Model:
+    """A backbone with a new last layer.
+
+    Args:
+        backbone: from `backbones.load`.
+        artists: the number of classes.
+        policy: the dtype policy of the backbone; what comes after it is float32.
+
+    Returns:
+        A network that takes (batch, side, side, 3) pictures of 0 to 255 and gives probabilities (batch, artists). Of
+        the backbone, the last share `settings.unfreeze` of layers can learn, but no batch normalization: a batch of
+        paintings is too small to measure by.
+    """
+    seeing = _in_policy(backbone, policy)
+    first = round(len(seeing.layers) * (1 - settings.unfreeze))
+    for place, layer in enumerate(seeing.layers):
+        layer.trainable = place >= first and not isinstance(layer, keras.layers.BatchNormalization)
+    parts = []
+    for number, tap in enumerate(backbones.taps(seeing), start=1):
+        parts.append(keras.layers.GlobalAveragePooling2D(dtype="float32", name=f"mean{number}")(tap))
+        parts.append(Deviation(dtype="float32", name=f"deviation{number}")(tap))
+    described = keras.layers.Concatenate(dtype="float32", name="described")(parts)
+    standardise = keras.layers.BatchNormalization(
+        center=False, scale=False, trainable=False, dtype="float32", name="standardised"
+    )
+    dropped = keras.layers.Dropout(settings.dropout, dtype="float32", name="dropout")(standardise(described))
+    decide = keras.layers.Dense(
+        artists, activation="softmax", kernel_initializer="zeros", dtype="float32", name="artists"
+    )
+    return keras.Model(seeing.input, decide(dropped), name="finetuned")
+
+
+def learn_head(network: keras.Model, train: Pictures, val: Pictures, settings: Params) -> list[Row]:
+    """Phase one: trains the last layer of a network on what its backbone sees, computed once.
+
+    Returns:
+        One row an epoch.
+    """
+    chosen, phase = settings.finetuned, settings.finetuned.head
+    describing = keras.Model(network.input, network.get_layer("described").output)
+    of_train, of_val = (describe(describing, pictures) for pictures in (train, val))
+    standardise = network.get_layer("standardised")
+    standardise.set_weights([of_train.mean(axis=0), of_train.var(axis=0)])
+    standard = [standardise(features).numpy() for features in (of_train, of_val)]
+    labels = [np.eye(len(train.artists), dtype=np.float32)[pictures.labels] for pictures in (train, val)]
+    decide = network.get_layer("artists")
+    described = keras.Input(of_train.shape[1:])
+    head = keras.Model(described, decide(keras.layers.Dropout(chosen.dropout)(described)))
+    steps = -(-len(train) // settings.train.batch_size)
+    head.compile(
+        optimizer=keras.optimizers.AdamW(
+            keras.optimizers.schedules.CosineDecay(phase.learning_rate, max(1, steps * phase.epochs))
+        ),
+        loss=keras.losses.CategoricalCrossentropy(label_smoothing=chosen.label_smoothing),
+        metrics=["accuracy"],
+        jit_compile=False,
+    )
+    keras.utils.set_random_seed(settings.seed)
+    fitted = head.fit(
+        standard[0],
+        labels[0],
+        batch_size=settings.train.batch_size,
+        epochs=phase.epochs,
+        validation_data=(standard[1], labels[1]),
+        class_weight=training.weights_of_artists(train, settings.train),
+        verbose=0,
+    ).history
+    return [
+        {"epoch": float(epoch + 1), **{name: float(values[epoch]) for name, values in fitted.items()}}
+        for epoch in range(phase.epochs)
+    ]
+
+
+def describe(describing: keras.Model, pictures: Pictures) -> np.ndarray:
+    """What the backbone sees of each picture: (n, numbers), float32."""
+    seen: Callable[[np.ndarray], Any] = describing.predict_on_batch
+    parts = []
+    for place in progress(range(len(pictures)), len(pictures), "finetuned, phase one"):
+        if place % _BATCH == 0:
+            parts.append(seen(pictures.batch(np.arange(place, min(place + _BATCH, len(pictures))))[0]))
+    return np.concatenate(parts)
+
+
+def _in_policy(backbone: keras.Model, policy: str) -> keras.Model:
+    """A copy of a backbone, which computes in another precision."""
+
+    def again(layer: keras.Layer) -> keras.Layer:
+        config = layer.get_config()
+        if "dtype" in config and not isinstance(layer, keras.layers.InputLayer):
+            config["dtype"] = policy
+        return layer.__class__.from_config(config)
+
+    copy = keras.models.clone_model(backbone, clone_function=again)
+    copy.set_weights(backbone.get_weights())
+    return copy
+
+
+def _tail(train: Train, chosen: Finetuned) -> Train:
+    """The section `train`, as phase two has it."""
+    # 16 bits are slower than 32 on a CPU for the depthwise convolutions that backbones are made of.
+    precise = train.precision == "auto" and not devices.gpu_names()
+    return train.model_copy(
+        update={
+            "epochs": chosen.tail.epochs,
+            "learning_rate": chosen.tail.learning_rate,
+            "schedule": "cosine",
+            "label_smoothing": chosen.label_smoothing,
+            "online": chosen.online,
+            "precision": "float32" if precise else train.precision,
+        }
+    )
+
+
+def _metrics(
+    chosen: Finetuned, network: keras.Model, history: list[Row], epoch: int, precision: str
+) -> dict[str, float | int | str]:
+    measured = {name: round(history[epoch - 1][name], 6) for name in ("accuracy", "val_accuracy", "loss", "val_loss")}
+    return measured | {
+        "epoch": epoch,
+        "epochs_run": len(history),
+        "parameters": network.count_params(),
+        "precision": precision,
+        # Without its folder: that is this machine's.
+        "backbone": Path(chosen.backbone).name,
+        "input_size": chosen.input_size,
+    }
+
+
+_MODULES = (backbones, sys.modules[__name__])

@@ -87,6 +87,24 @@ def experiments() -> None:
 
 
 @app.command()
+def crossval(
+    networks: Annotated[
+        list[str] | None, typer.Argument(help="red1, red2, red3, finetuned; by default all but the last.")
+    ] = None,
+    folds: Annotated[int, typer.Option(min=2, max=100, help="How many.")] = 5,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set-param", "-S", help="As for `dvc exp run`.", show_default=False)
+    ] = None,
+) -> None:
+    """Measure networks on every picture, fold by fold; a run that was interrupted goes on."""
+    from redarte import crossval, params
+
+    with _in_a_sentence():
+        names = [params.network_name("crossval", [name], params.NETWORKS) for name in networks or params.STUDY]
+        typer.echo(crossval.run(params.load(), names, folds, changes or []))
+
+
+@app.command()
 def push_runs(
     remote: Annotated[
         str | None, typer.Option(help="A DVC remote; by default the default one.", show_default=False)

@@ -126,14 +126,35 @@ def new_workspace(path: Path, changes: dict[str, Any]) -> Workspace:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Workspace:
     """A clone in which the whole pipeline has run. Tests leave it as they found it."""
-    place = tmp_path_factory.mktemp("finished") / "redarte"
+    return built_once("finished", run_everything, tmp_path_factory, worker_id)
+
+
+@pytest.fixture(scope="session")
+def taught(tmp_path_factory: pytest.TempPathFactory, worker_id: str, finished: Workspace) -> Workspace:
+    """The same, with `finetuned` as its model, on a tiny backbone. Tests leave it as they found it."""
+
+    def teach(path: Path) -> Workspace:
+        shutil.copytree(finished.path, path, symlinks=True)
+        workspace = Workspace(path)
+        workspace.set(finetuning_params(save_backbone(path.parent / "tiny.keras")))
+        workspace.run("dvc", "repro")
+        workspace.commit("a run with finetuned")
+        return workspace
+
+    return built_once("taught", teach, tmp_path_factory, worker_id)
+
+
+def built_once(
+    name: str, build: Callable[[Path], Workspace], tmp_path_factory: pytest.TempPathFactory, worker_id: str
+) -> Workspace:
+    """Several processes share the tests: one of them builds a workspace, and each has a copy of its own."""
+    place = tmp_path_factory.mktemp(name) / "redarte"
     if worker_id == "master":
-        return run_everything(place)
-    # Several processes share the tests: one of them runs the pipeline, and each has a copy of its own.
-    original = tmp_path_factory.getbasetemp().parent / "finished" / "redarte"
+        return build(place)
+    original = tmp_path_factory.getbasetemp().parent / name / "redarte"
     with FileLock(original.parent.with_suffix(".lock")):
         if not original.exists():
-            run_everything(original)
+            build(original)
     shutil.copytree(original, place, symlinks=True)
     return Workspace(place)
 
@@ -143,6 +164,41 @@ def run_everything(path: Path) -> Workspace:
     workspace.run("dvc", "repro")
     workspace.commit("a run")
     return workspace
+
+
+def save_backbone(path: Path) -> Path:
+    """A feature extractor of a few filters, with random weights, as others would have saved it."""
+    from redarte.backend import keras
+
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    path.parent.mkdir(parents=True, exist_ok=True)
+    keras.Sequential(
+        [
+            keras.Input((24, 24, 3)),
+            layers.Rescaling(1 / 255),
+            layers.Conv2D(8, 3, padding="same", activation="relu"),
+            layers.MaxPooling2D(),
+            layers.Conv2D(12, 3, padding="same"),
+            layers.BatchNormalization(),
+            layers.ReLU(),
+            layers.MaxPooling2D(),
+            layers.Conv2D(16, 3, padding="same", activation="relu"),
+            layers.GlobalAveragePooling2D(),
+        ]
+    ).save(path)
+    return path
+
+
+def finetuning_params(backbone: Path) -> dict[str, Any]:
+    return {
+        "model": "finetuned",
+        "finetuned.backbone": str(backbone),
+        "finetuned.input_size": 48,
+        "finetuned.head.epochs": 3,
+        "finetuned.tail.epochs": 1,
+        "finetuned.copies": True,
+    }
 
 
 @pytest.fixture

@@ -50,10 +50,9 @@ print("SPY" + json.dumps([imported, files, sorted(read)]))
 """
 
 
-@pytest.fixture(scope="module")
-def declared(finished: Workspace) -> dict[str, Any]:
+def declarations(workspace: Workspace) -> dict[str, Any]:
     """Each stage of dvc.yaml with ${} resolved, as DVC sees it."""
-    with chdir(finished.path), Repo() as repo:
+    with chdir(workspace.path), Repo() as repo:
         return {
             stage.addressing: {
                 "deps": {dep.def_path for dep in stage.deps if not isinstance(dep, ParamsDependency)},
@@ -77,40 +76,55 @@ class chdir:  # noqa: N801 - contextlib.chdir's name; DVC's API works on the cur
         os.chdir(self.before)
 
 
-def test_the_stages_are_the_designs(declared: dict[str, Any]) -> None:
-    assert tuple(declared) == STAGES
+def test_the_stages_are_the_designs(finished: Workspace) -> None:
+    assert tuple(declarations(finished)) == STAGES
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_declares_what_it_uses_and_nothing_more(
-    finished: Workspace, declared: dict[str, Any], stage: str
-) -> None:
-    wanted = declared[stage]
+def test_a_stage_declares_what_it_uses_and_nothing_more(finished: Workspace, taught: Workspace, stage: str) -> None:
+    # With a network of the study, and with one that sees the originals instead of data/resized.
+    spied = [spy(workspace, stage) for workspace in (finished, taught)]
+    for workspace, (wanted, imported, opened, _) in zip((finished, taught), spied, strict=True):
+        modules = {f"src/{name.replace('.', '/')}" for name in imported}
+        files = {f"{m}/__init__.py" if (workspace.path / m).is_dir() else f"{m}.py" for m in modules}
+        assert {file for file in files if has_code(workspace.path / file)} <= code_of(wanted)
+        for file in opened:
+            if not any(part.startswith((".partial-", ".scratch-", ".checkpoints")) for part in Path(file).parts):
+                places = wanted["deps"] | wanted["outs"]
+                assert any(is_in(file, place) for place in places), f"{file} is read and not declared"
+        # A run outside of DVC made the same bytes.
+        assert workspace.run("dvc", "status").stdout.strip() == "Data and pipelines are up to date."
+
+    wanted = spied[0][0]
+    known = {f"src/{name.replace('.', '/')}" for _, names, _, _ in spied for name in names}
+    assert {file for file in code_of(wanted) if not is_module(file, known)} == set()
+    everything = {file for _, _, opened, _ in spied for file in opened}
+    for place in wanted["deps"] - code_of(wanted):
+        assert any(is_in(file, place) for file in everything), f"{place} is declared and not read"
+    sections = {section for *_, read in spied for section in read}
+    assert {name.partition(".")[0] for name in wanted["params"]} == sections
+
+
+def spy(workspace: Workspace, stage: str) -> tuple[dict[str, Any], list[str], set[str], list[str]]:
+    """What a stage declares; and what it imports, which data and templates it opens, which sections it reads."""
+    wanted = declarations(workspace)[stage]
     module, *arguments = wanted["cmd"].removeprefix("python -m ").split()
-    environment = environment_for({"PYTHONPATH": str(finished.path / "src"), "REDARTE_WORKERS": "1"})
+    environment = environment_for({"PYTHONPATH": str(workspace.path / "src"), "REDARTE_WORKERS": "1"})
     done = subprocess.run(
         [sys.executable, "-c", SPY, module, *arguments],
-        cwd=finished.path, env=environment, text=True, capture_output=True, check=True,
+        cwd=workspace.path, env=environment, text=True, capture_output=True, check=True,
     )  # fmt: skip
     imported, opened, sections = json.loads(done.stdout.rpartition("SPY")[2])
-
-    modules = {f"src/{name.replace('.', '/')}" for name in imported}
-    files = {f"{m}/__init__.py" if (finished.path / m).is_dir() else f"{m}.py" for m in modules}
-    code = {dep for dep in wanted["deps"] if dep.endswith(".py")}
-    assert code == {file for file in files if has_code(finished.path / file)}
-
-    data, outs = wanted["deps"] - code, wanted["outs"]
     folders = ("data/", "metrics/", "models/", "plots/", "src/redarte/templates/")
-    inputs = {file for file in opened if file.startswith(folders)}
-    for file in inputs:
-        if not any(part.startswith((".partial-", ".scratch-", ".checkpoints")) for part in Path(file).parts):
-            assert any(is_in(file, place) for place in data | outs), f"{file} is read and not declared"
-    for place in data:
-        assert any(is_in(file, place) for file in inputs), f"{place} is declared and not read"
+    return wanted, imported, {file for file in opened if file.startswith(folders)}, sections
 
-    assert {name.partition(".")[0] for name in wanted["params"]} == set(sections)
-    # A run outside of DVC made the same bytes.
-    assert finished.run("dvc", "status").stdout.strip() == "Data and pipelines are up to date."
+
+def code_of(wanted: dict[str, Any]) -> set[str]:
+    return {dep for dep in wanted["deps"] if dep.endswith(".py")}
+
+
+def is_module(file: str, imported: set[str]) -> bool:
+    return file.removesuffix(".py").removesuffix("/__init__") in imported
 
 
 def is_in(file: str, place: str) -> bool:
@@ -123,16 +137,20 @@ def has_code(file: Path) -> bool:
 
 
 SHOWN = {"evaluate", "compare", "report"}
-EXPORTED = {"export_red1", "export_red2", "export_red3", *SHOWN}
-TRAINED = {"train_red1", "train_red2", "train_red3", *EXPORTED}
-RESIZED = {"resize", *TRAINED}
-AUGMENTED = {"augment", *RESIZED}
+# evaluate looks at red1, the network of `model`; compare and report look at all.
+OF_FINETUNED = {"train_finetuned", "export_finetuned", "compare", "report"}
+EXPORTED = {"export_red1", "export_red2", "export_red3", "export_finetuned", *SHOWN}
+TRAINED = {"train_red1", "train_red2", "train_red3", *OF_FINETUNED, *EXPORTED}
+# finetuned sees the originals and the copies, each squeezed to its own size.
+RESIZED = {"resize", *TRAINED} - {"train_finetuned"}
+AUGMENTED = {"augment", "train_finetuned", *RESIZED}
 SPLIT = {"split", *AUGMENTED}
 ALL = {"fetch", *SPLIT}
 
 # Every leaf of params.yaml, another value for it, and the stages that may then run.
 TABLE: dict[str, tuple[Any, set[str]]] = {
-    "model": ("red2", {"evaluate", "report"}),
+    # Of these, train_finetuned is done at once.
+    "model": ("red2", {"evaluate", *OF_FINETUNED}),
     "seed": (1, SPLIT),
     "fetch.source": ("folder", ALL),
     "fetch.max_megapixels": (50.0, ALL),
@@ -165,17 +183,32 @@ TABLE: dict[str, tuple[Any, set[str]]] = {
     "train.epochs": (2, TRAINED),
     "train.batch_size": (4, TRAINED),
     "train.learning_rate": (0.01, TRAINED),
+    "train.schedule": ("cosine", TRAINED),
+    "train.label_smoothing": (0.1, TRAINED),
+    "train.class_weight": ("balanced", TRAINED),
+    "train.online": (True, TRAINED),
     "train.patience": (1, TRAINED),
     "train.precision": ("float32", TRAINED),
     "train.deterministic": (False, TRAINED),
     "train.resume": (False, TRAINED),
-    # evaluate looks at red1, the network of `model`; report looks at all three.
     "red1.l1": (0.1, {"train_red1", "export_red1", *SHOWN}),
     "red1.l2": (0.1, {"train_red1", "export_red1", *SHOWN}),
     "red2.l1": (0.1, {"train_red2", "export_red2", "compare", "report"}),
     "red2.l2": (0.1, {"train_red2", "export_red2", "compare", "report"}),
     "red3.l1": (0.1, {"train_red3", "export_red3", "compare", "report"}),
     "red3.l2": (0.1, {"train_red3", "export_red3", "compare", "report"}),
+    "finetuned.backbone": ("ResNet50", OF_FINETUNED),
+    "finetuned.weights": ("none", OF_FINETUNED),
+    "finetuned.input_size": (64, OF_FINETUNED),
+    "finetuned.head.epochs": (5, OF_FINETUNED),
+    "finetuned.head.learning_rate": (0.1, OF_FINETUNED),
+    "finetuned.tail.epochs": (5, OF_FINETUNED),
+    "finetuned.tail.learning_rate": (0.1, OF_FINETUNED),
+    "finetuned.unfreeze": (0.1, OF_FINETUNED),
+    "finetuned.dropout": (0.1, OF_FINETUNED),
+    "finetuned.label_smoothing": (0.2, OF_FINETUNED),
+    "finetuned.copies": (True, OF_FINETUNED),
+    "finetuned.online": (False, OF_FINETUNED),
     "evaluate.coverage": (0.5, EXPORTED),
     "evaluate.confused_pairs": (5, {"evaluate", "report"}),
     "evaluate.gallery": (5, {"evaluate", "report"}),

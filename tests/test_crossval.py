@@ -1,0 +1,88 @@
+"""Cross-validation: the folds are apart, every network answers the same pictures, and a killed run goes on."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from redarte import crossval
+from redarte.crossval import Fold
+from redarte.errors import UserError
+from tests.conftest import Workspace, new_workspace, tree_bytes
+
+
+def test_the_folds_are_apart_stratified_and_whole(tmp_path: Path) -> None:
+    workspace = new_workspace(tmp_path / "redarte", {"fetch.sample.pictures": 7, "split.folds": 3})
+    workspace.stage("fetch")
+    everything = set(tree_bytes(workspace.path / "data/raw"))
+    tested: list[str] = []
+    for fold in range(3):
+        workspace.set({"split.fold": fold})
+        workspace.stage("split")
+        parts = {name: set(tree_bytes(workspace.path / "data/split" / name)) for name in ("train", "val", "test")}
+        assert set.union(*parts.values()) == everything
+        assert sum(map(len, parts.values())) == len(everything)
+        of_artists = [path.partition("/")[0] for path in parts["test"]]
+        assert {of_artists.count(artist) for artist in of_artists} <= {2, 3}
+        assert len({path.partition("/")[0] for path in parts["train"]}) == 3
+        tested += parts["test"]
+    assert sorted(tested) == sorted(everything)
+
+
+def test_more_folds_than_pictures_is_one_sentence(tmp_path: Path) -> None:
+    workspace = new_workspace(tmp_path / "redarte", {"split.folds": 6})
+    workspace.stage("fetch")
+    refused = workspace.stage("split", check=False)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("redarte split: split.folds is 6, and no artist has so many pictures")
+
+
+def answers(right: list[bool], paths: list[str] | None = None) -> Fold:
+    truth = np.array([f"A{number % 3}" for number in range(len(right))])
+    predicted = np.where(right, truth, "other")
+    names = paths or [f"test/{number}" for number in range(len(right))]
+    return Fold(names, truth, predicted, np.where(right, 1, 4))
+
+
+def test_the_table_says_what_the_folds_say() -> None:
+    folds = [answers([True] * 3 + [False]), answers([True] + [False] * 3)]
+    text = crossval.table({"red1": folds, "red2": [answers([True] * 4), answers([True] * 4)]})
+    assert "| Red 1 | 0.500 ± 0.354 (0.750, 0.250) | 0.500 (0.215 to 0.785) of 8 | 1.000 |" in text
+    assert "| Red 2 | 1.000 ± 0.000" in text
+    assert "The difference between Red 1 and Red 2 is within chance (p = 0.12)" in text
+
+
+def test_networks_that_answered_other_pictures_are_not_compared() -> None:
+    other = answers([True], ["test/other"])
+    with pytest.raises(UserError, match="did not answer the same pictures"):
+        crossval.table({"red1": [answers([True])] * 2, "red2": [other] * 2})
+
+
+def experiments(workspace: Workspace) -> list[str]:
+    return sorted(workspace.run("dvc", "exp", "list", "--names-only").stdout.split())
+
+
+def test_a_killed_run_goes_on(tmp_path: Path) -> None:
+    workspace = new_workspace(tmp_path / "redarte", {"fetch.sample.pictures": 6})
+    command = ("redarte", "crossval", "red1", "--folds", "2", "-S", "augment.copies=[zoom]")
+    running = workspace.start(*command)
+    started = time.monotonic()
+    while not experiments(workspace):
+        assert running.poll() is None
+        assert time.monotonic() - started < 120
+        time.sleep(0.5)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    first = experiments(workspace)
+    assert len(first) == 1
+    done = workspace.run(*command)
+    assert "fold 1 of 2" not in done.stdout
+    assert "fold 2 of 2, Red 1" in done.stdout
+    assert len(experiments(workspace)) == 2
+    assert "| Red 1 |" in done.stdout
+    # The workspace is as it was, and a third run has nothing to do.
+    assert workspace.run("git", "status", "--short").stdout == ""
+    assert "Reproducing" not in workspace.run(*command).stdout

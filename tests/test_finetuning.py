@@ -1,0 +1,253 @@
+"""A backbone that others trained: what can be one, what stays frozen, what is seen once, and what DVC makes of it."""
+
+import csv
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from redarte import backbones, dataset, finetuning, networks
+from redarte.backend import keras
+from redarte.dataset import Pictures
+from redarte.errors import UserError
+from redarte.params import Finetuned, Params
+from tests.conftest import Workspace, finetuning_params, new_workspace, save_backbone, tree_bytes, write_painting
+
+MakeSettings = Callable[..., Params]
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    return save_backbone(tmp_path / "tiny.keras")
+
+
+@pytest.fixture
+def chosen(settings: MakeSettings, tiny: Path) -> Callable[..., Finetuned]:
+    """The section `finetuned`, on the tiny backbone."""
+    return lambda **changes: (
+        settings(finetuning_params(tiny) | {f"finetuned.{name}": value for name, value in changes.items()}).finetuned
+    )
+
+
+def pictures(folder: Path, side: int = 48) -> Pictures:
+    for artist in ("Ana", "Bente"):
+        for number in range(6):
+            write_painting(folder / artist / f"{number}.jpg", 50, 40, seed=10 * number + len(artist))
+    return dataset.load(folder, side=side)
+
+
+@pytest.mark.parametrize("name", ["ResNet50", "MobileNetV2", "MobileNetV3Small", "EfficientNetV2B0", "DenseNet121"])
+def test_a_backbone_of_keras_takes_pictures_as_they_are(chosen: Callable[..., Finetuned], name: str) -> None:
+    backbone = backbones.load(chosen(backbone=name, weights="none", input_size=64))
+    finer, coarse = backbones.taps(backbone)
+    assert finer.shape[1:3] == (4, 4)
+    assert coarse.shape[1:3] == (2, 2)
+    picture = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3)).astype(np.float32)
+    make = getattr(keras.applications, name)
+    bare = make(include_top=False, weights=None, input_shape=(64, 64, 3))
+    bare.set_weights(backbone.get_weights())
+    module = __import__(make.__module__, fromlist=["preprocess_input"])
+    expected = bare(module.preprocess_input(picture.copy())).numpy()
+    np.testing.assert_allclose(backbone(picture).numpy(), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_backbone_of_a_file_takes_other_sizes(chosen: Callable[..., Finetuned], tiny: Path) -> None:
+    backbone = backbones.load(chosen(input_size=40))
+    assert [tuple(tap.shape[1:]) for tap in backbones.taps(backbone)] == [(20, 20, 12), (10, 10, 16)]
+    original = keras.saving.load_model(tiny)
+    for one, other in zip(backbone.get_weights(), original.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_weights_of_a_file(chosen: Callable[..., Finetuned], tmp_path: Path) -> None:
+    made = keras.applications.MobileNetV3Small(include_top=False, weights=None, input_shape=(64, 64, 3))
+    made.save_weights(tmp_path / "small.weights.h5")
+    section = chosen(backbone="MobileNetV3Small", weights=str(tmp_path / "small.weights.h5"), input_size=64)
+    for one, other in zip(backbones.load(section).get_weights(), made.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def with_code(path: Path) -> Path:
+    keras.Sequential([keras.Input((24, 24, 3)), keras.layers.Lambda(lambda picture: picture * 2)]).save(path)
+    return path
+
+
+def no_extractor(path: Path) -> Path:
+    keras.Sequential([keras.Input((24, 24, 3)), keras.layers.Flatten(), keras.layers.Dense(4)]).save(path)
+    return path
+
+
+def of_numbers(path: Path) -> Path:
+    keras.Sequential([keras.Input((24,)), keras.layers.Dense(4)]).save(path)
+    return path
+
+
+def of_one_size(path: Path) -> Path:
+    layers = [keras.Input((24, 24, 3)), keras.layers.Conv2D(2, 3), keras.layers.Reshape((22, 44, 1))]
+    keras.Sequential(layers).save(path)
+    return path
+
+
+def broken(path: Path) -> Path:
+    path.write_bytes(save_backbone(path).read_bytes()[:2000])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda path: path, "is not there"),
+        (with_code, "carries code of its own, which is never run"),
+        (no_extractor, "no feature extractor"),
+        (of_numbers, "does not take RGB pictures"),
+        (of_one_size, r"cannot take pictures of 48 px: set finetuned\.input_size"),
+        (broken, "is broken"),
+    ],
+)
+def test_what_is_no_backbone_is_one_sentence(
+    chosen: Callable[..., Finetuned], tmp_path: Path, make: Callable[[Path], Path], sentence: str
+) -> None:
+    with pytest.raises(UserError, match=sentence) as caught:
+        backbones.load(chosen(backbone=str(make(tmp_path / "other.keras"))))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"backbone": "EfficentNetB0"}, r"did you mean EfficientNetB0\?"),
+        ({"backbone": "Xception", "weights": "none", "input_size": 32}, "cannot take pictures of 32 px"),
+        ({"backbone": "MobileNetV3Small", "weights": "nowhere.h5", "input_size": 64}, "nowhere.h5 .* is not there"),
+        ({"backbone": "MobileNetV3Small", "weights": "params.yaml", "input_size": 64}, "does not hold the weights"),
+    ],
+)
+def test_what_cannot_be_had_is_one_sentence(
+    chosen: Callable[..., Finetuned], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any],
+    sentence: str,
+) -> None:  # fmt: skip
+    section = chosen(**changes)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=sentence):
+        backbones.load(section)
+
+
+def test_offline_the_weights_are_asked_for_in_one_sentence(tmp_path: Path) -> None:
+    workspace = new_workspace(tmp_path / "redarte", {"model": "finetuned"})
+    for artist in ("Ana", "Bente"):
+        for split in ("train", "val"):
+            write_painting(workspace.path / "data/split" / split / artist / "1.jpg")
+    offline = {"https_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9", "KERAS_HOME": str(tmp_path)}
+    failed = workspace.stage("finetune", check=False, **offline)
+    assert failed.returncode == 1
+    assert "the ImageNet weights of EfficientNetV2B0 cannot be downloaded from https://" in failed.stderr
+    assert "set finetuned.weights to it, or set finetuned.backbone to a .keras file" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert not (workspace.path / "models/finetuned.keras").exists()
+
+
+def test_phase_one_leaves_the_backbone_as_it_is_and_sees_each_picture_once(
+    settings: MakeSettings, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = settings(finetuning_params(tiny) | {"finetuned.head.epochs": 20, "finetuned.tail.epochs": 0})
+    train, val = pictures(tmp_path / "train"), pictures(tmp_path / "val")
+    read: list[int] = []
+    batch = Pictures.batch
+
+    def counted(self: Pictures, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        read.extend(places.tolist())
+        return batch(self, places)
+
+    monkeypatch.setattr(Pictures, "batch", counted)
+    taught = finetuning.teach(whole, train, val, tmp_path / "history.csv")
+    assert sorted(read) == sorted([*range(12), *range(12)])
+    before = {weight.path: weight.numpy() for weight in keras.saving.load_model(tiny).weights}
+    of_backbone = [weight for weight in taught.network.weights if weight.path in before]
+    assert len(of_backbone) == len(before)
+    for weight in of_backbone:
+        np.testing.assert_array_equal(weight.numpy(), before[weight.path])
+    assert taught.metrics["epochs_run"] == 20
+    assert taught.history[-1]["loss"] < taught.history[0]["loss"]
+
+
+@pytest.mark.parametrize(
+    ("unfreeze", "learn"), [(0.0, set()), (0.35, {"conv2d_2"}), (1.0, {"conv2d", "conv2d_1", "conv2d_2"})]
+)
+def test_phase_two_teaches_the_last_layers_and_no_batch_normalization(
+    chosen: Callable[..., Finetuned], unfreeze: float, learn: set[str]
+) -> None:
+    section = chosen(unfreeze=unfreeze)
+    network = finetuning.assemble(backbones.load(section), 2, section)
+    convolutions = [layer for layer in network.layers if isinstance(layer, keras.layers.Conv2D)]
+    order = ["conv2d", "conv2d_1", "conv2d_2"]
+    assert {order[place] for place, layer in enumerate(convolutions) if layer.trainable_weights} == learn
+    normalised = [layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    assert normalised
+    assert not any(layer.trainable_weights for layer in normalised)
+
+
+def test_the_whole_network_is_saved_and_loaded_in_safe_mode(chosen: Callable[..., Finetuned], tmp_path: Path) -> None:
+    section = chosen()
+    network = finetuning.assemble(backbones.load(section), 2, section)
+    networks.save(network, ["Ana", "Bente"], tmp_path / "n.keras")
+    again, artists = networks.load(tmp_path / "n.keras")
+    seen = np.random.default_rng(0).integers(0, 256, (2, 48, 48, 3)).astype(np.float32)
+    np.testing.assert_array_equal(network(seen).numpy(), again(seen).numpy())
+    assert artists == ["Ana", "Bente"]
+
+
+def test_a_plain_run_does_not_train_it(finished: Workspace) -> None:
+    for name in ("finetuned.keras", "finetuned.onnx"):
+        assert (finished.path / "models" / name).read_bytes() == b""
+    assert finished.metrics("train_finetuned") == {}
+    assert "finetuned" not in finished.metrics("compare")
+    refused = finished.run("redarte", "predict", "--network", "finetuned", "x.jpg", check=False)
+    assert refused.returncode == 1
+    assert "is empty: this network is trained only where params.yaml's model names it" in refused.stderr
+
+
+def test_everything_downstream_works_with_it(taught: Workspace) -> None:
+    evaluated = taught.metrics("evaluate")
+    assert evaluated["network"] == "finetuned"
+    trained = taught.metrics("train_finetuned")
+    assert trained["backbone"] == "tiny.keras"
+    assert trained["epochs_run"] == trained["epoch"] == 4
+    with (taught.path / "plots/train_finetuned.csv").open(encoding="utf-8") as file:
+        assert [row["epoch"] for row in csv.DictReader(file) if row["split"] == "val"] == ["1", "2", "3", "4"]
+    compared = taught.metrics("compare")
+    assert compared["finetuned"]["test_accuracy"] == evaluated["test_accuracy"]
+    assert set(compared["mcnemar_p"]) > {"red1_finetuned", "red3_finetuned"}
+    assert "| Fine-tuned | – |" in (taught.path / "plots/table_one.md").read_text(encoding="utf-8")
+    assert "on the backbone tiny.keras" in (taught.path / "plots/report.html").read_text(encoding="utf-8")
+    assert "The backbone tiny.keras" in (taught.path / "plots/model_card.md").read_text(encoding="utf-8")
+    pictures = sorted((taught.path / "data/split/test").rglob("*.jpg"))
+    asked = taught.run("redarte", "predict", "--json", *map(str, pictures))
+    answers = [json.loads(line) for line in asked.stdout.splitlines()]
+    with (taught.path / "plots/predictions.csv").open(encoding="utf-8") as file:
+        assert [answer["artist"] for answer in answers] == [row["predicted"] for row in csv.DictReader(file)]
+
+
+def test_the_same_training_gives_the_same_bytes(taught: Workspace) -> None:
+    before = tree_bytes(taught.path / "models")
+    taught.stage("finetune")
+    taught.stage("export", "finetuned")
+    assert tree_bytes(taught.path / "models") == before
+    with zipfile.ZipFile(taught.path / "models/finetuned.keras") as file:
+        assert "artists.json" in file.namelist()
+
+
+def test_the_evidence_adds_up_to_the_logit(taught: Workspace) -> None:
+    from redarte import prediction
+
+    network = prediction.Network(taught.path / "models/finetuned.onnx")
+    seen = [np.asarray(picture) for picture in dataset.load(taught.path / "data/split/test", side=48).batches(1)]
+    for artist in range(len(network.card.artists)):
+        # The difference is the bias, which is the same for every picture.
+        biases = [
+            network.answers([picture]).logits[0, artist] - network.evidence(picture[0], artist).sum()
+            for picture in seen
+        ]
+        np.testing.assert_allclose(biases, biases[0], atol=1e-3)

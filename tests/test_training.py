@@ -84,6 +84,85 @@ def test_pictures_that_do_not_fit_in_memory_are_read_each_time(
         assert (labels == labels_again).all()
 
 
+def test_varied_pictures_are_other_ones_in_each_epoch_and_the_same_each_time(pictures: Pictures) -> None:
+    def drawn(epochs: range) -> list[np.ndarray]:
+        got = batches.training_batches(pictures, 4, 7, epochs, vary=True).as_numpy_iterator()
+        return [pixels for pixels, _ in got]
+
+    whole = drawn(range(3))
+    assert all(pixels.shape[1:] == (16, 16, 3) and pixels.dtype == np.uint8 for pixels in whole)
+    for one, other in zip(drawn(range(1, 3)), whole[3:], strict=True):
+        np.testing.assert_array_equal(one, other)
+    sums = [sorted(np.concatenate(whole[place : place + 3]).sum(axis=(1, 2, 3)).tolist()) for place in (0, 3, 6)]
+    assert sums[0] != sums[1] != sums[2]
+    # What is learned is the same: labels come in the order of the pictures.
+    assert labels_of(batches.training_batches(pictures, 4, 7, range(3), vary=True)) == labels_of(
+        batches.training_batches(pictures, 4, 7, range(3))
+    )
+
+
+def test_a_varied_picture_is_a_part_of_it() -> None:
+    ramp = np.repeat(np.linspace(0, 255, 64).round().astype(np.uint8)[None, :, None], 64, axis=0).repeat(3, axis=2)
+    spans = []
+    for seed in range(40):
+        seen = batches.varied(ramp, np.random.default_rng(seed))[0, :, 0].astype(int)
+        spans.append(abs(int(seen[-1]) - int(seen[0])) / 255)
+        assert (np.diff(seen) >= 0).all() or (np.diff(seen) <= 0).all()
+    # 0.4 of the area with sides of 3:4 is 0.55 of the width.
+    assert 0.5 < min(spans) < 0.75
+    assert max(spans) > 0.9
+
+
+def test_every_artist_counts_the_same_where_weights_are_balanced(pictures: Pictures, settings: MakeSettings) -> None:
+    assert training.weights_of_artists(pictures, settings().train) is None
+    weights = training.weights_of_artists(pictures, settings({"train.class_weight": "balanced"}).train)
+    assert weights == pytest.approx({0: 11 / 10, 1: 11 / 12})
+
+
+def test_the_step_grows_for_an_epoch_and_falls_to_none(settings: MakeSettings) -> None:
+    network = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, activation="softmax")])
+    chosen = settings({"train.schedule": "cosine", "train.epochs": 5, "train.learning_rate": 0.01}).train
+    rate = training.compiled(network, chosen, "float32", steps=10).optimizer._learning_rate
+    steps = [float(rate(step)) for step in range(51)]
+    assert steps[0] == 0
+    assert steps[10] == pytest.approx(0.01)
+    assert steps[50] == pytest.approx(0, abs=1e-9)
+    assert (np.diff(steps[:11]) > 0).all()
+    assert (np.diff(steps[11:]) < 0).all()
+
+
+def test_smoothed_labels_are_spread_over_all_artists(settings: MakeSettings) -> None:
+    network = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, activation="softmax")])
+    compiled = training.compiled(network, settings({"train.label_smoothing": 0.2}).train, "float32", steps=1)
+    loss = float(compiled.loss(np.array([[1.0, 0.0]]), np.array([[0.8, 0.2]])))
+    assert loss == pytest.approx(-0.9 * np.log(0.8) - 0.1 * np.log(0.2), rel=1e-5)
+
+
+def test_a_cosine_is_not_gone_on_with_where_it_would_end_elsewhere(
+    tmp_path: Path, settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    told: list[str] = []
+    monkeypatch.setattr(training, "say", told.append)
+    for schedule, goes_on in (("constant", True), ("cosine", False)):
+        for epochs in (1, 2):
+            changes = {"train.schedule": schedule, "train.epochs": epochs, "train.precision": "float32"}
+            training.train(job_of(settings(changes), tmp_path), tmp_path / "history.csv")
+        assert any("going on after epoch 1" in line for line in told) == goes_on
+        told.clear()
+
+
+def test_training_with_everything_switched_on_learns(
+    tmp_path: Path, settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    switched_on = {"schedule": "cosine", "label_smoothing": 0.1, "class_weight": "balanced", "online": True}
+    others = {"epochs": 20, "batch_size": 4, "precision": "float32"}
+    chosen = settings({f"train.{name}": value for name, value in (switched_on | others).items()})
+    result = training.train(job_of(chosen, tmp_path, {"Ana": 4, "Bente": 9}), tmp_path / "history.csv")
+    assert result.history[-1]["loss"] < 0.9 * result.history[0]["loss"]
+
+
 def test_classes_are_the_networks_even_where_a_split_lacks_one(tmp_path: Path) -> None:
     val = dataset.load(folder_of(tmp_path, {"Bente": 2}), ["Ana", "Bente", "Cleo"])
     assert val.labels.tolist() == [1, 1]

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from redarte import backbones, dataset, finetuning, networks
+from redarte import backbones, dataset, exporting, finetuning, metrics, networks
 from redarte.backend import keras
 from redarte.dataset import Pictures
 from redarte.errors import UserError
 from redarte.params import Finetuned, Params
+from redarte.prediction import Card, Network
 from tests.conftest import Workspace, finetuning_params, new_workspace, save_backbone, tree_bytes, write_painting
 
 MakeSettings = Callable[..., Params]
@@ -199,6 +200,25 @@ def test_the_whole_network_is_saved_and_loaded_in_safe_mode(chosen: Callable[...
     assert artists == ["Ana", "Bente"]
 
 
+def test_a_backbone_with_squeeze_and_excitation_answers_by_itself(
+    chosen: Callable[..., Finetuned], tmp_path: Path
+) -> None:
+    """Its reshapes cannot be asked about no pictures at all."""
+    section = chosen(backbone="MobileNetV3Small", weights="none", input_size=64)
+    network = finetuning.assemble(backbones.load(section), 2, section)
+    rng = np.random.default_rng(0)
+    network.get_layer("artists").set_weights([rng.normal(0, 0.1, (1728, 2)), np.array([0.1, -0.1])])
+    trained = rng.random((3, 576), np.float32)
+    card = Card("finetuned", "sample", ["Ana", "Bente"], 1.0, 0.9, 9.0, ["Ana/1.jpg", "Ana/2.jpg", "Bente/1.jpg"])
+    file = tmp_path / "n.onnx"
+    file.write_bytes(exporting.complete(exporting.export(network), trained, metrics.whitening(trained), card))
+    exported = Network(file)
+    seen = rng.integers(0, 256, (3, 64, 64, 3)).astype(np.uint8)
+    answers = exported.answers([seen[:2], seen[2:]])
+    np.testing.assert_allclose(answers.raw, network.predict(seen.astype(np.float32), verbose=0), atol=1e-5)
+    assert exported.answers([]).probabilities.shape == (0, 2)
+
+
 def test_a_plain_run_does_not_train_it(finished: Workspace) -> None:
     for name in ("finetuned.keras", "finetuned.onnx"):
         assert (finished.path / "models" / name).read_bytes() == b""
@@ -240,9 +260,7 @@ def test_the_same_training_gives_the_same_bytes(taught: Workspace) -> None:
 
 
 def test_the_evidence_adds_up_to_the_logit(taught: Workspace) -> None:
-    from redarte import prediction
-
-    network = prediction.Network(taught.path / "models/finetuned.onnx")
+    network = Network(taught.path / "models/finetuned.onnx")
     seen = [np.asarray(picture) for picture in dataset.load(taught.path / "data/split/test", side=48).batches(1)]
     for artist in range(len(network.card.artists)):
         # The difference is the bias, which is the same for every picture.

@@ -99,8 +99,10 @@ class Network:
 
     def answers(self, batches: Iterable[np.ndarray]) -> Answers:
         """Answers to batches of (b, side, side, 3) uint8 pictures, RGB, which are let go one after the other."""
-        nothing = np.empty((0, self.side, self.side, 3), np.uint8)
-        parts = [self.run(["logits", "similarity", "strangeness"], batch) for batch in (nothing, *batches)]
+        # Of no pictures: not every network can be asked about none.
+        none = [np.empty((0, len(names)), np.float32) for names in (self.card.artists, self.card.trained)]
+        parts = [[*none, np.empty(0, np.float32)]]
+        parts += [self.run(["logits", "similarity", "strangeness"], batch) for batch in batches]
         logits, similarity, strangeness = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         return Answers(self.card, logits.astype(np.float64), similarity, strangeness)
 

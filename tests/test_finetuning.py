@@ -122,6 +122,7 @@ def test_what_is_no_backbone_is_one_sentence(
     [
         ({"backbone": "EfficentNetB0"}, r"did you mean EfficientNetB0\?"),
         ({"backbone": "Xception", "weights": "none", "input_size": 32}, "cannot take pictures of 32 px"),
+        ({"backbone": "ConvNeXtTiny", "weights": "none", "input_size": 64}, "cannot be exported to ONNX"),
         ({"backbone": "MobileNetV3Small", "weights": "nowhere.h5", "input_size": 64}, "nowhere.h5 .* is not there"),
         ({"backbone": "MobileNetV3Small", "weights": "params.yaml", "input_size": 64}, "does not hold the weights"),
     ],

@@ -34,6 +34,12 @@ def load(settings: Finetuned) -> keras.Model:
     backbone = _resized(_from_file(settings), settings) if from_file else _from_applications(settings)
     if not _is_map(backbone.output):
         raise UserError(_cannot_take(settings, "nothing is left of them at its output"))
+    if any(getattr(layer, "groups", 1) > 1 for layer in backbone.layers):
+        # Keras compiles these by XLA, which tf2onnx 1.17 does not follow: better said before the training than after.
+        raise UserError(
+            f"{settings.backbone} (finetuned.backbone) has grouped convolutions, as every ConvNeXt has, and cannot be "
+            "exported to ONNX: set it to another."
+        )
     backbone.trainable = False
     return backbone
 

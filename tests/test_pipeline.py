@@ -8,7 +8,7 @@ from tests.conftest import ROOT, Workspace, ran
 
 STAGES = [
     "fetch", "split", "augment", "resize", "train_red1", "train_red2", "train_red3",
-    "export_red1", "export_red2", "export_red3", "evaluate", "compare", "report",
+    "export_red1", "export_red2", "export_red3", "train_finetuned", "export_finetuned", "evaluate", "compare", "report",
 ]  # fmt: skip
 
 
@@ -26,14 +26,15 @@ def test_everything_is_there_after_a_run(finished: Workspace) -> None:
     ):  # fmt: skip
         assert (finished.path / file).stat().st_size > 0, file
     assert metrics(finished, "fetch")["source"] == "sample"
+    none = {"groups": 0, "pictures": 0, "groups_across_artists": 0, "test_pictures_with_one_in_train": 0}
     assert metrics(finished, "split") | {"names_never_tested": 0, "names_left_out": 0} == {
         "artists": 3, "train": 9, "val": 3, "test": 3, "artists_never_tested": 0, "artists_left_out": 0,
-        "pictures_left_out": 0, "names_never_tested": 0, "names_left_out": 0,
+        "pictures_left_out": 0, "names_never_tested": 0, "names_left_out": 0, "near_duplicates": none,
     }  # fmt: skip
     evaluated = metrics(finished, "evaluate")
     assert list(evaluated) == [
         "data", "network", "test_accuracy", "test_top5_accuracy", "test_macro_f1", "test_loss", "val_accuracy",
-        "test_pictures",
+        "test_pictures", "near_duplicates",
     ]  # fmt: skip
     assert (evaluated["data"], evaluated["network"], evaluated["test_pictures"]) == ("sample", "red1", 3)
 
@@ -69,7 +70,8 @@ def test_a_second_repro_runs_nothing_and_says_so(finished: Workspace) -> None:
 def test_asking_for_another_network_trains_nothing(finished: Workspace) -> None:
     try:
         output = finished.run("dvc", "exp", "run", "-S", "model=red2").stdout
-        assert ran(output) == ["evaluate", "report"]
+        # finetuned is not asked for either, and its stage sees that at once.
+        assert ran(output) == ["train_finetuned", "evaluate", "report"]
         changed = json.loads(finished.run("dvc", "metrics", "diff", "--json").stdout)
         assert changed["metrics/evaluate.json"]["network"] == {"old": "red1", "new": "red2"}
         changed = json.loads(finished.run("dvc", "params", "diff", "--json").stdout)

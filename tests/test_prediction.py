@@ -137,7 +137,7 @@ def test_a_network_does_not_read_other_files(red3: keras.Model, tmp_path: Path) 
 
 def test_only_networks_that_can_be_explained_are_exported() -> None:
     network = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(2, 3)], name="other")
-    with pytest.raises(UserError, match="other does not end in Flatten and one dense layer"):
+    with pytest.raises(UserError, match="other is neither one of the study.s networks nor finetuned"):
         exporting.export(network)
 
 
@@ -248,7 +248,7 @@ def test_an_export_that_disagrees_fails(finished: Workspace, tmp_path: Path) -> 
     shutil.copytree(finished.path / "models", clone.path / "models", dirs_exist_ok=True)
     (clone.path / "models/red1.onnx").unlink()
     code = clone.path / "src/redarte/exporting.py"
-    code.write_text(code.read_text().replace("+ tf.constant(bias)", "+ tf.constant(bias) * 2 + [1, 0, 0]"))
+    code.write_text(code.read_text().replace("+ tf.constant(parts.bias)", "+ tf.constant(parts.bias) * 2 + [1, 0, 0]"))
     done = clone.stage("export", "red1", check=False)
     assert done.returncode == 1
     assert "red1: the exported file's probabilities differ from Keras's by" in done.stderr

@@ -29,6 +29,9 @@ _AGREEMENT = 0.55  # correlation of edges: 0.60 at least after such a crop, 0.40
 _SEEN = 256  # px: the longer side of what is compared
 _GRID = 32  # px
 _BLUR = 3.0  # px of the grid
+# Grey values, root mean square: what is smoother than this has no edges to compare but those that blurring makes at the
+# border. Of 254 paintings the smoothest has 6.5.
+_SMOOTHEST = 5.0
 _AT_ONCE = 2**22  # hashes compared at once: 32 MB
 
 
@@ -38,7 +41,7 @@ class Fingerprint:
 
     Attributes:
         hash, mirrored: pHash of the picture and of its mirror image, 64 bits.
-        edges: (32, 32), float32: mean 0, length 1; zeros for a picture of one colour.
+        edges: (32, 32), float32: mean 0, length 1; zeros for a picture that is too smooth to have any.
     """
 
     hash: int
@@ -53,7 +56,8 @@ def fingerprint(picture: Picture) -> Fingerprint:
     edges = small - cv2.GaussianBlur(small, (0, 0), _BLUR)
     edges -= edges.mean()
     length = float(np.linalg.norm(edges))
-    return Fingerprint(_hash(grey), _hash(grey[:, ::-1]), edges / length if length > 1 else np.zeros_like(edges))
+    edges = edges / length if length > _SMOOTHEST * _GRID else np.zeros_like(edges)
+    return Fingerprint(_hash(grey), _hash(grey[:, ::-1]), edges)
 
 
 def pairs(prints: list[Fingerprint]) -> list[tuple[int, int]]:

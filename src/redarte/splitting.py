@@ -87,9 +87,9 @@ def plan(counts: dict[str, int], settings: Split) -> dict[str, Parts]:
     if small and settings.too_small == "error":
         names = ", ".join(f"{artist} ({count})" for artist, count in small.items())
         raise UserError(
-            f"too few pictures to split: {names}; an artist needs {FEWEST}, one for each of train, val and test, and "
-            "near-duplicates that are kept together count as one: add pictures, or set split.too_small to train_only "
-            "or leave_out."
+            f"too few pictures to split: {names}; an artist needs {FEWEST}, one for each of train, val and test, where "
+            "near-duplicates that are kept together count as one, and as none if another artist has one of them: add "
+            "pictures, or set split.too_small to train_only or leave_out."
         )
     if settings.folds > max(counts.values()):
         raise UserError(f"split.folds is {settings.folds}, and no artist has so many pictures: set it lower.")

@@ -49,7 +49,7 @@ def report(settings: Params) -> None:
     console.print(_facts(settings))
     amount = source_amount(settings)
     console.print(f"[bold]disk[/]         {_disk(settings, amount)}")
-    stages = waiting_stages()
+    stages = [stage for stage in waiting_stages() if settings.model == "finetuned" or not _is_of_finetuned(stage)]
     if not stages:
         console.print("[bold]stages[/]       all are up to date: `dvc repro` would run nothing")
         return
@@ -63,6 +63,11 @@ def report(settings: Params) -> None:
         table.add_row(stage, _duration(duration))
     table.add_row("[bold]all[/]", f"[bold]{_duration(sum(seconds.values()))}[/]")
     console.print(table)
+
+
+def _is_of_finetuned(stage: str) -> bool:
+    """Whether a stage has nothing to do unless finetuned is the network of `model`."""
+    return stage in ("train_finetuned", "export_finetuned")
 
 
 def _facts(settings: Params) -> Table:
@@ -155,14 +160,10 @@ def estimate(stage: str, settings: Params, amount: Amount) -> float:
             return _START + learned * _augment_seconds(settings) / workers.count()
         case "resize":
             return _START + (versions + tested) * _resize_seconds(settings) / workers.count()
-        case "train_finetuned" if settings.model != "finetuned":
-            return _START
         case "train_finetuned":
             return _TENSORS_START + (learned + tested) * _seeing_seconds(settings) * (
                 1 + 3 * settings.finetuned.tail.epochs
             )
-        case "export_finetuned" if settings.model != "finetuned":
-            return _TENSORS_START
         case "export_red1" | "export_red2" | "export_red3" | "export_finetuned":
             return _TENSORS_START + (learned + tested) * _ANSWER
         case "evaluate" | "report":

@@ -146,15 +146,11 @@ def _resized(backbone: keras.Model, settings: Finetuned) -> keras.Model:
     side = settings.input_size
     picture = keras.Input((side, side, 3), name="picture")
     try:
-        resized = keras.models.clone_model(backbone, input_tensors=picture, clone_function=_again)
+        resized = keras.models.clone_model(backbone, input_tensors=picture)
         resized.set_weights(backbone.get_weights())
     except Exception as error:
         raise UserError(_cannot_take(settings, error)) from None
     return resized
-
-
-def _again(layer: keras.Layer) -> keras.Layer:
-    return layer.__class__.from_config(layer.get_config())
 
 
 def _is_map(tensor: Any) -> bool:

@@ -63,10 +63,10 @@ def run(settings: Params, networks: Sequence[NetworkName], folds: int, changes: 
         UserError: a fold cannot be run.
     """
     done: dict[NetworkName, list[Fold]] = {network: [] for network in networks}
-    names, options = _existing(), _options()
+    names, options, digest = _existing(), _options(), _digest(settings, changes, folds)
     for fold in range(folds):
         for network in networks:
-            name = f"cv-{_digest(settings, changes, folds)}-{network}-{fold}"
+            name = f"cv-{digest}-{network}-{fold}"
             if name not in names:
                 say(f"fold {fold + 1} of {folds}, {TITLES[network]}")
                 _run(name, [f"split.folds={folds}", f"split.fold={fold}", f"model={network}", *changes], options)
@@ -83,13 +83,14 @@ def table(done: dict[NetworkName, list[Fold]]) -> str:
     ]
     for network, answers in done.items():
         accuracies = [float(fold.right.mean()) for fold in answers]
-        right, rank = (np.concatenate([values(fold) for fold in answers]) for values in (_right, _rank))
+        whole = together(answers)
+        right = whole.right
         interval = binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
         lines.append(
             f"| {TITLES[network]} | {np.mean(accuracies):.3f} ± {np.std(accuracies, ddof=1):.3f} "
             f"({', '.join(f'{value:.3f}' for value in accuracies)}) "
             f"| {right.mean():.3f} ({interval.low:.3f} to {interval.high:.3f}) of {len(right)} "
-            f"| {(rank <= 5).mean():.3f} | {_macro_f1(answers):.3f} |"
+            f"| {(whole.rank <= 5).mean():.3f} | {_macro_f1(whole):.3f} |"
         )
     verdicts = [f"- {_verdict(one, other, done)}" for one, other in combinations(done, 2)]
     return "\n".join([*lines, *(["", "By McNemar's exact test on all pictures:", "", *verdicts] if verdicts else [])])
@@ -108,25 +109,22 @@ def read(text: str) -> Fold:
     )
 
 
-def _right(fold: Fold) -> np.ndarray:
-    return fold.right
+def together(folds: list[Fold]) -> Fold:
+    """The answers of several folds, one after the other."""
+    arrays = ([getattr(fold, name) for fold in folds] for name in ("truth", "predicted", "rank"))
+    return Fold([path for fold in folds for path in fold.paths], *map(np.concatenate, arrays))
 
 
-def _rank(fold: Fold) -> np.ndarray:
-    return fold.rank
-
-
-def _macro_f1(answers: list[Fold]) -> float:
-    truth, predicted = (np.concatenate([getattr(fold, name) for fold in answers]) for name in ("truth", "predicted"))
-    artists = np.unique(np.concatenate([truth, predicted]))
-    one, other = (np.searchsorted(artists, names) for names in (truth, predicted))
-    return float(np.nanmean(metrics.per_artist(one, other, len(artists))["f1"]))
+def _macro_f1(answers: Fold) -> float:
+    artists = np.unique(np.concatenate([answers.truth, answers.predicted]))
+    truth, predicted = (np.searchsorted(artists, names) for names in (answers.truth, answers.predicted))
+    return float(np.nanmean(metrics.per_artist(truth, predicted, len(artists))["f1"]))
 
 
 def _verdict(one: NetworkName, other: NetworkName, done: dict[NetworkName, list[Fold]]) -> str:
     if [fold.paths for fold in done[one]] != [fold.paths for fold in done[other]]:
         raise UserError(f"{one} and {other} did not answer the same pictures; delete their experiments and run again.")
-    chance = metrics.mcnemar(*(np.concatenate([fold.right for fold in done[name]]) for name in (one, other)))
+    chance = metrics.mcnemar(together(done[one]).right, together(done[other]).right)
     return metrics.verdict(TITLES[one], TITLES[other], chance)
 
 

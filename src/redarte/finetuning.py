@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from redarte import backbones, devices, training
+from redarte import backbones, devices, networks, training
 from redarte.backend import keras
 from redarte.checkpoints import Checkpoint, Row
 from redarte.console import progress, say
@@ -70,9 +70,10 @@ def teach(settings: Params, train: Pictures, val: Pictures, history_file: Path) 
         fresh.set_weights(start)
         return fresh
 
+    modules = (backbones, networks, sys.modules[__name__])
     job = Job(
         "finetuned", _tail(settings.train, chosen), settings.seed, train, val, build,
-        origin=[chosen.model_dump(), backbones.digest(network), *map(training.code_of, _MODULES)], earlier=history,
+        origin=[chosen.model_dump(), backbones.digest(network), *map(training.code_of, modules)], earlier=history,
     )  # fmt: skip
     result = training.train(job, history_file)
     whole = history + [row | {"epoch": row["epoch"] + len(history)} for row in result.history]
@@ -206,6 +207,3 @@ def _metrics(
         "backbone": Path(chosen.backbone).name,
         "input_size": chosen.input_size,
     }
-
-
-_MODULES = (backbones, sys.modules[__name__])

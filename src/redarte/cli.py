@@ -17,7 +17,7 @@ _MODELS = Path("models")
 Network = Annotated[
     str | None,
     typer.Option(
-        help="red1, red2, red3, finetuned or an .onnx file; by default the network of params.yaml's `model`.",
+        help="red1, red2, red3, fisher, finetuned or an .onnx file; by default the network of params.yaml's `model`.",
         show_default=False,
     ),
 ]
@@ -89,7 +89,7 @@ def experiments() -> None:
 @app.command()
 def crossval(
     networks: Annotated[
-        list[str] | None, typer.Argument(help="red1, red2, red3, finetuned; by default all but the last.")
+        list[str] | None, typer.Argument(help="red1, red2, red3, fisher, finetuned; by default the first three.")
     ] = None,
     folds: Annotated[int, typer.Option(min=2, max=100, help="How many.")] = 5,
     changes: Annotated[

@@ -47,6 +47,12 @@ class Pictures:
             pixels = np.stack([self._read(self.paths[index]) for index in indices])
         return pixels, np.eye(len(self.artists), dtype=np.float32)[self.labels[indices]]
 
+    def at(self, indices: np.ndarray) -> "Pictures":
+        """The pictures at `indices` alone."""
+        pixels = None if self._decoded is None else self._decoded[indices]
+        paths = [self.paths[index] for index in indices]
+        return replace(self, paths=paths, labels=self.labels[indices], _decoded=pixels)
+
     def batches(self, size: int) -> Iterator[np.ndarray]:
         """The pictures alone, in order, `size` at a time: (b, side, side, 3) uint8."""
         for start in range(0, len(self), size):

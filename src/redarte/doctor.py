@@ -22,12 +22,13 @@ from rich.console import Console
 from rich.table import Table
 
 from redarte import backbones, devices, networks, paintings, training, transforms, workers
-from redarte.params import Params, Sample, StudyName
+from redarte.params import NETWORKS, STUDY, Params, Sample, StudyName
 from redarte.sources import sample
 
 _PACKAGES = ("dvc", "tensorflow", "keras", "albumentations", "opencv-python-headless", "numpy")
 _START, _TENSORS_START = 1.0, 8.0  # seconds until a stage begins to work, without and with TensorFlow
 _COPY, _ANSWER = 0.0005, 0.01  # seconds to copy a picture, and to put it to a network; minor parts of the whole
+_MIXTURE, _FISHER = 25.0, 0.06  # seconds for the mixture of fisher, and to describe a picture of 640 px
 _ARTISTS = 50
 # The study's data set as Kaggle serves it: pictures, and bytes of the zip (about the same once unpacked).
 _KAGGLE = (8_446, 2.2e9)
@@ -49,7 +50,7 @@ def report(settings: Params) -> None:
     console.print(_facts(settings))
     amount = source_amount(settings)
     console.print(f"[bold]disk[/]         {_disk(settings, amount)}")
-    stages = [stage for stage in waiting_stages() if settings.model == "finetuned" or not _is_of_finetuned(stage)]
+    stages = [stage for stage in waiting_stages() if not _has_nothing_to_do(stage, settings.model)]
     if not stages:
         console.print("[bold]stages[/]       all are up to date: `dvc repro` would run nothing")
         return
@@ -65,9 +66,10 @@ def report(settings: Params) -> None:
     console.print(table)
 
 
-def _is_of_finetuned(stage: str) -> bool:
-    """Whether a stage has nothing to do unless finetuned is the network of `model`."""
-    return stage in ("train_finetuned", "export_finetuned")
+def _has_nothing_to_do(stage: str, model: str) -> bool:
+    """Whether a stage is done at once, because its network is trained only where `model` names it."""
+    network = stage.partition("_")[2]
+    return network in NETWORKS and network not in (*STUDY, model)
 
 
 def _facts(settings: Params) -> Table:
@@ -164,7 +166,11 @@ def estimate(stage: str, settings: Params, amount: Amount) -> float:
             return _TENSORS_START + (learned + tested) * _seeing_seconds(settings) * (
                 1 + 3 * settings.finetuned.tail.epochs
             )
-        case "export_red1" | "export_red2" | "export_red3" | "export_finetuned":
+        case "train_fisher":
+            return (
+                _TENSORS_START + _MIXTURE + 2 * (learned + tested) * _FISHER * (settings.fisher.input_size / 640) ** 2
+            )
+        case "export_red1" | "export_red2" | "export_red3" | "export_fisher" | "export_finetuned":
             return _TENSORS_START + (learned + tested) * _ANSWER
         case "evaluate" | "report":
             return _START + tested * _ANSWER

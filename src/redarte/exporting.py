@@ -8,7 +8,8 @@ Its input is `picture`, (n, side, side, 3) uint8, RGB, 0 to 255. Its outputs, fl
 - spatial (n, rows, columns, channels): what the last block saw where;
 - weights (rows, columns, channels, artists), or (1, 1, channels, artists): logits are the sum of spatial · weights,
   plus a bias;
-- features (n, features): what the last block saw, averaged over places;
+- features (n, features): what the picture is like, as the network sees it: what the last block saw, averaged over
+  places, or how much of it is of each kind of patch;
 - similarity (n, trained): the cosine between a picture's features and those of each picture that the network was
   trained on; -1 to 1;
 - strangeness (n,): how far the features lie out of the cloud of the training pictures' features; 0 or more.
@@ -26,10 +27,11 @@ from onnx import helper, numpy_helper
 
 from redarte.backend import keras, quiet, tf
 from redarte.errors import UserError
-from redarte.networks import LEAST_VARIANCE, Deviation
+from redarte.layers import LEAST_VARIANCE, Deviation, FisherVector
 from redarte.prediction import Card
 
 _OPSET = 18
+_REGIONS = 16  # each way: where a Fisher vector's evidence is looked for
 _SMALLEST = 1e-12  # to divide by, where a picture lights nothing
 _ONNX_FORMAT = 10  # the newest that onnxruntime has read for years
 logging.getLogger("tf2onnx").setLevel(logging.ERROR)
@@ -40,23 +42,21 @@ class Parts:
     """A network, taken apart at its last layer.
 
     Attributes:
-        look: pictures (n, side, side, 3) float32, 0 to 255 -> `spatial` (n, rows, columns, channels) and what the last
+        look: pictures (n, side, side, 3) float32, 0 to 255 -> `spatial` (n, rows, columns, channels); what the last
             layer decides by (n, numbers), which for each channel, or each place and channel, is the sum of `spatial`
-            over the places that share a weight.
-        features: which of the channels of `spatial`, averaged over places, say what a picture is like.
+            over the places that share a weight; and `features` (n, features), which say what a picture is like.
         kernel, bias: of the last layer: (numbers, artists) and (artists,).
         shape: rows, columns and channels of the kernel; 1 row and 1 column where all places share their weights.
     """
 
-    look: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
-    features: Callable[[tf.Tensor], tf.Tensor]
+    look: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]
     kernel: np.ndarray
     bias: np.ndarray
     shape: tuple[int, ...]
 
 
 def export(network: keras.Model) -> onnx.ModelProto:
-    """Exports one of the study's networks, or `finetuned`.
+    """Exports one of redarte's networks.
 
     The same network gives the same bytes. What depends on other pictures is not there yet: see `complete`.
 
@@ -64,17 +64,17 @@ def export(network: keras.Model) -> onnx.ModelProto:
         A model with the outputs logits, spatial, weights and features (n, channels).
 
     Raises:
-        UserError: the network is of neither kind.
+        UserError: the network is another.
     """
     parts = _parts(network)
     picture = tf.TensorSpec((None, *network.input_shape[1:3], 3), tf.uint8, name="picture")
 
     def answer(picture: tf.Tensor) -> dict[str, tf.Tensor]:
-        spatial, described = parts.look(tf.cast(picture, tf.float32))
+        spatial, described, features = parts.look(tf.cast(picture, tf.float32))
         return {
             "logits": described @ tf.constant(parts.kernel) + tf.constant(parts.bias),
             "spatial": tf.identity(spatial),
-            "features": parts.features(spatial),
+            "features": features,
         }
 
     traced = tf.function(answer, input_signature=[picture])
@@ -93,7 +93,9 @@ def _parts(network: keras.Model) -> Parts:
         return _parts_of_study(network)
     if {"described", "standardised", "artists"} <= names:
         return _parts_of_finetuned(network)
-    raise UserError(f"{network.name} is neither one of the study's networks nor finetuned, and cannot be exported.")
+    if {"patches", "fisher", "artists"} <= names:
+        return _parts_of_fisher(network)
+    raise UserError(f"{network.name} is none of redarte's networks, and cannot be exported.")
 
 
 def _parts_of_study(network: keras.Model) -> Parts:
@@ -101,47 +103,68 @@ def _parts_of_study(network: keras.Model) -> Parts:
     shape = tuple(flatten.input.shape[1:])
     trunk = keras.Model(network.inputs, flatten.input)
 
-    def look(picture: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def look(picture: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         spatial = trunk(picture, training=False)
-        return spatial, tf.reshape(spatial, [-1, int(np.prod(shape))])
+        return spatial, tf.reshape(spatial, [-1, int(np.prod(shape))]), tf.reduce_mean(spatial, [1, 2])
 
-    kernel, bias = dense.kernel.numpy(), dense.bias.numpy()
-    return Parts(look, lambda spatial: tf.reduce_mean(spatial, [1, 2]), kernel, bias, shape)
+    return Parts(look, dense.kernel.numpy(), dense.bias.numpy(), shape)
 
 
 def _parts_of_finetuned(network: keras.Model) -> Parts:
-    """Splits up each mean and each deviation into what its places give to it.
+    """Splits up each mean, each deviation and the Fisher vector into what its places give to it.
 
     A mean is the sum of its places' values / n. A deviation d about a mean m is the sum of (value - m)² / (n d).
     """
     deviations = [layer for layer in network.layers if isinstance(layer, Deviation)]
     maps = [layer.input for layer in deviations]
-    trunk = keras.Model(network.inputs, maps)
+    vector = network.get_layer("fisher")
+    trunk = keras.Model(network.inputs, [*maps, vector.input])
     rows, columns = maps[-1].shape[1:3]
-    dense, standardised = network.get_layer("artists"), network.get_layer("standardised")
+    dense, standardised, short = (network.get_layer(name) for name in ("artists", "standardised", "short"))
     middle, variance = (weight.numpy() for weight in standardised.weights)
-    scale = 1 / np.sqrt(variance + standardised.epsilon)
-    kernel = dense.kernel.numpy() * scale[:, None]
-    bias = dense.bias.numpy() - (middle * scale) @ dense.kernel.numpy()
+    size = len(middle)
+    scale = short.scale / np.sqrt(variance + standardised.epsilon)
+    whole = dense.kernel.numpy()
+    kernel = np.concatenate([whole[:size] * scale[:, None], whole[size:]])
+    bias = dense.bias.numpy() - (middle * scale) @ whole[:size]
 
-    def look(picture: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def look(picture: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         described, spatial = [], []
-        for seen in trunk(picture, training=False):
+        *seen_at, patches = trunk(picture, training=False)
+        for seen in seen_at:
             mean = tf.reduce_mean(seen, [1, 2], keepdims=True)
             squares = tf.square(seen - mean)
             deviation = tf.sqrt(tf.reduce_mean(squares, [1, 2], keepdims=True) + LEAST_VARIANCE)
             places = float(seen.shape[1] * seen.shape[2])
             described += [mean[:, 0, 0], deviation[:, 0, 0]]
             spatial += [_summed(seen / places, rows, columns), _summed(squares / (places * deviation), rows, columns)]
-        return tf.concat(spatial, -1), tf.concat(described, -1)
+        # The means at the backbone's output say what a picture is like.
+        features = described[-2]
+        by_region, differing = _by_region(vector, patches, rows, columns)
+        return tf.concat([*spatial, by_region], -1), tf.concat([*described, differing], -1), features
 
-    channels = maps[-1].shape[3]
+    return Parts(look, kernel.astype(np.float32), bias.astype(np.float32), (1, 1, len(kernel)))
 
-    def features(spatial: tf.Tensor) -> tf.Tensor:
-        # The means at the backbone's output stand before its deviations.
-        return tf.reduce_sum(spatial[..., -2 * channels : -channels], [1, 2])
 
-    return Parts(look, features, kernel.astype(np.float32), bias.astype(np.float32), (1, 1, len(kernel)))
+def _parts_of_fisher(network: keras.Model) -> Parts:
+    vector, dense = network.get_layer("fisher"), network.get_layer("artists")
+    trunk = keras.Model(network.inputs, vector.input)
+
+    def look(picture: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        spatial, described = _by_region(vector, trunk(picture, training=False), _REGIONS, _REGIONS)
+        # How much of a picture is of each kind of patch says what it is like.
+        return spatial, described, described[:, : vector.kinds]
+
+    kernel = dense.kernel.numpy()
+    return Parts(look, kernel, dense.bias.numpy(), (1, 1, len(kernel)))
+
+
+def _by_region(vector: FisherVector, patches: tf.Tensor, rows: int, columns: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """What each region gives to a Fisher vector (n, rows, columns, numbers), and the vector (n, numbers)."""
+    regions = vector.gradients(patches, rows, columns)
+    gradient = tf.reduce_sum(regions, [1, 2])
+    scale = vector.scale(gradient)
+    return regions * scale[:, None, None], gradient * scale
 
 
 def _summed(seen: tf.Tensor, rows: int, columns: int) -> tf.Tensor:

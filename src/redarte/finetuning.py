@@ -1,31 +1,28 @@
 """finetuned: a backbone that others trained, taught these artists in two phases.
 
 A picture is described by the mean and the standard deviation, over its places, of what the backbone sees at its two
-coarsest resolutions (`backbones.taps`); one dense layer with a softmax decides. Means and deviations of feature maps
-are what style is in Huang and Belongie, "Arbitrary style transfer in real-time with adaptive instance normalization"
-(2017); most of the description is dropped at random in each step, because there are many more numbers in it than
-pictures. In phase one the backbone is frozen, so that each picture is described once and not in every epoch. In phase
-two (`finetuned.tail`) its last layers learn too.
+coarsest resolutions (`backbones.taps`), and by how its places at the finer one differ from a mixture of the kinds of
+place that there are (`layers.FisherVector`); one dense layer with a softmax decides. Means and deviations of feature
+maps are what style is in Huang and Belongie, "Arbitrary style transfer in real-time with adaptive instance
+normalization" (2017); Fisher vectors of them tell textures apart in Cimpoi et al., "Deep filter banks for texture
+recognition and segmentation" (2015). In phase one the backbone is frozen, so that each picture is described once and
+not in every epoch. In phase two (`finetuned.tail`) its last layers learn too.
 """
 
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from redarte import backbones, devices, networks, training
+from redarte import backbones, devices, fisher, layers, networks, training
 from redarte.backend import keras
 from redarte.checkpoints import Checkpoint, Row
-from redarte.console import progress, say
+from redarte.console import say
 from redarte.dataset import Pictures
-from redarte.networks import Deviation
+from redarte.layers import Deviation, FisherVector
 from redarte.params import Finetuned, Params, Train
 from redarte.training import Job
-
-_BATCH = 16  # pictures described at a time
 
 
 @dataclass
@@ -60,6 +57,7 @@ def teach(settings: Params, train: Pictures, val: Pictures, history_file: Path) 
     backbone = backbones.load(chosen)
     say(f"finetuned: {chosen.backbone}, {len(train)} pictures of {train.side} px, each seen once in phase one")
     network = assemble(backbone, len(train.artists), chosen)
+    fisher.learn_patches(network, train, settings.seed)
     history = learn_head(network, train, val, settings)
     if not chosen.tail.epochs:
         return Taught(network, _metrics(chosen, network, history, len(history), "float32"), history, None)
@@ -70,7 +68,7 @@ def teach(settings: Params, train: Pictures, val: Pictures, history_file: Path) 
         fresh.set_weights(start)
         return fresh
 
-    modules = (backbones, networks, sys.modules[__name__])
+    modules = (backbones, fisher, layers, sys.modules[__name__])
     job = Job(
         "finetuned", _tail(settings.train, chosen), settings.seed, train, val, build,
         origin=[chosen.model_dump(), backbones.digest(network), *map(training.code_of, modules)], earlier=history,
@@ -99,14 +97,21 @@ def assemble(backbone: keras.Model, artists: int, settings: Finetuned, policy: s
     for place, layer in enumerate(seeing.layers):
         layer.trainable = place >= first and not isinstance(layer, keras.layers.BatchNormalization)
     parts = []
-    for number, tap in enumerate(backbones.taps(seeing), start=1):
+    taps = backbones.taps(seeing)
+    for number, tap in enumerate(taps, start=1):
         parts.append(keras.layers.GlobalAveragePooling2D(dtype="float32", name=f"mean{number}")(tap))
         parts.append(Deviation(dtype="float32", name=f"deviation{number}")(tap))
     described = keras.layers.Concatenate(dtype="float32", name="described")(parts)
     standardise = keras.layers.BatchNormalization(
         center=False, scale=False, trainable=False, dtype="float32", name="standardised"
     )
-    dropped = keras.layers.Dropout(settings.dropout, dtype="float32", name="dropout")(standardise(described))
+    # About one long, as the Fisher vector is: otherwise it would not be heard.
+    short = keras.layers.Rescaling(described.shape[1] ** -0.5, dtype="float32", name="short")
+    filters = min(settings.filters, taps[0].shape[3])
+    places = keras.layers.Conv2D(filters, 1, trainable=False, dtype="float32", name="patches")(taps[0])
+    vector = FisherVector(settings.kinds, dtype="float32", name="fisher")(places)
+    whole = keras.layers.Concatenate(dtype="float32", name="whole")([short(standardise(described)), vector])
+    dropped = keras.layers.Dropout(settings.dropout, dtype="float32", name="dropout")(whole)
     decide = keras.layers.Dense(
         artists, activation="softmax", kernel_initializer="zeros", dtype="float32", name="artists"
     )
@@ -120,31 +125,37 @@ def learn_head(network: keras.Model, train: Pictures, val: Pictures, settings: P
         One row an epoch.
     """
     chosen, phase = settings.finetuned, settings.finetuned.head
-    describing = keras.Model(network.input, network.get_layer("described").output)
-    of_train, of_val = (describe(describing, pictures) for pictures in (train, val))
+    described = network.get_layer("described").output
+    both = keras.layers.Concatenate()([described, network.get_layer("fisher").output])
+    describing = keras.Model(network.input, both)
+    of_train, of_val = (
+        np.stack(list(networks.answers(describing, pictures, "finetuned, phase one"))) for pictures in (train, val)
+    )
+    size = described.shape[1]
     standardise = network.get_layer("standardised")
-    standardise.set_weights([of_train.mean(axis=0), of_train.var(axis=0)])
-    standard = [standardise(features).numpy() for features in (of_train, of_val)]
+    standardise.set_weights([of_train[:, :size].mean(axis=0), of_train[:, :size].var(axis=0)])
+    short = network.get_layer("short")
+    for features in (of_train, of_val):
+        features[:, :size] = short(standardise(features[:, :size])).numpy()
     labels = [np.eye(len(train.artists), dtype=np.float32)[pictures.labels] for pictures in (train, val)]
-    decide = network.get_layer("artists")
-    described = keras.Input(of_train.shape[1:])
-    head = keras.Model(described, decide(keras.layers.Dropout(chosen.dropout)(described)))
+    seen = keras.Input(of_train.shape[1:])
+    head = keras.Model(seen, network.get_layer("artists")(keras.layers.Dropout(chosen.dropout)(seen)))
     steps = -(-len(train) // settings.train.batch_size)
+    # Adam would give every number the same say, however little it varies.
+    step = keras.optimizers.schedules.CosineDecay(phase.learning_rate, max(1, steps * phase.epochs))
     head.compile(
-        optimizer=keras.optimizers.AdamW(
-            keras.optimizers.schedules.CosineDecay(phase.learning_rate, max(1, steps * phase.epochs))
-        ),
+        optimizer=keras.optimizers.SGD(step, momentum=0.9, nesterov=True),
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=chosen.label_smoothing),
         metrics=["accuracy"],
         jit_compile=False,
     )
     keras.utils.set_random_seed(settings.seed)
     fitted = head.fit(
-        standard[0],
+        of_train,
         labels[0],
         batch_size=settings.train.batch_size,
         epochs=phase.epochs,
-        validation_data=(standard[1], labels[1]),
+        validation_data=(of_val, labels[1]),
         class_weight=training.weights_of_artists(train, settings.train),
         verbose=0,
     ).history
@@ -152,16 +163,6 @@ def learn_head(network: keras.Model, train: Pictures, val: Pictures, settings: P
         {"epoch": float(epoch + 1), **{name: float(values[epoch]) for name, values in fitted.items()}}
         for epoch in range(phase.epochs)
     ]
-
-
-def describe(describing: keras.Model, pictures: Pictures) -> np.ndarray:
-    """What the backbone sees of each picture: (n, numbers), float32."""
-    seen: Callable[[np.ndarray], Any] = describing.predict_on_batch
-    parts = []
-    for place in progress(range(len(pictures)), len(pictures), "finetuned, phase one"):
-        if place % _BATCH == 0:
-            parts.append(seen(pictures.batch(np.arange(place, min(place + _BATCH, len(pictures))))[0]))
-    return np.concatenate(parts)
 
 
 def _in_policy(backbone: keras.Model, policy: str) -> keras.Model:

@@ -12,11 +12,16 @@ network so that a saved network needs nothing beside it: pictures go in as they 
 import json
 import tempfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+import numpy as np
+
+import redarte.layers  # noqa: F401 - Keras learns of them by it
 from redarte import outputs
 from redarte.backend import keras
+from redarte.console import progress
+from redarte.dataset import Pictures
 from redarte.errors import UserError
 from redarte.params import Network, StudyName
 
@@ -25,21 +30,10 @@ _FILTERS: dict[StudyName, tuple[tuple[int, ...], ...]] = {
     "red2": ((32,), (64,), (128,)),
     "red3": ((32,), (64, 64), (128,)),
 }
-LEAST_VARIANCE = 1e-6  # so that a map of one value has a slope
 _ARTISTS = "artists.json"
+_BATCH = 16  # pictures asked about at a time
 # The first moment that a zip can name: the real one would change the bytes of the same network.
 _NO_TIME = (1980, 1, 1, 0, 0, 0)
-
-
-@keras.saving.register_keras_serializable(package="redarte")
-class Deviation(keras.layers.Layer):
-    """The standard deviation over the places of a map: (batch, rows, columns, channels) -> (batch, channels)."""
-
-    def call(self, seen: Any) -> Any:
-        return keras.ops.sqrt(keras.ops.var(seen, axis=(1, 2)) + LEAST_VARIANCE)
-
-    def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        return shape[0], shape[3]
 
 
 def build(name: StudyName, side: int, artists: int, penalty: Network, precision: str = "float32") -> keras.Sequential:
@@ -103,6 +97,12 @@ def save(network: keras.Model, artists: list[str], path: Path) -> None:
                 target.writestr(zipfile.ZipInfo(name, _NO_TIME), data)
             names = json.dumps(artists, ensure_ascii=False).encode()
             target.writestr(zipfile.ZipInfo(_ARTISTS, _NO_TIME), names)
+
+
+def answers(network: keras.Model, pictures: Pictures, title: str) -> Iterator[np.ndarray]:
+    """What a network gives for one picture after the other, shown as `title` while it takes long."""
+    each = (answer for batch in pictures.batches(_BATCH) for answer in network.predict_on_batch(batch))
+    return progress(each, len(pictures), title)
 
 
 def load(path: Path) -> tuple[keras.Model, list[str]]:

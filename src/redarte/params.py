@@ -17,7 +17,7 @@ from redarte.errors import UserError
 
 CopyName = Literal["rotation", "vertical_mirror", "horizontal_mirror", "zoom", "shift_left", "shift_right"]
 StudyName = Literal["red1", "red2", "red3"]
-NetworkName = Literal["red1", "red2", "red3", "finetuned"]
+NetworkName = Literal["red1", "red2", "red3", "fisher", "finetuned"]
 
 STUDY: tuple[StudyName, ...] = get_args(StudyName)
 NETWORKS: tuple[NetworkName, ...] = get_args(NetworkName)
@@ -129,9 +129,23 @@ class Network(_Section):
     l2: Penalty
 
 
+class Fisher(_Section):
+    input_size: int = Field(ge=8, le=2048)
+    cell: int = Field(ge=1, le=64)
+    filters: int = Field(ge=1, le=96)
+    kinds: int = Field(ge=1, le=1024)
+    cost: float = Field(gt=0, le=1e6)
+
+    @model_validator(mode="after")
+    def _seen(self) -> Self:
+        if self.input_size < 4 * self.cell:
+            raise ValueError(f"input_size must be at least four cells ({4 * self.cell} px)")
+        return self
+
+
 class Head(_Section):
     epochs: int = Field(ge=1, le=10_000)
-    learning_rate: float = Field(gt=0, le=1)
+    learning_rate: float = Field(gt=0, le=1000)
 
 
 class Tail(_Section):
@@ -143,6 +157,8 @@ class Finetuned(_Section):
     backbone: str
     weights: str
     input_size: int = Field(ge=8, le=2048)
+    filters: int = Field(ge=1, le=4096)
+    kinds: int = Field(ge=1, le=1024)
     head: Head
     tail: Tail
     unfreeze: float = Field(ge=0, le=1)
@@ -171,6 +187,7 @@ class Params(_Section):
     red1: Network
     red2: Network
     red3: Network
+    fisher: Fisher
     finetuned: Finetuned
     evaluate: Evaluate
 

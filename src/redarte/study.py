@@ -6,7 +6,13 @@ F. M. Hidalgo Aguilar, Universidad de Sevilla: Table I, on 8,446 paintings by 50
 
 from redarte.params import NetworkName
 
-TITLES: dict[NetworkName, str] = {"red1": "Red 1", "red2": "Red 2", "red3": "Red 3", "finetuned": "Fine-tuned"}
+TITLES: dict[NetworkName, str] = {
+    "red1": "Red 1",
+    "red2": "Red 2",
+    "red3": "Red 3",
+    "fisher": "Fisher",
+    "finetuned": "Fine-tuned",
+}
 
 # Accuracy and val accuracy. The study has no test pictures.
 TABLE_ONE: dict[NetworkName, tuple[float, float]] = {

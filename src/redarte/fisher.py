@@ -1,0 +1,147 @@
+"""fisher: a network of our own, which knows painters by their brush and their colours, and learns in half a minute.
+
+A painting is cut into cells of a few pixels. What four by four of them look like, by the mean and the standard
+deviation of their colours, is summed up by a few filters: the principal components of such patches, as in Chan et al.,
+"PCANet" (2015). A mixture of Gaussians knows the kinds of patch that there are; a picture is described by how its
+patches differ from it (`layers.FisherVector`), which described textures best before networks were trained end to end
+(Cimpoi et al., "Deep filter banks for texture recognition and segmentation", 2015). One dense layer decides.
+
+Nothing in it is learned by gradient descent. The filters and the mixture come from the training pictures, whoever
+painted them, and the dense layer is a linear support vector machine: ten pictures an artist are too few to learn the
+filters of Red 1 to 3 from, and enough for these.
+"""
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
+from sklearn.svm import LinearSVC
+
+from redarte import devices, metrics, networks
+from redarte.backend import keras
+from redarte.checkpoints import Row
+from redarte.console import say
+from redarte.dataset import Pictures
+from redarte.errors import UserError
+from redarte.layers import Cells, FisherVector
+from redarte.params import Fisher, Params
+
+_PATCH = 4  # cells a side, as SIFT has (Lowe, 2004)
+_STRIDE = 2  # cells
+_PICTURES, _PATCHES = 200, 100_000  # that filters and mixture are fitted to
+_ROUNDS = 30  # of expectation maximisation: after them the mixture hardly moves
+_LEAST_SHARE = 1e-5  # of the variance of all patches, for each kind of patch: pictures with flat colours have none
+
+
+@dataclass(frozen=True)
+class Taught:
+    """A network that was taught.
+
+    Attributes:
+        metrics: the content of metrics/train_fisher.json.
+        history: one row: there are no epochs.
+    """
+
+    network: keras.Model
+    metrics: dict[str, float | int | str]
+    history: list[Row]
+
+
+def teach(settings: Params, train: Pictures, val: Pictures) -> Taught:
+    """Teaches the network of the section `fisher`.
+
+    Args:
+        train, val: of `fisher.input_size` px. How sure the network is (the scale of its logits) is fitted on val: a
+            support vector machine gives no probabilities.
+
+    Raises:
+        UserError: the pictures have fewer patches than there are filters or kinds.
+    """
+    devices.prepare(settings.seed, settings.train.deterministic)
+    say(f"fisher: {len(train)} pictures of {train.side} px")
+    network = assemble(settings.fisher, train.side, len(train.artists))
+    learn_patches(network, train, settings.seed)
+    described = keras.Model(network.input, network.get_layer("fisher").output)
+    of_train, of_val = (np.stack(list(networks.answers(described, pictures, "fisher"))) for pictures in (train, val))
+    machine = LinearSVC(C=settings.fisher.cost, random_state=settings.seed, max_iter=10_000).fit(of_train, train.labels)
+    kernel, bias = machine.coef_.T, machine.intercept_
+    if len(train.artists) == 2:
+        # It has one margin for two classes.
+        kernel, bias = np.hstack([-kernel, kernel]), np.concatenate([-bias, bias])
+    scale = 1 / metrics.fit_temperature(val.labels, of_val @ kernel + bias)
+    decide = network.get_layer("artists")
+    decide.set_weights([kernel * scale, bias * scale])
+    row: Row = {"epoch": 1.0}
+    for pictures, seen, prefix in ((train, of_train, ""), (val, of_val, "val_")):
+        probabilities = decide(seen).numpy()
+        row[f"{prefix}accuracy"] = metrics.accuracy(pictures.labels, probabilities)
+        row[f"{prefix}loss"] = metrics.cross_entropy(pictures.labels, probabilities)
+    measured = {name: round(row[name], 6) for name in ("accuracy", "val_accuracy", "loss", "val_loss")}
+    facts = {"parameters": network.count_params(), "precision": "float32", "input_size": train.side}
+    return Taught(network, measured | facts, [row])
+
+
+def assemble(settings: Fisher, side: int, artists: int) -> keras.Model:
+    """The network before it was taught.
+
+    Returns:
+        A network that takes (batch, side, side, 3) pictures of 0 to 255 and gives probabilities (batch, artists).
+    """
+    of_float32 = {"dtype": "float32"}
+    picture = keras.Input((side, side, 3), name="picture")
+    seen = keras.layers.Rescaling(1 / 255, name="rescaling", **of_float32)(picture)
+    seen = Cells(settings.cell, name="cells", **of_float32)(seen)
+    seen = keras.layers.Conv2D(settings.filters, _PATCH, _STRIDE, trainable=False, name="patches", **of_float32)(seen)
+    described = FisherVector(settings.kinds, name="fisher", **of_float32)(seen)
+    decide = keras.layers.Dense(artists, activation="softmax", name="artists", **of_float32)
+    return keras.Model(picture, decide(described), name="fisher")
+
+
+def learn_patches(network: keras.Model, train: Pictures, seed: int) -> None:
+    """Fits the layers `patches` and `fisher` of a network to what `patches` is given, whoever painted the pictures.
+
+    Raises:
+        UserError: there are fewer patches than filters or kinds.
+    """
+    filtering, vector = network.get_layer("patches"), network.get_layer("fisher")
+    patches = _patches(network, train, seed)
+    least = max(filtering.filters, vector.kinds)
+    if len(patches) <= least:
+        raise UserError(
+            f"the training pictures have {len(patches)} patches, too few for {least} filters or kinds in params.yaml's "
+            f"{network.name}: lower these, or raise {network.name}.input_size."
+        )
+    filters = PCA(filtering.filters, svd_solver="covariance_eigh").fit(patches)
+    kernel = filters.components_.T.reshape(filtering.kernel.shape)
+    filtering.set_weights([kernel, -filters.components_ @ filters.mean_])
+    summed_up = filters.transform(patches)
+    mixture = GaussianMixture(
+        vector.kinds,
+        covariance_type="diag",
+        max_iter=_ROUNDS,
+        reg_covar=_LEAST_SHARE * float(summed_up.var()),
+        random_state=seed,
+    )
+    with warnings.catch_warnings():
+        # It need not be the likeliest mixture that there is.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        mixture.fit(summed_up)
+    vector.set_weights([mixture.weights_, mixture.means_, np.sqrt(mixture.covariances_)])
+
+
+def _patches(network: keras.Model, train: Pictures, seed: int) -> np.ndarray:
+    """Patches from anywhere in some of the training pictures, equally many of each: (n, numbers), float32."""
+    filtering = network.get_layer("patches")
+    (rows, columns), (down, right) = filtering.kernel_size, filtering.strides
+    rng = np.random.default_rng(seed)
+    some = train.at(np.sort(rng.permutation(len(train))[:_PICTURES]))
+    each = -(-_PATCHES // len(some))
+    found = []
+    for seen in networks.answers(keras.Model(network.input, filtering.input), some, f"{network.name}, patches"):
+        places = np.lib.stride_tricks.sliding_window_view(seen, (rows, columns), (0, 1))[::down, ::right]
+        flat = places.transpose(0, 1, 3, 4, 2).reshape(-1, rows * columns * seen.shape[-1])
+        found.append(flat[rng.permutation(len(flat))[:each]])
+    return np.concatenate(found)

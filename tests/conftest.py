@@ -31,6 +31,8 @@ TINY = {
     "train.batch_size": 8,
 }
 
+FISHER = {"model": "fisher", "fisher.input_size": 48, "fisher.cell": 2, "fisher.filters": 8, "fisher.kinds": 3}
+
 # A shell that starts the tests in the background makes them deaf to Ctrl-C, and so the stages that they interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -144,6 +146,21 @@ def taught(tmp_path_factory: pytest.TempPathFactory, worker_id: str, finished: W
     return built_once("taught", teach, tmp_path_factory, worker_id)
 
 
+@pytest.fixture(scope="session")
+def fished(tmp_path_factory: pytest.TempPathFactory, worker_id: str, finished: Workspace) -> Workspace:
+    """The same, with `fisher` as its model. Tests leave it as they found it."""
+
+    def teach(path: Path) -> Workspace:
+        shutil.copytree(finished.path, path, symlinks=True)
+        workspace = Workspace(path)
+        workspace.set(FISHER)
+        workspace.run("dvc", "repro")
+        workspace.commit("a run with fisher")
+        return workspace
+
+    return built_once("fished", teach, tmp_path_factory, worker_id)
+
+
 def built_once(
     name: str, build: Callable[[Path], Workspace], tmp_path_factory: pytest.TempPathFactory, worker_id: str
 ) -> Workspace:
@@ -195,6 +212,8 @@ def finetuning_params(backbone: Path) -> dict[str, Any]:
         "model": "finetuned",
         "finetuned.backbone": str(backbone),
         "finetuned.input_size": 48,
+        "finetuned.filters": 4,
+        "finetuned.kinds": 2,
         "finetuned.head.epochs": 3,
         "finetuned.tail.epochs": 1,
         "finetuned.copies": True,

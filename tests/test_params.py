@@ -37,7 +37,7 @@ def test_the_committed_file_is_valid_and_is_the_default_study() -> None:
         ("augment.zoom", [1.1], "must be two numbers"),
         ("split.train", 0.9, "split: train, val and test must add up to 1."),
         ("split.val", 0.0, "split.val is 0.0 and must be greater than 0."),
-        ("model", "red4", "model is 'red4' and must be 'red1', 'red2', 'red3' or 'finetuned'."),
+        ("model", "red4", "model is 'red4' and must be 'red1', 'red2', 'red3', 'fisher' or 'finetuned'."),
         ("seed", -1, "seed is -1 and must be greater than or equal to 0."),
         ("seed", True, "seed is True and must be a valid integer."),
         ("train.learning_rate", float("nan"), "train.learning_rate is nan and must be"),

@@ -8,7 +8,8 @@ from tests.conftest import ROOT, Workspace, ran
 
 STAGES = [
     "fetch", "split", "augment", "resize", "train_red1", "train_red2", "train_red3",
-    "export_red1", "export_red2", "export_red3", "train_finetuned", "export_finetuned", "evaluate", "compare", "report",
+    "export_red1", "export_red2", "export_red3", "train_fisher", "export_fisher", "train_finetuned", "export_finetuned",
+    "evaluate", "compare", "report",
 ]  # fmt: skip
 
 
@@ -70,8 +71,8 @@ def test_a_second_repro_runs_nothing_and_says_so(finished: Workspace) -> None:
 def test_asking_for_another_network_trains_nothing(finished: Workspace) -> None:
     try:
         output = finished.run("dvc", "exp", "run", "-S", "model=red2").stdout
-        # finetuned is not asked for either, and its stage sees that at once.
-        assert ran(output) == ["train_finetuned", "evaluate", "report"]
+        # fisher and finetuned are not asked for either, and their stages see that at once.
+        assert ran(output) == ["train_fisher", "train_finetuned", "evaluate", "report"]
         changed = json.loads(finished.run("dvc", "metrics", "diff", "--json").stdout)
         assert changed["metrics/evaluate.json"]["network"] == {"old": "red1", "new": "red2"}
         changed = json.loads(finished.run("dvc", "params", "diff", "--json").stdout)
@@ -149,8 +150,8 @@ def test_doctor_names_what_would_run_and_for_how_long(workspace: Workspace) -> N
     output = workspace.run("redarte", "doctor", PYTHONPATH=str(workspace.path / "src"), COLUMNS="120").stdout
     for told in ("tensorflow 2.21.0", "cores", "precision", "GB free, about", "for 15 pictures"):
         assert told in output
-    # finetuned is not asked for: its stages have nothing to do.
-    asked = [stage for stage in STAGES if not stage.endswith("_finetuned")]
+    # fisher and finetuned are not asked for: their stages have nothing to do.
+    asked = [stage for stage in STAGES if not stage.endswith(("_fisher", "_finetuned"))]
     assert re.findall(r"^(\w+) +\d+ (?:s|min)", output, re.MULTILINE) == [*asked, "all"]
     assert len(output.splitlines()) < 24
 

@@ -137,7 +137,7 @@ def test_a_network_does_not_read_other_files(red3: keras.Model, tmp_path: Path) 
 
 def test_only_networks_that_can_be_explained_are_exported() -> None:
     network = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(2, 3)], name="other")
-    with pytest.raises(UserError, match="other is neither one of the study's networks nor finetuned"):
+    with pytest.raises(UserError, match="other is none of redarte's networks"):
         exporting.export(network)
 
 

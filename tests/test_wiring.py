@@ -18,7 +18,8 @@ from tests.conftest import ROOT, Workspace, environment_for, write_params
 
 STAGES = (
     "fetch", "split", "augment", "resize", "train_red1", "train_red2", "train_red3",
-    "export_red1", "export_red2", "export_red3", "train_finetuned", "export_finetuned", "evaluate", "compare", "report",
+    "export_red1", "export_red2", "export_red3", "train_fisher", "export_fisher", "train_finetuned", "export_finetuned",
+    "evaluate", "compare", "report",
 )  # fmt: skip
 
 # Runs a stage as `python -m` does, and prints what it imported, which files it opened to read and which
@@ -81,9 +82,15 @@ def test_the_stages_are_the_designs(finished: Workspace) -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_declares_what_it_uses_and_nothing_more(finished: Workspace, taught: Workspace, stage: str) -> None:
-    # finetuned sees the originals instead of data/resized, which the other stages do not know of.
-    workspaces = (finished, taught) if stage in {"train_finetuned", "export_finetuned", *SHOWN} else (finished,)
+def test_a_stage_declares_what_it_uses_and_nothing_more(
+    finished: Workspace, request: pytest.FixtureRequest, stage: str
+) -> None:
+    workspaces = [finished]
+    # fisher and finetuned see the originals instead of data/resized, which the other stages do not know of.
+    if stage in {"train_finetuned", "export_finetuned", *SHOWN}:
+        workspaces.append(request.getfixturevalue("taught"))
+    if stage in {"train_fisher", "export_fisher"}:
+        workspaces.append(request.getfixturevalue("fished"))
     spied = [spy(workspace, stage) for workspace in workspaces]
     for workspace, (wanted, imported, opened, _) in zip(workspaces, spied, strict=True):
         modules = {f"src/{name.replace('.', '/')}" for name in imported}
@@ -140,19 +147,20 @@ def has_code(file: Path) -> bool:
 
 SHOWN = {"evaluate", "compare", "report"}
 # evaluate looks at red1, the network of `model`; compare and report look at all.
+OF_FISHER = {"train_fisher", "export_fisher", "compare", "report"}
 OF_FINETUNED = {"train_finetuned", "export_finetuned", "compare", "report"}
-EXPORTED = {"export_red1", "export_red2", "export_red3", "export_finetuned", *SHOWN}
-TRAINED = {"train_red1", "train_red2", "train_red3", *OF_FINETUNED, *EXPORTED}
-# finetuned sees the originals and the copies, each squeezed to its own size.
-RESIZED = {"resize", *TRAINED} - {"train_finetuned"}
+TRAINED = {"train_red1", "train_red2", "train_red3", "export_red1", "export_red2", "export_red3", *OF_FINETUNED, *SHOWN}
+EXPORTED = {"export_red1", "export_red2", "export_red3", "export_fisher", "export_finetuned", *SHOWN}
+# fisher and finetuned see the originals, and finetuned the copies too, each squeezed to its own size.
+RESIZED = {"resize", "export_fisher", *TRAINED} - {"train_finetuned"}
 AUGMENTED = {"augment", "train_finetuned", *RESIZED}
-SPLIT = {"split", *AUGMENTED}
+SPLIT = {"split", "train_fisher", *AUGMENTED}
 ALL = {"fetch", *SPLIT}
 
 # Every leaf of params.yaml, another value for it, and the stages that may then run.
 TABLE: dict[str, tuple[Any, set[str]]] = {
-    # Of these, train_finetuned is done at once.
-    "model": ("red2", {"evaluate", *OF_FINETUNED}),
+    # Of these, train_fisher and train_finetuned are done at once.
+    "model": ("red2", {"evaluate", *OF_FISHER, *OF_FINETUNED}),
     "seed": (1, SPLIT),
     "fetch.source": ("folder", ALL),
     "fetch.max_megapixels": (50.0, ALL),
@@ -191,7 +199,7 @@ TABLE: dict[str, tuple[Any, set[str]]] = {
     "train.online": (True, TRAINED),
     "train.patience": (1, TRAINED),
     "train.precision": ("float32", TRAINED),
-    "train.deterministic": (False, TRAINED),
+    "train.deterministic": (False, {"train_fisher", "export_fisher", *TRAINED}),
     "train.resume": (False, TRAINED),
     "red1.l1": (0.1, {"train_red1", "export_red1", *SHOWN}),
     "red1.l2": (0.1, {"train_red1", "export_red1", *SHOWN}),
@@ -199,9 +207,16 @@ TABLE: dict[str, tuple[Any, set[str]]] = {
     "red2.l2": (0.1, {"train_red2", "export_red2", "compare", "report"}),
     "red3.l1": (0.1, {"train_red3", "export_red3", "compare", "report"}),
     "red3.l2": (0.1, {"train_red3", "export_red3", "compare", "report"}),
+    "fisher.input_size": (64, OF_FISHER),
+    "fisher.cell": (2, OF_FISHER),
+    "fisher.filters": (5, OF_FISHER),
+    "fisher.kinds": (5, OF_FISHER),
+    "fisher.cost": (1.0, OF_FISHER),
     "finetuned.backbone": ("ResNet50", OF_FINETUNED),
     "finetuned.weights": ("none", OF_FINETUNED),
     "finetuned.input_size": (64, OF_FINETUNED),
+    "finetuned.filters": (5, OF_FINETUNED),
+    "finetuned.kinds": (5, OF_FINETUNED),
     "finetuned.head.epochs": (5, OF_FINETUNED),
     "finetuned.head.learning_rate": (0.1, OF_FINETUNED),
     "finetuned.tail.epochs": (5, OF_FINETUNED),

@@ -61,8 +61,8 @@ class FisherVector(keras.layers.Layer):
         kinds: how many Gaussians, each with its own deviation in each channel.
     """
 
-    def __init__(self, kinds: int, **options: Any):
-        super().__init__(trainable=False, **options)
+    def __init__(self, kinds: int, trainable: bool = False, **options: Any):
+        super().__init__(trainable=trainable, **options)
         self.kinds = kinds
 
     def build(self, shape: tuple[int | None, ...]) -> None:

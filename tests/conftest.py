@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,13 @@ FISHER = {"model": "fisher", "fisher.input_size": 48, "fisher.cell": 2, "fisher.
 
 # A shell that starts the tests in the background makes them deaf to Ctrl-C, and so the stages that they interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests of one process build the finished pipeline while another runs those that do not need it."""
+    needing = Counter(item.path for item in items if "finished" in getattr(item, "fixturenames", ()))
+    longest = [path for path, _ in needing.most_common(1)]
+    items.sort(key=lambda item: (item.path not in longest, item.path in needing))
 
 
 @dataclass(frozen=True)

@@ -90,13 +90,12 @@ def assemble(settings: Fisher, side: int, artists: int) -> keras.Model:
     Returns:
         A network that takes (batch, side, side, 3) pictures of 0 to 255 and gives probabilities (batch, artists).
     """
-    of_float32 = {"dtype": "float32"}
     picture = keras.Input((side, side, 3), name="picture")
-    seen = keras.layers.Rescaling(1 / 255, name="rescaling", **of_float32)(picture)
-    seen = Cells(settings.cell, name="cells", **of_float32)(seen)
-    seen = keras.layers.Conv2D(settings.filters, _PATCH, _STRIDE, trainable=False, name="patches", **of_float32)(seen)
-    described = FisherVector(settings.kinds, name="fisher", **of_float32)(seen)
-    decide = keras.layers.Dense(artists, activation="softmax", name="artists", **of_float32)
+    seen = keras.layers.Rescaling(1 / 255, name="rescaling", dtype="float32")(picture)
+    seen = Cells(settings.cell, name="cells", dtype="float32")(seen)
+    seen = keras.layers.Conv2D(settings.filters, _PATCH, _STRIDE, trainable=False, name="patches", dtype="float32")(seen)
+    described = FisherVector(settings.kinds, name="fisher", dtype="float32")(seen)
+    decide = keras.layers.Dense(artists, activation="softmax", name="artists", dtype="float32")
     return keras.Model(picture, decide(described), name="fisher")
 
 

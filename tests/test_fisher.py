@@ -1,0 +1,162 @@
+"""The network of our own: what its layers compute, what it learns from, and what DVC makes of it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.mixture import GaussianMixture
+
+from redarte import dataset, fisher, networks, paintings
+from redarte.backend import keras
+from redarte.dataset import Pictures
+from redarte.errors import UserError
+from redarte.layers import Cells, FisherVector
+from redarte.params import Params
+from redarte.prediction import Network
+from tests.conftest import FISHER, Workspace, painting, tree_bytes
+
+MakeSettings = Callable[..., Params]
+
+
+def pictures(folder: Path, side: int = 48, artists: tuple[str, ...] = ("Ana", "Bente", "Carla")) -> Pictures:
+    """Each artist paints waves of a length of the artist's own."""
+    for artist, repeated in zip(artists, (1, 3, 8), strict=False):
+        for seed in range(6):
+            (folder / artist).mkdir(parents=True, exist_ok=True)
+            waves = np.tile(painting(48 // repeated, 48 // repeated, seed), (repeated, repeated, 1))
+            paintings.write_jpeg(folder / artist / f"{seed}.jpg", waves, quality=95)
+    return dataset.load(folder, side=side)
+
+
+def test_cells_have_the_mean_and_the_deviation_of_each_colour() -> None:
+    picture = np.random.default_rng(0).random((2, 11, 11, 3), np.float32)
+    seen = Cells(4)(picture).numpy()
+    assert seen.shape == (2, 2, 2, 6)
+    cell = picture[1, 4:8, 0:4].reshape(16, 3)
+    np.testing.assert_allclose(seen[1, 1, 0], np.concatenate([cell.mean(axis=0), cell.std(axis=0)]), atol=1e-4)
+
+
+def fitted(channels: int = 3, kinds: int = 2) -> tuple[FisherVector, GaussianMixture, np.ndarray]:
+    """A layer, the mixture that it knows, and a map that is another than those that the mixture was fitted to."""
+    rng = np.random.default_rng(0)
+    mixture = GaussianMixture(kinds, covariance_type="diag", random_state=0).fit(
+        rng.normal(0, [1, 2, 3], (500, channels))
+    )
+    layer = FisherVector(kinds)
+    seen = rng.normal(0.3, [1.5, 1, 2], (1, 5, 6, channels)).astype(np.float32)
+    layer.build(seen.shape)
+    layer.set_weights([mixture.weights_, mixture.means_, np.sqrt(mixture.covariances_)])
+    return layer, mixture, seen
+
+
+def test_a_fisher_vector_is_the_gradient_of_the_likelihood() -> None:
+    """By differences of scikit-learn's likelihood, and not by the formulas that the layer has."""
+    layer, mixture, seen = fitted()
+    gradient = layer.gradients(seen, 1, 1).numpy()[0, 0, 0]
+    places, step = seen.reshape(-1, 3).astype(np.float64), 1e-5
+
+    def slope(of: str, kind: int, channel: int) -> float:
+        def likelihood(by: float) -> float:
+            deviations = np.sqrt(mixture.covariances_)
+            means = mixture.means_.copy()
+            changed = {"means": means, "deviations": deviations}[of]
+            changed[kind, channel] += by
+            other = GaussianMixture(len(means), covariance_type="diag")
+            other.weights_, other.means_, other.covariances_ = mixture.weights_, means, deviations**2
+            other.precisions_cholesky_ = 1 / deviations
+            return float(other.score(places))
+
+        return (likelihood(step) - likelihood(-step)) / (2 * step)
+
+    for kind in range(2):
+        for channel in range(3):
+            # In units of the slope's own spread: of deviation / √prior, and of that / √2.
+            spread = np.sqrt(mixture.covariances_[kind, channel] / mixture.weights_[kind])
+            place = 3 * kind + channel
+            assert gradient[2 + place] == pytest.approx(slope("means", kind, channel) * spread, abs=1e-3)
+            assert gradient[8 + place] == pytest.approx(
+                slope("deviations", kind, channel) * spread / np.sqrt(2), abs=1e-3
+            )
+    shares = mixture.predict_proba(places).mean(axis=0)
+    np.testing.assert_allclose(gradient[:2], (shares - mixture.weights_) / np.sqrt(mixture.weights_), atol=1e-4)
+
+
+def test_a_fisher_vector_is_one_long_and_its_regions_add_up() -> None:
+    layer, _, seen = fitted()
+    whole = layer(seen).numpy()
+    assert whole.shape == (1, 2 * (1 + 2 * 3)) == (1, layer.compute_output_shape(seen.shape)[1])
+    np.testing.assert_allclose(np.linalg.norm(whole, axis=1), 1, atol=1e-4)
+    gradient = layer.gradients(seen, 1, 1).numpy()[:, 0, 0]
+    np.testing.assert_allclose(whole, np.sign(gradient) * np.sqrt(np.abs(gradient) / np.abs(gradient).sum()), atol=1e-4)
+    for rows, columns in ((5, 6), (2, 4), (3, 3)):
+        np.testing.assert_allclose(layer.gradients(seen, rows, columns).numpy().sum(axis=(1, 2)), gradient, atol=1e-5)
+
+
+def test_the_filters_are_the_principal_components_of_patches(settings: MakeSettings, tmp_path: Path) -> None:
+    chosen = settings(FISHER | {"fisher.filters": 96}).fisher
+    train = pictures(tmp_path)
+    network = fisher.assemble(chosen, train.side, 3)
+    fisher.learn_patches(network, train, seed=0)
+    # As many components as numbers: nothing is lost, so that distances are those of the patches.
+    cells = keras.Model(network.input, network.get_layer("cells").output)(train.batch(np.arange(2))[0]).numpy()
+    patches = keras.Model(network.input, network.get_layer("patches").output)(train.batch(np.arange(2))[0]).numpy()
+    one, other = (cells[number, 2:6, 4:8].ravel() for number in (0, 1))
+    assert np.linalg.norm(patches[0, 1, 2] - patches[1, 1, 2]) == pytest.approx(np.linalg.norm(one - other), rel=1e-3)
+    variances = patches.reshape(-1, 96).var(axis=0)
+    assert variances[:4].sum() > 0.5 * variances.sum()
+
+
+@pytest.mark.parametrize("artists", [("Ana", "Bente"), ("Ana", "Bente", "Carla")])
+def test_it_learns_what_sets_the_artists_apart(
+    settings: MakeSettings, tmp_path: Path, artists: tuple[str, ...]
+) -> None:
+    train, val = (pictures(tmp_path / name, artists=artists) for name in ("train", "val"))
+    taught = fisher.teach(settings(FISHER), train, val)
+    assert taught.metrics["accuracy"] == taught.metrics["val_accuracy"] == 1.0
+    assert taught.history == [{"epoch": 1.0} | {name: pytest.approx(taught.metrics[name], abs=1e-6) for name in (
+        "accuracy", "loss", "val_accuracy", "val_loss")}]  # fmt: skip
+    networks.save(taught.network, list(artists), tmp_path / "n.keras")
+    again, _ = networks.load(tmp_path / "n.keras")
+    seen = val.batch(np.arange(len(val)))[0]
+    np.testing.assert_array_equal(taught.network(seen).numpy(), again(seen).numpy())
+
+
+def test_too_few_patches_are_one_sentence(settings: MakeSettings, tmp_path: Path) -> None:
+    train = pictures(tmp_path, side=16)
+    with pytest.raises(UserError, match=r"have 162 patches, too few for 1024 .* or raise fisher\.input_size"):
+        fisher.teach(settings(FISHER | {"fisher.kinds": 1024, "fisher.input_size": 16}), train, train)
+
+
+def test_cells_larger_than_a_quarter_of_the_picture_are_refused(settings: MakeSettings) -> None:
+    with pytest.raises(UserError, match=r"fisher: input_size must be at least four cells \(40 px\)"):
+        settings({"fisher.input_size": 30, "fisher.cell": 10})
+
+
+def test_everything_downstream_works_with_it(fished: Workspace) -> None:
+    evaluated: dict[str, Any] = fished.metrics("evaluate")
+    assert evaluated["network"] == "fisher"
+    assert fished.metrics("compare")["fisher"]["test_accuracy"] == evaluated["test_accuracy"]
+    assert "Fitted at once, in float32, with pictures of 48 px" in (fished.path / "plots/report.html").read_text(
+        "utf-8"
+    )
+    card = (fished.path / "plots/model_card.md").read_text("utf-8")
+    assert "A network of redarte's own" in card
+    assert card.startswith("---\nlicense: mit\n")
+
+
+def test_the_same_pictures_give_the_same_bytes(fished: Workspace) -> None:
+    before = tree_bytes(fished.path / "models")
+    fished.stage("fisher", REDARTE_WORKERS="1")
+    fished.stage("export", "fisher")
+    assert tree_bytes(fished.path / "models") == before
+
+
+def test_the_evidence_adds_up_to_the_logit(fished: Workspace) -> None:
+    network = Network(fished.path / "models/fisher.onnx")
+    saved, _ = networks.load(fished.path / "models/fisher.keras")
+    bias = saved.get_layer("artists").bias.numpy()
+    for picture in dataset.load(fished.path / "data/split/test", side=48).batches(1):
+        evidence = [network.evidence(picture[0], artist).sum() for artist in range(3)]
+        np.testing.assert_allclose(network.answers([picture]).logits[0], evidence + bias, atol=1e-3)

@@ -200,7 +200,8 @@ def test_predict_starts_without_tensorflow(finished: Workspace, strange: Path) -
 
 def test_more_pictures_than_a_batch_come_in_order(red3: keras.Model, tmp_path: Path) -> None:
     network = written(red3, tmp_path / "n.onnx")
-    paths = [write_painting(tmp_path / f"{number}.jpg", seed=number) for number in range(prediction.BATCH * 2 + 3)]
+    many = 2 * paintings.at_a_time(network.side) + 3
+    paths = [write_painting(tmp_path / f"{number}.jpg", seed=number) for number in range(many)]
     paths[5].write_bytes(b"broken")
     told = list(predict.answer(network, paths, 1e6))
     assert [path for path, _ in told] == paths

@@ -89,7 +89,7 @@ def test_a_stage_declares_what_it_uses_and_nothing_more(
     # fisher and finetuned see the originals instead of data/resized, which the other stages do not know of.
     if stage in {"train_finetuned", "export_finetuned", *SHOWN}:
         workspaces.append(request.getfixturevalue("taught"))
-    if stage in {"train_fisher", "export_fisher"}:
+    if stage in {"train_fisher", "export_fisher", "compare"}:
         workspaces.append(request.getfixturevalue("fished"))
     spied = [spy(workspace, stage) for workspace in workspaces]
     for workspace, (wanted, imported, opened, _) in zip(workspaces, spied, strict=True):

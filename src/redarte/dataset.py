@@ -53,8 +53,9 @@ class Pictures:
         paths = [self.paths[index] for index in indices]
         return replace(self, paths=paths, labels=self.labels[indices], _decoded=pixels)
 
-    def batches(self, size: int) -> Iterator[np.ndarray]:
-        """The pictures alone, in order, `size` at a time: (b, side, side, 3) uint8."""
+    def batches(self, size: int | None = None) -> Iterator[np.ndarray]:
+        """The pictures alone, in order, `size` or a few at a time: (b, side, side, 3) uint8."""
+        size = size or paintings.at_a_time(self.side)
         for start in range(0, len(self), size):
             yield self.batch(np.arange(start, min(start + size, len(self))))[0]
 

@@ -5,6 +5,8 @@ from typing import Any
 from redarte.backend import keras
 
 LEAST_VARIANCE = 1e-6  # so that a map of one value has a slope
+# Nearer to nothing a slope is only rounding, which its root would make a thousand times as large.
+_LEAST_SLOPE = 1e-6
 _SMALLEST = 1e-12  # to divide by, where a picture is like the average of all
 
 ops = keras.ops
@@ -93,7 +95,7 @@ class FisherVector(keras.layers.Layer):
 
     def scale(self, gradient: Any) -> Any:
         """What turns a whole gradient (batch, numbers) into the signed square root of it, of length 1."""
-        size = ops.sqrt(ops.abs(gradient) + _SMALLEST)
+        size = ops.sqrt(ops.abs(gradient) + _LEAST_SLOPE)
         length = ops.sqrt(ops.sum(ops.square(gradient / size), axis=-1, keepdims=True) + _SMALLEST)
         return 1 / (size * length)
 

@@ -31,7 +31,6 @@ _FILTERS: dict[StudyName, tuple[tuple[int, ...], ...]] = {
     "red3": ((32,), (64, 64), (128,)),
 }
 _ARTISTS = "artists.json"
-_BATCH = 16  # pictures asked about at a time
 # The first moment that a zip can name: the real one would change the bytes of the same network.
 _NO_TIME = (1980, 1, 1, 0, 0, 0)
 
@@ -101,7 +100,7 @@ def save(network: keras.Model, artists: list[str], path: Path) -> None:
 
 def answers(network: keras.Model, pictures: Pictures, title: str) -> Iterator[np.ndarray]:
     """What a network gives for one picture after the other, shown as `title` while it takes long."""
-    each = (answer for batch in pictures.batches(_BATCH) for answer in network.predict_on_batch(batch))
+    each = (answer for batch in pictures.batches() for answer in network.predict_on_batch(batch))
     return progress(each, len(pictures), title)
 
 

@@ -28,6 +28,7 @@ _IN_WORDS = {
     "truncated_or_corrupt": "is truncated or corrupt",
 }
 _WHITE = (255, 255, 255)
+_TOGETHER = 32  # pictures of 224 px
 _MOST_BYTES_A_PIXEL = 8  # four channels of 16 bits, not compressed
 
 # `problem` sets its own bound on pixels, from params.yaml, before anything is decoded.
@@ -125,6 +126,11 @@ def read_square(path: Path, side: int) -> Picture:
         UserError: the file cannot be decoded.
     """
     return _read(path, lambda _size: (side, side))
+
+
+def at_a_time(side: int) -> int:
+    """How many pictures of this side a network is asked about together: more gain nothing on a CPU, and take memory."""
+    return max(1, min(_TOGETHER, _TOGETHER * 224**2 // side**2))
 
 
 def shrink(picture: Picture, max_side: int) -> Picture:

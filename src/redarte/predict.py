@@ -15,7 +15,7 @@ from redarte.console import progress
 from redarte.errors import UserError
 from redarte.explanations import spoken
 from redarte.paintings import Picture
-from redarte.prediction import BATCH, Answers, Network
+from redarte.prediction import Answers, Network
 
 _WIDEST = 48  # columns for a picture's name
 _BAR = 20  # columns for a probability of 1
@@ -42,11 +42,12 @@ def answer(network: Network, paths: Sequence[Path], max_pixels: float) -> Iterat
         except (UserError, OSError) as error:
             return error if isinstance(error, UserError) else UserError(f"cannot be read ({error.strerror})")
 
+    many = paintings.at_a_time(network.side)
     with ThreadPoolExecutor() as pool:
         waiting = iter(paths)
-        ahead = [(path, pool.submit(read, path)) for path in islice(waiting, BATCH)]
+        ahead = [(path, pool.submit(read, path)) for path in islice(waiting, many)]
         while ahead:
-            now, ahead = ahead, [(path, pool.submit(read, path)) for path in islice(waiting, BATCH)]
+            now, ahead = ahead, [(path, pool.submit(read, path)) for path in islice(waiting, many)]
             decoded = [(path, future.result()) for path, future in now]
             whole = [picture for _, picture in decoded if not isinstance(picture, UserError)]
             answers = network.answers([np.stack(whole)] if whole else [])
@@ -80,7 +81,7 @@ def report(network: Network, paths: Sequence[Path], top: int, for_programs: bool
     if not found:
         raise UserError(f"there are no files in {', '.join(map(str, paths))}.")
     answered = answer(network, found, max_pixels)
-    if len(found) > BATCH:
+    if len(found) > paintings.at_a_time(network.side):
         answered = progress(answered, len(found), "predicting")
     write = lines_of_json(answered, top) if for_programs else lines_of_table(answered, network, found, top)
     failed = 0

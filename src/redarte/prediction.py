@@ -18,7 +18,6 @@ from redarte import optional
 from redarte.errors import UserError
 from redarte.paintings import Picture
 
-BATCH = 32  # pictures at a time; larger gains nothing on a CPU
 _LARGEST = 2 * 2**30  # bytes: what one ONNX file can hold
 
 

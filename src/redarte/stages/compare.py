@@ -9,7 +9,7 @@ import numpy as np
 from redarte import curves, dataset, figures, metrics, optional, outputs, paintings, prediction
 from redarte.console import run_stage, say
 from redarte.params import NetworkName
-from redarte.prediction import BATCH, Network
+from redarte.prediction import Network
 from redarte.study import TABLE_ONE, TITLES
 
 RAW_TRAIN = Path("data/split/train")
@@ -49,7 +49,7 @@ def main() -> None:
 def recognised(network: Network) -> np.ndarray:
     """Which test pictures a network recognises: (n,), bool, in the same order for each network."""
     test = dataset.seen_by(network.side, TEST, ORIGINALS, network.card.artists)
-    right = network.answers(test.batches(BATCH)).logits.argmax(axis=1) == test.labels
+    right = network.answers(test.batches()).logits.argmax(axis=1) == test.labels
     # The suffixes of data/split and data/resized differ, and with them the order.
     return np.asarray(right[sorted(range(len(test)), key=lambda index: Path(test.paths[index]).with_suffix("").parts)])
 

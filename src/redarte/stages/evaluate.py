@@ -10,7 +10,7 @@ from redarte import dataset, figures, metrics, outputs, paintings, params, predi
 from redarte.console import run_stage, say
 from redarte.dataset import Pictures
 from redarte.params import Evaluate
-from redarte.prediction import BATCH, Answers
+from redarte.prediction import Answers
 
 RESIZED = Path("data/resized")
 SPLIT = Path("data/split")
@@ -27,7 +27,7 @@ def main() -> None:
     val, test = (
         dataset.seen_by(network.side, RESIZED / split, SPLIT / split, network.card.artists) for split in ("val", "test")
     )
-    of_val, of_test = (network.answers(pictures.batches(BATCH)) for pictures in (val, test))
+    of_val, of_test = (network.answers(pictures.batches()) for pictures in (val, test))
     numbers = {
         "test_accuracy": metrics.accuracy(test.labels, of_test.raw),
         "test_top5_accuracy": metrics.top_k_accuracy(test.labels, of_test.raw),

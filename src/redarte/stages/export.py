@@ -15,7 +15,7 @@ from redarte.console import run_stage, say
 from redarte.dataset import Pictures
 from redarte.errors import UserError
 from redarte.params import NetworkName
-from redarte.prediction import BATCH, Card
+from redarte.prediction import Card
 
 SPLIT = Path("data/split")
 RESIZED = Path("data/resized")
@@ -78,14 +78,14 @@ def resized_name(path: str) -> str:
 
 def measured(session: onnxruntime.InferenceSession, pictures: Pictures) -> tuple[np.ndarray, np.ndarray]:
     """Every picture's features (n, channels) float32 and logits (n, artists) float64."""
-    parts = [session.run(["features", "logits"], {"picture": batch}) for batch in pictures.batches(BATCH)]
+    parts = [session.run(["features", "logits"], {"picture": batch}) for batch in pictures.batches()]
     features, logits = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return features, logits.astype(np.float64)
 
 
 def largest_difference(network: keras.Model, pictures: Pictures, logits: np.ndarray) -> float:
     """The largest difference between a probability by Keras and the same by the exported file."""
-    by_keras = [network.predict_on_batch(batch) for batch in pictures.batches(BATCH)]
+    by_keras = [network.predict_on_batch(batch) for batch in pictures.batches()]
     return float(np.abs(np.concatenate(by_keras) - prediction.softmax(logits)).max())
 
 

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from redarte.dataset import Pictures
 from redarte.errors import UserError
 from redarte.params import Finetuned, Params
 from redarte.prediction import Card, Network
-from tests.conftest import Workspace, finetuning_params, new_workspace, save_backbone, tree_bytes, write_painting
+from tests.conftest import Workspace, finetuning_params, new_workspace, save_backbone, write_painting
 
 MakeSettings = Callable[..., Params]
 
@@ -256,15 +255,6 @@ def test_everything_downstream_works_with_it(taught: Workspace) -> None:
     answers = [json.loads(line) for line in asked.stdout.splitlines()]
     with (taught.path / "plots/predictions.csv").open(encoding="utf-8") as file:
         assert [answer["artist"] for answer in answers] == [row["predicted"] for row in csv.DictReader(file)]
-
-
-def test_the_same_training_gives_the_same_bytes(taught: Workspace) -> None:
-    before = tree_bytes(taught.path / "models")
-    taught.stage("finetune")
-    taught.stage("export", "finetuned")
-    assert tree_bytes(taught.path / "models") == before
-    with zipfile.ZipFile(taught.path / "models/finetuned.keras") as file:
-        assert "artists.json" in file.namelist()
 
 
 def test_the_evidence_adds_up_to_the_logit(taught: Workspace) -> None:

@@ -15,7 +15,7 @@ from redarte.errors import UserError
 from redarte.layers import Cells, FisherVector
 from redarte.params import Params
 from redarte.prediction import Network
-from tests.conftest import FISHER, Workspace, painting, tree_bytes
+from tests.conftest import FISHER, Workspace, painting
 
 MakeSettings = Callable[..., Params]
 
@@ -144,13 +144,6 @@ def test_everything_downstream_works_with_it(fished: Workspace) -> None:
     card = (fished.path / "plots/model_card.md").read_text("utf-8")
     assert "A network of redarte's own" in card
     assert card.startswith("---\nlicense: mit\n")
-
-
-def test_the_same_pictures_give_the_same_bytes(fished: Workspace) -> None:
-    before = tree_bytes(fished.path / "models")
-    fished.stage("fisher", REDARTE_WORKERS="1")
-    fished.stage("export", "fisher")
-    assert tree_bytes(fished.path / "models") == before
 
 
 def test_the_evidence_adds_up_to_the_logit(fished: Workspace) -> None:

@@ -39,7 +39,7 @@ def curves(path: Path, histories: dict[str, Curve], published: dict[str, tuple[f
             panel.axhline(value, color=colour, linewidth=0.8, linestyle=":")
         panel.set_title(name)
         panel.set_xlabel("epoch")
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     panels[0].set_ylim(0, 1)
     panels[0].set_ylabel("accuracy")
     panels[0].plot([], [], ":", color=GREY, label="published")

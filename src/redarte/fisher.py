@@ -12,7 +12,6 @@ filters of Red 1 to 3 from, and enough for these.
 """
 
 import warnings
-from dataclasses import dataclass
 
 import numpy as np
 from sklearn.decomposition import PCA
@@ -22,7 +21,6 @@ from sklearn.svm import LinearSVC
 
 from redarte import devices, metrics, networks
 from redarte.backend import keras
-from redarte.checkpoints import Row
 from redarte.console import say
 from redarte.dataset import Pictures
 from redarte.errors import UserError
@@ -36,26 +34,15 @@ _ROUNDS = 30  # of expectation maximisation: after them the mixture hardly moves
 _LEAST_SHARE = 1e-5  # of the variance of all patches, for each kind of patch: pictures with flat colours have none
 
 
-@dataclass(frozen=True)
-class Taught:
-    """A network that was taught.
-
-    Attributes:
-        metrics: the content of metrics/train_fisher.json.
-        history: one row: there are no epochs.
-    """
-
-    network: keras.Model
-    metrics: dict[str, float | int | str]
-    history: list[Row]
-
-
-def teach(settings: Params, train: Pictures, val: Pictures) -> Taught:
+def teach(settings: Params, train: Pictures, val: Pictures) -> tuple[keras.Model, dict[str, float | int | str]]:
     """Teaches the network of the section `fisher`.
 
     Args:
         train, val: of `fisher.input_size` px. How sure the network is (the scale of its logits) is fitted on val: a
             support vector machine gives no probabilities.
+
+    Returns:
+        The network, in float32, and the content of metrics/train_fisher.json.
 
     Raises:
         UserError: the pictures have fewer patches than there are filters or kinds.
@@ -74,14 +61,13 @@ def teach(settings: Params, train: Pictures, val: Pictures) -> Taught:
     scale = 1 / metrics.fit_temperature(val.labels, of_val @ kernel + bias)
     decide = network.get_layer("artists")
     decide.set_weights([kernel * scale, bias * scale])
-    row: Row = {"epoch": 1.0}
+    measured: dict[str, float | int | str] = {}
     for pictures, seen, prefix in ((train, of_train, ""), (val, of_val, "val_")):
         probabilities = decide(seen).numpy()
-        row[f"{prefix}accuracy"] = metrics.accuracy(pictures.labels, probabilities)
-        row[f"{prefix}loss"] = metrics.cross_entropy(pictures.labels, probabilities)
-    measured = {name: round(row[name], 6) for name in ("accuracy", "val_accuracy", "loss", "val_loss")}
+        measured[f"{prefix}accuracy"] = round(metrics.accuracy(pictures.labels, probabilities), 6)
+        measured[f"{prefix}loss"] = round(metrics.cross_entropy(pictures.labels, probabilities), 6)
     facts = {"parameters": network.count_params(), "precision": "float32", "input_size": train.side}
-    return Taught(network, measured | facts, [row])
+    return network, measured | facts
 
 
 def assemble(settings: Fisher, side: int, artists: int) -> keras.Model:

@@ -79,7 +79,7 @@ def facts(
 
     Args:
         documents: the metrics files by their stem: fetch, split, compare, evaluate, train_redN, export_redN.
-        histories: each network's accuracy by epoch.
+        histories: the accuracy by epoch of those that learn in epochs.
     """
     p, compared = predictions, documents["compare"]
     names = [name for name in TITLES if name in compared]
@@ -96,7 +96,7 @@ def facts(
         "compare": compared,
         "networks": [(name, TITLES[name], TABLE_ONE.get(name), compared[name]) for name in names],
         "verdicts": verdicts(names, compared["mcnemar_p"]),
-        "curves": [(TITLES[name], chart_of_curve(histories[name]), TABLE_ONE.get(name)) for name in names],
+        "curves": [(TITLES[name], chart_of_curve(histories[name]), TABLE_ONE.get(name)) for name in histories],
         "per_artist": rows_of_artists(p),
         "confusion": confusion(p),
         "reliability": {"before": bars(before), "after": bars(after)},

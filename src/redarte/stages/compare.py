@@ -111,7 +111,7 @@ def draw(rows: dict[NetworkName, dict[str, float]], source: str) -> None:
         },
         f"Measured on: {describe(source)}",
     )
-    histories = {TITLES[name]: curves.read(PLOTS / f"train_{name}.csv") for name in rows}
+    histories = {TITLES[name]: curve for name, curve in curves.of_networks(PLOTS, rows).items()}
     figures.curves(PLOTS / "curves.png", histories, {TITLES[name]: published for name, published in TABLE_ONE.items()})
     draw_copies()
 

@@ -9,7 +9,6 @@ from redarte.params import Params
 SPLIT = Path("data/split")
 NETWORK = Path("models/fisher.keras")
 METRICS = Path("metrics/train_fisher.json")
-HISTORY = Path("plots/train_fisher.csv")
 
 
 def main() -> None:
@@ -17,22 +16,21 @@ def main() -> None:
     if settings.model == "fisher":
         teach(settings)
     else:
-        optional.leave_empty(NETWORK, METRICS, HISTORY)
+        optional.leave_empty(NETWORK, METRICS)
         say(f"fisher is not trained: model is {settings.model}")
 
 
 def teach(settings: Params) -> None:
     """Teaches the network and writes it, its metrics and its history."""
     # TensorFlow takes seconds to import, and mostly there is nothing to do.
-    from redarte import checkpoints, dataset, fisher, networks
+    from redarte import dataset, fisher, networks
 
     side = settings.fisher.input_size
     train = dataset.load(SPLIT / "train", side=side)
     val = dataset.load(SPLIT / "val", train.artists, side=side)
-    taught = fisher.teach(settings, train, val)
-    outputs.write_text(HISTORY, checkpoints.history_csv(taught.history))
-    outputs.write_json(METRICS, taught.metrics)
-    networks.save(taught.network, train.artists, NETWORK)
+    network, measured = fisher.teach(settings, train, val)
+    outputs.write_json(METRICS, measured)
+    networks.save(network, train.artists, NETWORK)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def main() -> None:
     artists = network.card.artists
     text = (PLOTS / "predictions.csv").read_text(encoding="utf-8")
     predictions = report.read_predictions(text, artists)
-    histories = {name: curves.read(PLOTS / f"train_{name}.csv") for name in params.NETWORKS}
+    histories = curves.of_networks(PLOTS, params.NETWORKS)
     facts = report.facts(settings.model, predictions, documents(settings.model), histories)
     gallery = Gallery(network, dataset.seen_by(network.side, TEST, ORIGINALS, artists), predictions)
     page = report.render(

@@ -95,7 +95,7 @@ def facts(
         "best_published": max(val for _, val in TABLE_ONE.values()),
         "compare": compared,
         "networks": [(name, TITLES[name], TABLE_ONE.get(name), compared[name]) for name in names],
-        "verdicts": verdicts(names, compared["mcnemar_p"]),
+        "verdicts": verdicts(network, names, compared["mcnemar_p"]),
         "curves": [(TITLES[name], chart_of_curve(histories[name]), TABLE_ONE.get(name)) for name in histories],
         "per_artist": rows_of_artists(p),
         "confusion": confusion(p),
@@ -112,9 +112,9 @@ def facts(
     }
 
 
-def verdicts(names: list[NetworkName], chances: dict[str, float]) -> list[str]:
-    """What McNemar's test allows to be said of each two networks."""
-    pairs = combinations(names, 2)
+def verdicts(network: NetworkName, names: list[NetworkName], chances: dict[str, float]) -> list[str]:
+    """What McNemar's test allows to be said of a network beside each of the others."""
+    pairs = [pair for pair in combinations(names, 2) if network in pair]
     return [metrics.verdict(TITLES[one], TITLES[other], chances[f"{one}_{other}"]) for one, other in pairs]
 
 

@@ -222,7 +222,6 @@ def finetuning_params(backbone: Path) -> dict[str, Any]:
         "finetuned.input_size": 48,
         "finetuned.filters": 4,
         "finetuned.kinds": 2,
-        "finetuned.head.epochs": 3,
         "finetuned.tail.epochs": 1,
         "finetuned.copies": True,
     }

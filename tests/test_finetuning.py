@@ -153,7 +153,7 @@ def test_offline_the_weights_are_asked_for_in_one_sentence(tmp_path: Path) -> No
 def test_phase_one_leaves_the_backbone_as_it_is_and_sees_each_picture_once(
     settings: MakeSettings, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = settings(finetuning_params(tiny) | {"finetuned.head.epochs": 20, "finetuned.tail.epochs": 0})
+    whole = settings(finetuning_params(tiny) | {"finetuned.tail.epochs": 0})
     train, val = pictures(tmp_path / "train"), pictures(tmp_path / "val")
     read: list[int] = []
     batch = Pictures.batch
@@ -171,8 +171,8 @@ def test_phase_one_leaves_the_backbone_as_it_is_and_sees_each_picture_once(
     assert len(of_backbone) == len(before)
     for weight in of_backbone:
         np.testing.assert_array_equal(weight.numpy(), before[weight.path])
-    assert taught.metrics["epochs_run"] == 20
-    assert taught.history[-1]["loss"] < taught.history[0]["loss"]
+    assert taught.history == []
+    assert float(taught.metrics["accuracy"]) > 0.9
 
 
 @pytest.mark.parametrize(
@@ -238,9 +238,9 @@ def test_everything_downstream_works_with_it(taught: Workspace) -> None:
     assert evaluated["network"] == "finetuned"
     trained = taught.metrics("train_finetuned")
     assert trained["backbone"] == "tiny.keras"
-    assert trained["epochs_run"] == trained["epoch"] == 4
+    assert trained["epochs_run"] == trained["epoch"] == 1
     with (taught.path / "plots/train_finetuned.csv").open(encoding="utf-8") as file:
-        assert [row["epoch"] for row in csv.DictReader(file) if row["split"] == "val"] == ["1", "2", "3", "4"]
+        assert [row["epoch"] for row in csv.DictReader(file) if row["split"] == "val"] == ["1"]
     compared = taught.metrics("compare")
     assert compared["finetuned"]["test_accuracy"] == evaluated["test_accuracy"]
     assert set(compared["mcnemar_p"]) > {"red1_finetuned", "red3_finetuned"}

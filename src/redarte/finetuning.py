@@ -2,7 +2,7 @@
 
 A picture is described by the mean and the standard deviation, over its places, of what the backbone sees at its two
 coarsest resolutions (`backbones.taps`), and by how its places at the finer one differ from a mixture of the kinds of
-place that there are (`layers.FisherVector`); one dense layer with a softmax decides. Means and deviations of feature
+place that there are (`layers.FisherVector`); one dense layer decides. Means and deviations of feature
 maps are what style is in Huang and Belongie, "Arbitrary style transfer in real-time with adaptive instance
 normalization" (2017); Fisher vectors of them tell textures apart in Cimpoi et al., "Deep filter banks for texture
 recognition and segmentation" (2015). In phase one the backbone is frozen, so that each picture is described once and
@@ -20,6 +20,7 @@ from redarte.backend import keras
 from redarte.checkpoints import Checkpoint, Row
 from redarte.console import say
 from redarte.dataset import Pictures
+from redarte.fisher import Measured
 from redarte.layers import Deviation, FisherVector
 from redarte.params import Finetuned, Params, Train
 from redarte.training import Job
@@ -32,12 +33,12 @@ class Taught:
     Attributes:
         network: in float32.
         metrics: the content of metrics/train_finetuned.json.
-        history: one row an epoch, of both phases.
+        history: one row an epoch of phase two.
         checkpoint: of phase two, to be forgotten once the network is saved; None where there was none.
     """
 
     network: keras.Model
-    metrics: dict[str, float | int | str]
+    metrics: Measured
     history: list[Row]
     checkpoint: Checkpoint | None
 
@@ -58,9 +59,16 @@ def teach(settings: Params, train: Pictures, val: Pictures, history_file: Path) 
     say(f"finetuned: {chosen.backbone}, {len(train)} pictures of {train.side} px, each seen once in phase one")
     network = assemble(backbone, len(train.artists), chosen)
     fisher.learn_patches(network, train, settings.seed)
-    history = learn_head(network, train, val, settings)
+    measured = learn_head(network, train, val, settings)
+    facts: Measured = {
+        "parameters": network.count_params(),
+        "precision": "float32",
+        # Without its folder: that is this machine's.
+        "backbone": Path(chosen.backbone).name,
+        "input_size": chosen.input_size,
+    }
     if not chosen.tail.epochs:
-        return Taught(network, _metrics(chosen, network, history, len(history), "float32"), history, None)
+        return Taught(network, measured | facts, [], None)
     start = network.get_weights()
 
     def build(policy: str) -> keras.Model:
@@ -71,12 +79,10 @@ def teach(settings: Params, train: Pictures, val: Pictures, history_file: Path) 
     modules = (backbones, fisher, layers, sys.modules[__name__])
     job = Job(
         "finetuned", _tail(settings.train, chosen), settings.seed, train, val, build,
-        origin=[chosen.model_dump(), backbones.digest(network), *map(training.code_of, modules)], earlier=history,
+        origin=[chosen.model_dump(), backbones.digest(network), *map(training.code_of, modules)],
     )  # fmt: skip
     result = training.train(job, history_file)
-    whole = history + [row | {"epoch": row["epoch"] + len(history)} for row in result.history]
-    metrics = _metrics(chosen, result.network, whole, len(history) + result.epoch, result.precision)
-    return Taught(result.network, metrics, whole, result.checkpoint)
+    return Taught(result.network, facts | result.metrics(), result.history, result.checkpoint)
 
 
 def assemble(backbone: keras.Model, artists: int, settings: Finetuned, policy: str = "float32") -> keras.Model:
@@ -118,13 +124,12 @@ def assemble(backbone: keras.Model, artists: int, settings: Finetuned, policy: s
     return keras.Model(seeing.input, decide(dropped), name="finetuned")
 
 
-def learn_head(network: keras.Model, train: Pictures, val: Pictures, settings: Params) -> list[Row]:
-    """Phase one: trains the last layer of a network on what its backbone sees, computed once.
+def learn_head(network: keras.Model, train: Pictures, val: Pictures, settings: Params) -> Measured:
+    """Phase one: fits the last layer of a network to what its backbone sees, computed once.
 
     Returns:
-        One row an epoch.
+        Accuracy and loss on train and val.
     """
-    chosen, phase = settings.finetuned, settings.finetuned.head
     described = network.get_layer("described").output
     both = keras.layers.Concatenate()([described, network.get_layer("fisher").output])
     describing = keras.Model(network.input, both)
@@ -137,32 +142,8 @@ def learn_head(network: keras.Model, train: Pictures, val: Pictures, settings: P
     short = network.get_layer("short")
     for features in (of_train, of_val):
         features[:, :size] = short(standardise(features[:, :size])).numpy()
-    labels = [np.eye(len(train.artists), dtype=np.float32)[pictures.labels] for pictures in (train, val)]
-    seen = keras.Input(of_train.shape[1:])
-    head = keras.Model(seen, network.get_layer("artists")(keras.layers.Dropout(chosen.dropout)(seen)))
-    steps = -(-len(train) // settings.train.batch_size)
-    # Adam would give every number the same say, however little it varies.
-    step = keras.optimizers.schedules.CosineDecay(phase.learning_rate, max(1, steps * phase.epochs))
-    head.compile(
-        optimizer=keras.optimizers.SGD(step, momentum=0.9, nesterov=True),
-        loss=keras.losses.CategoricalCrossentropy(label_smoothing=chosen.label_smoothing),
-        metrics=["accuracy"],
-        jit_compile=False,
-    )
-    keras.utils.set_random_seed(settings.seed)
-    fitted = head.fit(
-        of_train,
-        labels[0],
-        batch_size=settings.train.batch_size,
-        epochs=phase.epochs,
-        validation_data=(of_val, labels[1]),
-        class_weight=training.weights_of_artists(train, settings.train),
-        verbose=0,
-    ).history
-    return [
-        {"epoch": float(epoch + 1), **{name: float(values[epoch]) for name, values in fitted.items()}}
-        for epoch in range(phase.epochs)
-    ]
+    described_train, described_val = (of_train, train.labels), (of_val, val.labels)
+    return fisher.learn_to_decide(network, described_train, described_val, settings.finetuned.cost, settings)
 
 
 def _in_policy(backbone: keras.Model, policy: str) -> keras.Model:
@@ -193,18 +174,3 @@ def _tail(train: Train, chosen: Finetuned) -> Train:
             "precision": "float32" if precise else train.precision,
         }
     )
-
-
-def _metrics(
-    chosen: Finetuned, network: keras.Model, history: list[Row], epoch: int, precision: str
-) -> dict[str, float | int | str]:
-    measured = {name: round(history[epoch - 1][name], 6) for name in ("accuracy", "val_accuracy", "loss", "val_loss")}
-    return measured | {
-        "epoch": epoch,
-        "epochs_run": len(history),
-        "parameters": network.count_params(),
-        "precision": precision,
-        # Without its folder: that is this machine's.
-        "backbone": Path(chosen.backbone).name,
-        "input_size": chosen.input_size,
-    }

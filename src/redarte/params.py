@@ -143,11 +143,6 @@ class Fisher(_Section):
         return self
 
 
-class Head(_Section):
-    epochs: int = Field(ge=1, le=10_000)
-    learning_rate: float = Field(gt=0, le=1000)
-
-
 class Tail(_Section):
     epochs: int = Field(ge=0, le=10_000)
     learning_rate: float = Field(gt=0, le=1)
@@ -159,7 +154,7 @@ class Finetuned(_Section):
     input_size: int = Field(ge=8, le=2048)
     filters: int = Field(ge=1, le=4096)
     kinds: int = Field(ge=1, le=1024)
-    head: Head
+    cost: float = Field(gt=0, le=1e6)
     tail: Tail
     unfreeze: float = Field(ge=0, le=1)
     dropout: float = Field(ge=0, lt=1)

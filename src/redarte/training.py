@@ -5,7 +5,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -29,7 +29,6 @@ class Job:
     Attributes:
         build: gives the network as it is before training, by its dtype policy.
         origin: what `build` depends on, as JSON takes it: a training goes on only where this is the same.
-        earlier: epochs that the network had before, to stand in the history file.
     """
 
     name: NetworkName
@@ -39,7 +38,6 @@ class Job:
     val: Pictures
     build: Callable[[str], keras.Model]
     origin: list[Any]
-    earlier: list[Row] = field(default_factory=list)
 
 
 @dataclass
@@ -248,9 +246,7 @@ class _Keeper(keras.callbacks.Callback):
         return len(history) >= self.job.settings.epochs or bool(patience and waited >= patience)
 
     def write_history(self) -> None:
-        done = self.job.earlier
-        later = [row | {"epoch": row["epoch"] + len(done)} for row in self.checkpoint.history]
-        outputs.write_text(self.history_file, history_csv(done + later))
+        outputs.write_text(self.history_file, history_csv(self.checkpoint.history))
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         size = len(self.job.train)

@@ -113,7 +113,8 @@ def _parts_of_study(network: keras.Model) -> Parts:
 def _parts_of_finetuned(network: keras.Model) -> Parts:
     """Splits up each mean, each deviation and the Fisher vector into what its places give to it.
 
-    A mean is the sum of its places' values / n. A deviation d about a mean m is the sum of (value - m)² / (n d).
+    A mean is the sum of its places' values / n. A deviation d about a mean m is the sum of
+    ((value - m)² + LEAST_VARIANCE) / (n d).
     """
     deviations = [layer for layer in network.layers if isinstance(layer, Deviation)]
     maps = [layer.input for layer in deviations]
@@ -133,8 +134,8 @@ def _parts_of_finetuned(network: keras.Model) -> Parts:
         *seen_at, patches = trunk(picture, training=False)
         for seen in seen_at:
             mean = tf.reduce_mean(seen, [1, 2], keepdims=True)
-            squares = tf.square(seen - mean)
-            deviation = tf.sqrt(tf.reduce_mean(squares, [1, 2], keepdims=True) + LEAST_VARIANCE)
+            squares = tf.square(seen - mean) + LEAST_VARIANCE
+            deviation = tf.sqrt(tf.reduce_mean(squares, [1, 2], keepdims=True))
             places = float(seen.shape[1] * seen.shape[2])
             described += [mean[:, 0, 0], deviation[:, 0, 0]]
             spatial += [_summed(seen / places, rows, columns), _summed(squares / (places * deviation), rows, columns)]

@@ -144,12 +144,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory, worker_id: str, finished: W
     """The same, with `finetuned` as its model, on a tiny backbone. Tests leave it as they found it."""
 
     def teach(path: Path) -> Workspace:
-        shutil.copytree(finished.path, path, symlinks=True)
-        workspace = Workspace(path)
-        workspace.set(finetuning_params(save_backbone(path.parent / "tiny.keras")))
-        workspace.run("dvc", "repro")
-        workspace.commit("a run with finetuned")
-        return workspace
+        return run_again(finished, path, finetuning_params(save_backbone(path.parent / "tiny.keras")))
 
     return built_once("taught", teach, tmp_path_factory, worker_id)
 
@@ -157,16 +152,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory, worker_id: str, finished: W
 @pytest.fixture(scope="session")
 def fished(tmp_path_factory: pytest.TempPathFactory, worker_id: str, finished: Workspace) -> Workspace:
     """The same, with `fisher` as its model. Tests leave it as they found it."""
-
-    def teach(path: Path) -> Workspace:
-        shutil.copytree(finished.path, path, symlinks=True)
-        workspace = Workspace(path)
-        workspace.set(FISHER)
-        workspace.run("dvc", "repro")
-        workspace.commit("a run with fisher")
-        return workspace
-
-    return built_once("fished", teach, tmp_path_factory, worker_id)
+    return built_once("fished", lambda path: run_again(finished, path, FISHER), tmp_path_factory, worker_id)
 
 
 def built_once(
@@ -188,6 +174,16 @@ def run_everything(path: Path) -> Workspace:
     workspace = new_workspace(path, {})
     workspace.run("dvc", "repro")
     workspace.commit("a run")
+    return workspace
+
+
+def run_again(finished: Workspace, path: Path, changes: dict[str, Any]) -> Workspace:
+    """A copy of a finished workspace, in which the pipeline has run with other parameters."""
+    shutil.copytree(finished.path, path, symlinks=True)
+    workspace = Workspace(path)
+    workspace.set(changes)
+    workspace.run("dvc", "repro")
+    workspace.commit(f"a run with {changes['model']}")
     return workspace
 
 

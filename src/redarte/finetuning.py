@@ -17,7 +17,7 @@ import numpy as np
 
 from redarte import backbones, devices, fisher, layers, networks, training
 from redarte.backend import keras
-from redarte.checkpoints import Checkpoint, Row
+from redarte.checkpoints import Checkpoint
 from redarte.console import say
 from redarte.dataset import Pictures
 from redarte.fisher import Measured
@@ -33,13 +33,11 @@ class Taught:
     Attributes:
         network: in float32.
         metrics: the content of metrics/train_finetuned.json.
-        history: one row an epoch of phase two.
         checkpoint: of phase two, to be forgotten once the network is saved; None where there was none.
     """
 
     network: keras.Model
     metrics: Measured
-    history: list[Row]
     checkpoint: Checkpoint | None
 
 
@@ -48,7 +46,7 @@ def teach(settings: Params, train: Pictures, val: Pictures, history_file: Path) 
 
     Args:
         train, val: of `finetuned.input_size` px.
-        history_file: for the history, while it grows in phase two.
+        history_file: for the history of phase two.
 
     Raises:
         UserError: the backbone cannot be used, or training fails.
@@ -68,7 +66,7 @@ def teach(settings: Params, train: Pictures, val: Pictures, history_file: Path) 
         "input_size": chosen.input_size,
     }
     if not chosen.tail.epochs:
-        return Taught(network, measured | facts, [], None)
+        return Taught(network, measured | facts, None)
     start = network.get_weights()
 
     def build(policy: str) -> keras.Model:
@@ -82,7 +80,7 @@ def teach(settings: Params, train: Pictures, val: Pictures, history_file: Path) 
         origin=[chosen.model_dump(), backbones.digest(network), *map(training.code_of, modules)],
     )  # fmt: skip
     result = training.train(job, history_file)
-    return Taught(result.network, facts | result.metrics(), result.history, result.checkpoint)
+    return Taught(result.network, facts | result.metrics(), result.checkpoint)
 
 
 def assemble(backbone: keras.Model, artists: int, settings: Finetuned, policy: str = "float32") -> keras.Model:

@@ -33,10 +33,11 @@ def teach(settings: Params) -> None:
     if settings.finetuned.copies:
         train = dataset.together(train, dataset.load(COPIES, train.artists, side=side))
     taught = finetuning.teach(settings, train, val, HISTORY)
-    outputs.write_text(HISTORY, checkpoints.history_csv(taught.history))
     outputs.write_json(METRICS, taught.metrics)
     networks.save(taught.network, train.artists, NETWORK)
-    if taught.checkpoint is not None:
+    if taught.checkpoint is None:
+        outputs.write_text(HISTORY, checkpoints.history_csv([]))
+    else:
         taught.checkpoint.forget()
 
 

@@ -21,7 +21,7 @@ def main() -> None:
 
 
 def teach(settings: Params) -> None:
-    """Teaches the network and writes it, its metrics and its history."""
+    """Teaches the network and writes it and its metrics."""
     # TensorFlow takes seconds to import, and mostly there is nothing to do.
     from redarte import dataset, fisher, networks
 

@@ -1,11 +1,14 @@
 from collections.abc import Callable
+from typing import Any
 
+import albumentations as albu
+import cv2
 import numpy as np
 import pytest
 
 from redarte import transforms
 from redarte.paintings import Picture
-from redarte.params import Params
+from redarte.params import CopyName, Params
 from tests.conftest import painting
 
 MakeSettings = Callable[..., Params]
@@ -89,3 +92,18 @@ def test_ranges_are_used_and_kept(settings: MakeSettings) -> None:
     moved = [int(dict(transforms.copies(ramp, f"Ana/{n}.jpg", chosen, 0))["shift_left"][0, 0, 0]) for n in range(60)]
     assert 20 <= min(moved) < 26
     assert 44 < max(moved) <= 50
+
+
+@pytest.mark.parametrize("size", [(160, 120), (121, 77), (40, 512), (1, 50), (1, 1)])
+@pytest.mark.parametrize(("name", "drawn"), [("rotation", -30.0), ("rotation", 90.0), ("zoom", 1.3), ("zoom", 4.0)])
+def test_turned_and_enlarged_as_albumentations_does_it(
+    settings: MakeSettings, size: tuple[int, int], name: CopyName, drawn: float
+) -> None:
+    picture = painting(*size)
+    chosen = settings({"augment.copies": [name], f"augment.{name}": [drawn, drawn]}).augment
+    ours = dict(transforms.copies(picture, "Ana/1.jpg", chosen, 0))[name]
+    how: dict[str, Any] = {"interpolation": cv2.INTER_LINEAR, "border_mode": cv2.BORDER_REFLECT_101, "p": 1}
+    theirs = (
+        albu.Rotate(limit=(drawn, drawn), **how) if name == "rotation" else albu.Affine(scale=(drawn, drawn), **how)
+    )
+    assert np.abs(ours.astype(int) - albu.Compose([theirs])(image=picture)["image"]).max() <= 1

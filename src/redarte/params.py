@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from redarte.errors import UserError
 
+Backend = Literal["local", "ray"]
 CopyName = Literal["rotation", "vertical_mirror", "horizontal_mirror", "zoom", "shift_left", "shift_right"]
 StudyName = Literal["red1", "red2", "red3"]
 NetworkName = Literal["red1", "red2", "red3", "fisher", "finetuned"]
@@ -103,11 +104,13 @@ class Augment(_Section):
     shift: Annotated[list[Annotated[float, Field(ge=0, le=0.9)]], AfterValidator(_ascending)]
     max_side: int = Field(ge=16, le=8192)
     quality: Quality
+    backend: Backend
 
 
 class Resize(_Section):
     size: int = Field(ge=8, le=1024)
     quality: Quality
+    backend: Backend
 
 
 class Train(_Section):

@@ -3,7 +3,7 @@
 from functools import partial
 from pathlib import Path
 
-from redarte import outputs, paintings, params, transforms, workers
+from redarte import cluster, outputs, paintings, params, transforms
 from redarte.console import run_stage, say
 from redarte.params import Augment
 
@@ -18,7 +18,7 @@ def main() -> None:
         for artist in paintings.classes(TRAIN):
             (folder / artist).mkdir()
         work = partial(write_copies, folder, settings.augment, settings.seed)
-        written = sum(workers.over(work, pictures, "augmenting"))
+        written = sum(cluster.over(settings.augment.backend, work, pictures, "augmenting"))
     say(f"{written} copies of {len(pictures)} training pictures")
 
 

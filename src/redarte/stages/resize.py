@@ -6,7 +6,7 @@ train holds the original pictures and their copies; val and test hold originals 
 from functools import partial
 from pathlib import Path
 
-from redarte import outputs, paintings, params, workers
+from redarte import cluster, outputs, paintings, params
 from redarte.console import run_stage, say
 from redarte.params import Resize
 from redarte.splitting import SPLITS
@@ -28,7 +28,7 @@ def main() -> None:
     with outputs.whole_folder(RESIZED) as folder:
         for target in sorted({target.parent for _, target in moves}):
             (folder / target).mkdir(parents=True)
-        for _ in workers.over(partial(write_square, folder, settings), moves, "resizing"):
+        for _ in cluster.over(settings.backend, partial(write_square, folder, settings), moves, "resizing"):
             pass
     say(f"{len(moves)} pictures of {settings.size}×{settings.size}")
 

@@ -66,9 +66,14 @@ def test_going_on_gives_the_batches_that_would_have_come(pictures: Pictures) -> 
 
 
 def test_batches_can_be_dealt_out_to_several_devices(pictures: Pictures) -> None:
-    sizes = [len(labels) for labels in labels_of(batches.training_batches(pictures, 6, 0, range(2), devices=3))]
-    assert sizes == [6, 3, 6, 3]
+    def drawn(mine: range) -> list[list[int]]:
+        return labels_of(batches.training_batches(pictures, 6, 0, range(2), 3, mine))
+
+    assert [len(labels) for labels in drawn(range(3))] == [2, 2, 2, 1, 1, 1] * 2
     assert batches.steps(pictures, 6, devices=3) == 2
+    # Two machines, of which one has two devices, see together what one machine with three sees.
+    first, second = iter(drawn(range(2))), iter(drawn(range(2, 3)))
+    assert [next(source) for source in [first, first, second] * 4] == drawn(range(3))
 
 
 def test_pictures_that_do_not_fit_in_memory_are_read_each_time(
@@ -116,7 +121,9 @@ def test_a_varied_picture_is_a_part_of_it() -> None:
 def test_every_artist_counts_the_same_where_weights_are_balanced(pictures: Pictures, settings: MakeSettings) -> None:
     assert training.weights_of_artists(pictures, settings().train) is None
     weights = training.weights_of_artists(pictures, settings({"train.class_weight": "balanced"}).train)
-    assert weights == pytest.approx({0: 11 / 10, 1: 11 / 12})
+    assert weights == pytest.approx([11 / 10, 11 / 12])
+    batch = next(iter(batches.training_batches(pictures, 11, 0, range(1), weights=weights)))
+    assert batch[2].numpy() == pytest.approx([11 / 10 if label == 0 else 11 / 12 for label in np.argmax(batch[1], 1)])
 
 
 def test_the_step_grows_for_an_epoch_and_falls_to_none(settings: MakeSettings) -> None:

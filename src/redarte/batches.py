@@ -15,7 +15,14 @@ from redarte.dataset import Pictures
 
 
 def training_batches(
-    pictures: Pictures, batch_size: int, seed: int, epochs: range, devices: int = 1, vary: bool = False
+    pictures: Pictures,
+    batch_size: int,
+    seed: int,
+    epochs: range,
+    devices: int = 1,
+    mine: range = range(1),
+    vary: bool = False,
+    weights: np.ndarray | None = None,
 ) -> tf.data.Dataset:
     """The batches of all of `epochs`, one after the other, each epoch in its own order.
 
@@ -23,21 +30,28 @@ def training_batches(
         batch_size: a multiple of `devices`.
         devices: each batch is dealt out among so many. An epoch leaves out the few pictures, others each time,
             that would leave a device without one in the last batch.
+        mine: the devices whose parts of each batch are wanted, one after the other.
         vary: gives each picture as `varied` changes it, in each epoch in another way.
+        weights: (artists,) float32: what a picture of each counts, which is then the third of a batch; None: the same.
     """
 
     def indices() -> Iterator[tuple[np.ndarray, int]]:
         for epoch in epochs:
             order = np.random.default_rng([seed, epoch]).permutation(len(pictures))
             for places in _cut(order[: _whole(pictures, devices)], batch_size):
-                yield places, epoch
+                parts = np.split(places, devices)
+                for device in mine:
+                    yield parts[device], epoch
 
     def change(pixels: np.ndarray, places: np.ndarray, epoch: int) -> np.ndarray:
         rngs = (np.random.default_rng([seed, epoch, place]) for place in places)
         return np.stack([varied(picture, rng) for picture, rng in zip(pixels, rngs, strict=True)])
 
-    count = len(epochs) * steps(pictures, batch_size, devices)
-    return _batches(pictures, indices, count, change if vary else None)
+    count = len(epochs) * steps(pictures, batch_size, devices) * len(mine)
+    drawn = _batches(pictures, indices, count, change if vary else None)
+    if weights is None:
+        return drawn
+    return drawn.map(lambda pixels, labels: (pixels, labels, tf.linalg.matvec(labels, weights)))
 
 
 def steps(pictures: Pictures, batch_size: int, devices: int = 1) -> int:
@@ -95,11 +109,4 @@ def _batches(
     signature = (tf.TensorSpec([None], tf.int64), tf.TensorSpec([], tf.int64))
     places = tf.data.Dataset.from_generator(indices, output_signature=signature)
     batches = places.map(read, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
-    return batches.apply(tf.data.experimental.assert_cardinality(count)).with_options(_options())
-
-
-def _options() -> tf.data.Options:
-    options = tf.data.Options()
-    # One process reads for all of its GPUs: a batch is dealt out among them, not files.
-    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    return options
+    return batches.apply(tf.data.experimental.assert_cardinality(count))

@@ -44,7 +44,7 @@ class Checkpoint:
         history: one row for each epoch done.
     """
 
-    def __init__(self, name: str, fingerprint: str, epochs: int, resume: bool, keep_best: bool):
+    def __init__(self, name: str, fingerprint: str, epochs: int, resume: bool, keep_best: bool, write: bool):
         """Looks for a state to go on from, and drops those that cannot be used.
 
         Args:
@@ -53,11 +53,12 @@ class Checkpoint:
             epochs: a state of more epochs than this is of no use.
             resume: keep what a later run needs to go on, and use what an earlier one kept.
             keep_best: keep the weights of the best epoch.
+            write: false on all but one of several machines, which share the folder.
         """
         self.network: keras.Model | None = None
         self.history: list[Row] = []
         self._place = FOLDER / name
-        self._fingerprint, self._resume, self._keep_best = fingerprint, resume, keep_best
+        self._fingerprint, self._resume, self._keep_best, self._write = fingerprint, resume, keep_best, write
         if not resume or not self._find(epochs):
             self.forget()
 
@@ -65,6 +66,8 @@ class Checkpoint:
         """Adds an epoch: writes the new state beside the one before, and only then deletes that."""
         before = self._folder
         self.history.append(row)
+        if not self._write:
+            return
         with outputs.whole_folder(self._folder) as folder:
             if self._resume:
                 network.save(folder / "network.keras")
@@ -82,7 +85,8 @@ class Checkpoint:
 
     def forget(self) -> None:
         """Drops every state of this network."""
-        shutil.rmtree(self._place, ignore_errors=True)
+        if self._write:
+            shutil.rmtree(self._place, ignore_errors=True)
 
     @property
     def _folder(self) -> Path:

@@ -4,6 +4,7 @@ The only module that imports ray. Plain tasks, because Ray itself repeats those 
 docs/scale.md has them beside joblib's backend for Ray and beside Ray Data.
 """
 
+import logging
 import os
 import socket
 from collections import deque
@@ -99,7 +100,7 @@ def _cluster(ray: Any, label: str) -> Iterator[None]:
     code = str(Path(redarte.__file__).parent)
     try:
         _knock(address)
-        ray.init(address, runtime_env={"py_modules": [code]}, log_to_driver=False, logging_level="ERROR")
+        ray.init(address, runtime_env={"py_modules": [code]}, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().partition("\n")[0].rstrip(".")
         raise UserError(

@@ -53,6 +53,9 @@ def teach(settings: Params, train: Pictures, val: Pictures, history_file: Path) 
     """
     chosen = settings.finetuned
     devices.prepare(settings.seed, settings.train.deterministic)
+    if chosen.tail.epochs:
+        # Other machines can be reached only before the first computation.
+        devices.strategy()
     backbone = backbones.load(chosen)
     say(f"finetuned: {chosen.backbone}, {len(train)} pictures of {train.side} px, each seen once in phase one")
     network = assemble(backbone, len(train.artists), chosen)

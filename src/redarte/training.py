@@ -85,52 +85,77 @@ def train(job: Job, history_file: Path) -> Result:
             training ends before its time.
 
     Raises:
-        UserError: the loss is no longer a number, or the device has too little memory.
+        UserError: the loss is no longer a number, the device has too little memory, or of several machines one is
+            lost or has other pictures, parameters or code.
         KeyboardInterrupt: Ctrl-C, with a message that says what is kept.
     """
     settings = job.settings
-    strategy = devices.prepare(job.seed, settings.deterministic)
+    devices.prepare(job.seed, settings.deterministic)
+    strategy = devices.strategy()
     policy = devices.precision(settings.precision)
     kind = devices.gpu_names()[0] if devices.gpu_names() else "CPU"
     count = strategy.num_replicas_in_sync
     say(f"{job.name}: {len(job.train)} pictures, {count} × {kind}, {policy}")
+    fingerprint = _fingerprint(job, policy)
     with strategy.scope():
         checkpoint = Checkpoint(
-            job.name, _fingerprint(job, policy), settings.epochs, settings.resume, keep_best=settings.patience > 0
-        )
+            job.name, fingerprint, settings.epochs, settings.resume,
+            keep_best=settings.patience > 0, write=devices.is_first(),
+        )  # fmt: skip
         network = checkpoint.network or compiled(job.build(policy), settings, policy, _steps(job, count))
     if checkpoint.history:
         say(f"{job.name}: going on after epoch {len(checkpoint.history)}")
-    keeper = _Keeper(job, policy, checkpoint, history_file)
+    keeper = _Keeper(job, policy, checkpoint, history_file, count)
     try:
-        _fit(job, network, keeper, count)
+        _agree(job, fingerprint, checkpoint)
+        _fit(job, network, keeper, strategy)
     except BaseException:
-        history_file.unlink(missing_ok=True)
+        if devices.is_first():
+            history_file.unlink(missing_ok=True)
         raise
     epoch = len(checkpoint.history)
     if settings.patience:
         epoch = best_epoch(checkpoint.history)
-        checkpoint.restore_best(network)
+        if devices.is_first():
+            checkpoint.restore_best(network)
     return Result(_in_float32(job, network), checkpoint, epoch, policy)
 
 
-def _fit(job: Job, network: keras.Model, keeper: "_Keeper", device_count: int) -> None:
-    first = len(keeper.checkpoint.history)
+def _agree(job: Job, fingerprint: str, checkpoint: Checkpoint) -> None:
+    """Makes sure that several machines are about to learn the same, from the same epoch on."""
+    # Of the fingerprint as much as a float32 can hold, twice.
+    seen = devices.gathered([len(checkpoint.history), int(fingerprint[:6], 16), int(fingerprint[6:12], 16)])
+    if any(other != seen[0] for other in seen):
+        raise UserError(
+            f"{job.name}: the machines of TF_CONFIG do not have the same pictures, parameters, code, precision and "
+            "models/.checkpoints; let them share the project's folder, and set train.precision if their devices differ."
+        )
+
+
+def _fit(job: Job, network: keras.Model, keeper: "_Keeper", strategy: tf.distribute.Strategy) -> None:
     if keeper.is_over():
         keeper.write_history()
         return
-    batch_size = _batch_size(job, device_count)
-    if min(batch_size, len(job.train)) < device_count:
-        raise UserError(f"{device_count} GPUs need at least as many pictures in a batch; raise train.batch_size.")
+    first = len(keeper.checkpoint.history)
+    count = strategy.num_replicas_in_sync
+    batch_size = _batch_size(job, count)
+    if min(batch_size, len(job.train)) < count:
+        raise UserError(f"{count} devices need at least as many pictures in a batch; raise train.batch_size.")
+
+    def feed(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        here = count // context.num_input_pipelines
+        mine = range(context.input_pipeline_id * here, (context.input_pipeline_id + 1) * here)
+        return batches.training_batches(
+            job.train, batch_size, job.seed, range(first, job.settings.epochs), count, mine,
+            job.settings.online, weights_of_artists(job.train, job.settings),
+        )  # fmt: skip
+
     try:
         network.fit(
-            batches.training_batches(
-                job.train, batch_size, job.seed, range(first, job.settings.epochs), device_count, job.settings.online
-            ),
+            strategy.distribute_datasets_from_function(feed),
             initial_epoch=first,
             epochs=job.settings.epochs,
-            steps_per_epoch=_steps(job, device_count),
-            class_weight=weights_of_artists(job.train, job.settings),
+            steps_per_epoch=_steps(job, count),
             shuffle=False,
             callbacks=[keeper],
             verbose=0,
@@ -143,10 +168,18 @@ def _fit(job: Job, network: keras.Model, keeper: "_Keeper", device_count: int) -
             f"{job.name} needs more memory than the device has; lower train.batch_size (now {batch_size}) "
             "or resize.size."
         ) from None
+    except (tf.errors.UnavailableError, tf.errors.AbortedError):
+        # What is lost between this machine's own devices is not a person's to mend.
+        if devices.machine()[1] == 1:
+            raise
+        raise UserError(
+            f"{job.name}: another machine of TF_CONFIG was lost; start it again on all of them: it goes on after "
+            f"epoch {len(keeper.checkpoint.history) if job.settings.resume else 0}."
+        ) from None
 
 
-def weights_of_artists(train: Pictures, settings: Train) -> dict[int, float] | None:
-    """What a picture of each artist counts, by the artist's number: 1 on the mean of the pictures.
+def weights_of_artists(train: Pictures, settings: Train) -> np.ndarray | None:
+    """What a picture of each artist counts: (artists,) float32, 1 on the mean of the pictures.
 
     Returns:
         None where train.class_weight is `none`.
@@ -154,8 +187,8 @@ def weights_of_artists(train: Pictures, settings: Train) -> dict[int, float] | N
     if settings.class_weight == "none":
         return None
     counts = np.bincount(train.labels, minlength=len(train.artists))
-    known = np.flatnonzero(counts)
-    return {int(artist): len(train) / (len(known) * int(counts[artist])) for artist in known}
+    # An artist without a picture has a weight too, which is of no consequence.
+    return (len(train) / (np.count_nonzero(counts) * np.maximum(counts, 1))).astype(np.float32)
 
 
 def compiled(network: keras.Model, settings: Train, policy: str, steps: int) -> keras.Model:
@@ -228,7 +261,10 @@ def _fingerprint(job: Job, policy: str) -> str:
 class _Keeper(keras.callbacks.Callback):
     """Keeps the history, the checkpoint and the progress bar, and ends the training in time."""
 
-    def __init__(self, job: Job, policy: str, checkpoint: Checkpoint, history_file: Path):
+    # Keras need not wait for a batch's loss, and so for the device, to tell the progress bar of it.
+    async_safe = True
+
+    def __init__(self, job: Job, policy: str, checkpoint: Checkpoint, history_file: Path, count: int):
         super().__init__()
         self.job = job
         self.checkpoint = checkpoint
@@ -236,6 +272,9 @@ class _Keeper(keras.callbacks.Callback):
         # batch could leave one without a picture.
         self.measured = compiled(job.build(policy), job.settings, policy, steps=1)
         self.history_file = history_file
+        # On several devices an epoch leaves a few pictures out.
+        self._pictures = len(job.train) - len(job.train) % count
+        self._batch_size = _batch_size(job, count)
         self._bar: tqdm[Any] | None = None
         self._started = 0.0
 
@@ -246,13 +285,13 @@ class _Keeper(keras.callbacks.Callback):
         return len(history) >= self.job.settings.epochs or bool(patience and waited >= patience)
 
     def write_history(self) -> None:
-        outputs.write_text(self.history_file, history_csv(self.checkpoint.history))
+        if devices.is_first():
+            outputs.write_text(self.history_file, history_csv(self.checkpoint.history))
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        size = len(self.job.train)
         self._bar = tqdm(
-            total=self.job.settings.epochs * size,
-            initial=len(self.checkpoint.history) * size,
+            total=self.job.settings.epochs * self._pictures,
+            initial=len(self.checkpoint.history) * self._pictures,
             desc=self.job.name,
             unit=" pictures",
             dynamic_ncols=True,
@@ -264,13 +303,15 @@ class _Keeper(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         if self._bar is not None:
-            last = (batch + 1) * self.job.settings.batch_size - len(self.job.train)
-            self._bar.update(self.job.settings.batch_size - max(last, 0))
+            missing = (batch + 1) * self._batch_size - self._pictures
+            self._bar.update(self._batch_size - max(missing, 0))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self.measured.set_weights(self.model.get_weights())
         val = batches.ordered_batches(self.job.val, self.job.settings.batch_size)
         measured = self.measured.evaluate(val, verbose=0, return_dict=True)
+        # Machines that measure a little differently must not stop in different epochs.
+        measured = dict(zip(measured, devices.of_the_first(list(measured.values())), strict=True))
         row = {"epoch": epoch + 1, **(logs or {}), **{f"val_{name}": value for name, value in measured.items()}}
         row = {name: float(value) for name, value in row.items()}
         if not np.isfinite(row["loss"]):

@@ -25,7 +25,7 @@ def main() -> None:
 def teach(settings: Params) -> None:
     """Teaches the network and writes it, its metrics and its history."""
     # TensorFlow takes seconds to import, and mostly there is nothing to do.
-    from redarte import checkpoints, dataset, finetuning, networks
+    from redarte import checkpoints, dataset, devices, finetuning, networks
 
     side = settings.finetuned.input_size
     train = dataset.load(SPLIT / "train", side=side)
@@ -33,6 +33,8 @@ def teach(settings: Params) -> None:
     if settings.finetuned.copies:
         train = dataset.together(train, dataset.load(COPIES, train.artists, side=side))
     taught = finetuning.teach(settings, train, val, HISTORY)
+    if not devices.is_first():
+        return
     outputs.write_json(METRICS, taught.metrics)
     networks.save(taught.network, train.artists, NETWORK)
     if taught.checkpoint is None:

@@ -6,7 +6,7 @@
 import sys
 from pathlib import Path
 
-from redarte import dataset, networks, outputs, params, training
+from redarte import dataset, devices, networks, outputs, params, training
 from redarte.console import run_stage
 from redarte.dataset import Pictures
 from redarte.params import Network, Params, StudyName
@@ -24,6 +24,8 @@ def main() -> None:
     train = dataset.load(RESIZED / "train")
     val = dataset.load(RESIZED / "val", train.artists)
     result = training.train(job(name, settings, train, val), PLOTS / f"train_{name}.csv")
+    if not devices.is_first():
+        return
     outputs.write_json(METRICS / f"train_{name}.json", result.metrics())
     networks.save(result.network, train.artists, MODELS / f"{name}.keras")
     result.checkpoint.forget()

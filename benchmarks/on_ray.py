@@ -1,0 +1,108 @@
+"""The study's six copies on a Ray cluster: by plain tasks, as redarte makes them, by joblib's backend and by Ray Data.
+
+    ray start --head --port 6379 --num-cpus 1
+    ray start --address 127.0.0.1:6379 --num-cpus 1
+    RAY_ADDRESS=127.0.0.1:6379 python -m benchmarks.on_ray --pictures data/raw --repeat 5
+
+Each is timed from connecting to the cluster to the last copy, and so with the start of its workers; they take turns.
+Ray Data needs pyarrow (pip install pyarrow pandas). `local` is this machine without Ray.
+"""
+
+import argparse
+import logging
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import joblib
+import ray
+
+from redarte import cluster, paintings, params
+from redarte.stages import augment
+
+Work = Callable[[str], int]
+
+
+def tasks(work: Work, files: list[str]) -> int:
+    return sum(cluster.over("ray", work, files, "augmenting"))
+
+
+def local(work: Work, files: list[str]) -> int:
+    return sum(cluster.over("local", work, files, "augmenting"))
+
+
+def in_folder(folder: Path, work: Work, file: str) -> int:
+    os.chdir(folder)
+    return work(file)
+
+
+def by_joblib(work: Work, files: list[str]) -> int:
+    from ray.util.joblib import register_ray
+
+    register_ray()  # type: ignore[no-untyped-call]
+    ray.init(os.environ["RAY_ADDRESS"], log_to_driver=False, logging_level=logging.ERROR)
+    try:
+        with joblib.parallel_config("ray"):
+            done = joblib.Parallel()(joblib.delayed(in_folder)(Path.cwd(), work, file) for file in files)
+    finally:
+        ray.shutdown()
+    return sum(done)
+
+
+def by_ray_data(work: Work, files: list[str]) -> int:
+    folder = Path.cwd()
+    ray.init(os.environ["RAY_ADDRESS"], log_to_driver=False, logging_level=logging.ERROR)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    try:
+        made = ray.data.from_items(files).map(lambda row: {"copies": in_folder(folder, work, row["item"])})
+        return sum(row["copies"] for row in made.iter_rows())
+    finally:
+        ray.shutdown()
+
+
+CONTENDERS = {"plain tasks": tasks, "joblib's backend": by_joblib, "Ray Data": by_ray_data, "local": local}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pictures", type=Path, default=Path("data/raw"), help="a class-per-folder tree")
+    parser.add_argument("--count", type=int, default=400)
+    parser.add_argument("--repeat", type=int, default=5)
+    options = parser.parse_args()
+    settings = params.load()
+    source = options.pictures.resolve()
+    listed = paintings.listing(source)
+    seconds: dict[str, list[float]] = {name: [] for name in CONTENDERS}
+    with tempfile.TemporaryDirectory() as place:
+        os.chdir(place)
+        files = listed[:: max(1, len(listed) // options.count)][: options.count]
+        for file in files:
+            (augment.TRAIN / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / file, augment.TRAIN / file)
+        for turn in range(options.repeat + 1):
+            for name, run in CONTENDERS.items():
+                target = Path(f"{turn} {name}")
+                for artist in {Path(file).parent for file in files}:
+                    (target / artist).mkdir(parents=True)
+                started = time.perf_counter()
+                copies = run(partial(augment.write_copies, target, settings.augment, 0), files)
+                if turn:
+                    seconds[name].append(time.perf_counter() - started)
+                assert copies == len(files) * len(settings.augment.copies)
+                shutil.rmtree(target)
+    print(f"{len(files)} pictures, medians of {options.repeat}")
+    print("| | seconds | of local |")
+    print("| --- | --- | --- |")
+    alone = statistics.median(seconds["local"])
+    for name, runs in seconds.items():
+        middle = statistics.median(runs)
+        print(f"| {name} | {middle:.1f} ({min(runs):.1f} to {max(runs):.1f}) | {middle / alone:.2f} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -14,14 +14,14 @@ import numpy as np
 import psutil
 import pytest
 
-from redarte import batches, checkpoints, dataset, devices, training
+from redarte import batches, checkpoints, dataset, devices, jobs, training
 from redarte.backend import keras, tf
 from redarte.checkpoints import Row
 from redarte.dataset import Pictures
 from redarte.errors import UserError
+from redarte.jobs import Job
 from redarte.params import Params
 from redarte.stages.train import job
-from redarte.training import Job
 from tests.conftest import Workspace, new_workspace, write_painting
 
 MakeSettings = Callable[..., Params]
@@ -79,7 +79,7 @@ def test_batches_can_be_dealt_out_to_several_devices(pictures: Pictures) -> None
 def test_pictures_that_do_not_fit_in_memory_are_read_each_time(
     pictures: Pictures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dataset, "_MEMORY_SHARE", 0.0)
+    monkeypatch.setenv("REDARTE_MEMORY", "0")
     from_disk = dataset.load(pictures.folder)
     assert from_disk._decoded is None
     assert pictures._decoded is not None
@@ -87,6 +87,13 @@ def test_pictures_that_do_not_fit_in_memory_are_read_each_time(
     for (pixels, labels), (pixels_again, labels_again) in zip(one, other, strict=True):
         assert (pixels == pixels_again).all()
         assert (labels == labels_again).all()
+
+
+@pytest.mark.parametrize("wish", ["much", "-1", "nan", "inf"])
+def test_a_memory_that_is_no_number_of_gigabytes_is_refused(wish: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDARTE_MEMORY", wish)
+    with pytest.raises(UserError, match=f"REDARTE_MEMORY is '{wish}'; set it to a number of gigabytes"):
+        dataset.memory()
 
 
 def test_varied_pictures_are_other_ones_in_each_epoch_and_the_same_each_time(pictures: Pictures) -> None:
@@ -119,8 +126,8 @@ def test_a_varied_picture_is_a_part_of_it() -> None:
 
 
 def test_every_artist_counts_the_same_where_weights_are_balanced(pictures: Pictures, settings: MakeSettings) -> None:
-    assert training.weights_of_artists(pictures, settings().train) is None
-    weights = training.weights_of_artists(pictures, settings({"train.class_weight": "balanced"}).train)
+    assert jobs.weights_of_artists(pictures, settings().train) is None
+    weights = jobs.weights_of_artists(pictures, settings({"train.class_weight": "balanced"}).train)
     assert weights == pytest.approx([11 / 10, 11 / 12])
     batch = next(iter(batches.training_batches(pictures, 11, 0, range(1), weights=weights)))
     assert batch[2].numpy() == pytest.approx([11 / 10 if label == 0 else 11 / 12 for label in np.argmax(batch[1], 1)])
@@ -129,7 +136,7 @@ def test_every_artist_counts_the_same_where_weights_are_balanced(pictures: Pictu
 def test_the_step_grows_for_an_epoch_and_falls_to_none(settings: MakeSettings) -> None:
     network = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, activation="softmax")])
     chosen = settings({"train.schedule": "cosine", "train.epochs": 5, "train.learning_rate": 0.01}).train
-    rate = training.compiled(network, chosen, "float32", steps=10).optimizer._learning_rate
+    rate = jobs.compiled(network, chosen, "float32", steps=10).optimizer._learning_rate
     steps = [float(rate(step)) for step in range(51)]
     assert steps[0] == 0
     assert steps[10] == pytest.approx(0.01)
@@ -140,7 +147,7 @@ def test_the_step_grows_for_an_epoch_and_falls_to_none(settings: MakeSettings) -
 
 def test_smoothed_labels_are_spread_over_all_artists(settings: MakeSettings) -> None:
     network = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, activation="softmax")])
-    compiled = training.compiled(network, settings({"train.label_smoothing": 0.2}).train, "float32", steps=1)
+    compiled = jobs.compiled(network, settings({"train.label_smoothing": 0.2}).train, "float32", steps=1)
     loss = float(compiled.loss(np.array([[1.0, 0.0]]), np.array([[0.8, 0.2]])))
     assert loss == pytest.approx(-0.9 * np.log(0.8) - 0.1 * np.log(0.2), rel=1e-5)
 

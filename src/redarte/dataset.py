@@ -1,6 +1,7 @@
 """data/resized -> the pictures of a split, decoded where they fit in memory."""
 
 import hashlib
+import math
 import os
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ import psutil
 from redarte import paintings, workers
 from redarte.errors import UserError
 
-# Keep decoded pictures in memory while they take no more than this share of what is free.
+# Without REDARTE_MEMORY, decoded pictures may take this share of what is free.
 _MEMORY_SHARE = 0.5
 
 
@@ -125,9 +126,25 @@ def together(one: Pictures, other: Pictures) -> Pictures:
     return Pictures(folder, paths, np.concatenate([one.labels, other.labels]), one.artists, one.side, pixels)
 
 
+def memory() -> float:
+    """How many bytes the decoded pictures of a split may take: REDARTE_MEMORY gigabytes, else half of what is free.
+
+    An environment variable and no parameter, because it changes no byte of any output. With 0, every picture is read
+    from the disk each time.
+    """
+    wish = os.environ.get("REDARTE_MEMORY", "")
+    try:
+        gigabytes = float(wish) if wish else psutil.virtual_memory().available * _MEMORY_SHARE / 1e9
+    except ValueError:
+        gigabytes = -1.0
+    if not 0 <= gigabytes < math.inf:
+        raise UserError(f"REDARTE_MEMORY is {wish!r}; set it to a number of gigabytes, 0 or more.")
+    return gigabytes * 1e9
+
+
 def _decoded(listed: Pictures) -> Pictures:
     """The same pictures, decoded where they fit in memory."""
-    if len(listed) * listed.side**2 * 3 > psutil.virtual_memory().available * _MEMORY_SHARE:
+    if len(listed) * listed.side**2 * 3 > memory():
         return listed
     return replace(listed, _decoded=_decode_all(listed))
 

@@ -21,7 +21,7 @@ from dvc.repo import Repo
 from rich.console import Console
 from rich.table import Table
 
-from redarte import backbones, devices, networks, paintings, training, transforms, workers
+from redarte import backbones, devices, jobs, networks, paintings, transforms, workers
 from redarte.params import NETWORKS, STUDY, Params, Sample, StudyName
 from redarte.sources import sample
 
@@ -229,7 +229,7 @@ def _training_seconds(name: StudyName, settings: Params) -> float:
     side, batch = settings.resize.size, settings.train.batch_size
     policy = devices.precision(settings.train.precision)
     built = networks.build(name, side, _ARTISTS, getattr(settings, name), policy)
-    network = training.compiled(built, settings.train, policy, steps=1)
+    network = jobs.compiled(built, settings.train, policy, steps=1)
     pictures = np.zeros((batch, side, side, 3), np.uint8)
     labels = np.eye(_ARTISTS, dtype=np.float32)[np.arange(batch) % _ARTISTS]
     return _seconds(lambda: network.train_on_batch(pictures, labels)) / batch

@@ -21,9 +21,9 @@ from redarte.checkpoints import Checkpoint
 from redarte.console import say
 from redarte.dataset import Pictures
 from redarte.fisher import Measured
+from redarte.jobs import Job
 from redarte.layers import Deviation, FisherVector
 from redarte.params import Finetuned, Params, Train
-from redarte.training import Job
 
 
 @dataclass

@@ -9,8 +9,8 @@ from pathlib import Path
 from redarte import dataset, devices, networks, outputs, params, training
 from redarte.console import run_stage
 from redarte.dataset import Pictures
+from redarte.jobs import Job
 from redarte.params import Network, Params, StudyName
-from redarte.training import Job
 
 RESIZED = Path("data/resized")
 MODELS = Path("models")

@@ -1,0 +1,71 @@
+"""What `dvc repro` costs where there is nothing to do, beside `dvc status` of the same workspace.
+
+    python -m benchmarks.nothing_to_do --pictures 4000
+
+The whole pipeline runs once in a clone, on so many small pictures (12.6 files for each of them); then the two commands
+take turns.
+"""
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+ARTISTS = 50
+ENVIRONMENT = {"DVC_NO_ANALYTICS": "1", "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def draw(folder: Path, count: int) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        noise = rng.integers(0, 256, (12, 12, 3), dtype=np.uint8)
+        picture = cv2.resize(noise, (48, 48), interpolation=cv2.INTER_CUBIC)
+        place = folder / f"Artist_{number % ARTISTS:02d}"
+        place.mkdir(parents=True, exist_ok=True)
+        cv2.imencode(".jpg", picture)[1].tofile(place / f"{number:06d}.jpg")
+
+
+def dvc(clone: Path, *command: str) -> float:
+    started = time.perf_counter()
+    environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": str(clone / "src")}
+    done = subprocess.run(["dvc", *command], cwd=clone, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stdout + done.stderr)
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pictures", type=int, default=4000)
+    parser.add_argument("--repeat", type=int, default=5)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        clone, source = Path(name) / "clone", Path(name) / "pictures"
+        subprocess.run(["git", "clone", "-q", ".", clone], check=True)
+        shutil.copytree("src", clone / "src", dirs_exist_ok=True)
+        draw(source, options.pictures)
+        small = ["fetch.source=folder", f"fetch.folder.path={source}", "resize.size=16", "train.epochs=1"]
+        changes = [argument for change in small for argument in ("-S", change)]
+        first = dvc(clone, "exp", "run", *changes)
+        files = sum(1 for path in (clone / "data").rglob("*") if path.is_file())
+        print(f"{files} files in data/, built in {first:.0f} s; medians of {options.repeat}, seconds", flush=True)
+        seconds: dict[str, list[float]] = {"status": [], "repro": []}
+        for _ in range(options.repeat):
+            for command, runs in seconds.items():
+                runs.append(dvc(clone, command))
+        status, repro = (statistics.median(runs) for runs in seconds.values())
+        print("| dvc status | dvc repro | ratio |")
+        print("| --- | --- | --- |")
+        print(f"| {status:.2f} | {repro:.2f} | {repro / status:.2f} |")
+
+
+if __name__ == "__main__":
+    main()

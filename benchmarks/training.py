@@ -1,0 +1,152 @@
+"""How fast the study's networks learn: redarte beside a plain Keras script, at 224 px, from pictures in data/resized.
+
+    python -m benchmarks.training --count 320 --repeat 5                    # on a CPU
+    python -m benchmarks.training --count 47000 --epochs 4 --repeat 3       # on a GPU
+
+Pictures are drawn from a seed: 50 classes, JPEG. The plain script reads them by image_dataset_from_directory and fits
+in float32. Each run is a process of its own; the first epoch, in which things are compiled and decoded, is not counted;
+val is measured in every epoch. `input` is the share of a step that reading its batch takes, without a network.
+`from disk` decodes in each epoch.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+SIDE = 224
+ARTISTS = 50
+
+PLAIN = """
+import json, sys, time
+import keras
+from redarte import networks, params
+settings = params.load()
+name, epochs = sys.argv[1], int(sys.argv[2])
+keras.utils.set_random_seed(0)
+train, val = (keras.utils.image_dataset_from_directory(
+    f"data/resized/{split}", label_mode="categorical", image_size=(224, 224), batch_size=32, seed=0, verbose=False
+) for split in ("train", "val"))
+network = networks.build(name, 224, len(train.class_names), getattr(settings, name), "float32")
+network.compile(optimizer=keras.optimizers.Adam(0.001), loss="categorical_crossentropy", metrics=["accuracy"])
+ends = []
+class Clock(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        self.started = time.perf_counter()
+    def on_epoch_end(self, epoch, logs=None):
+        ends.append(time.perf_counter() - self.started)
+history = network.fit(train, validation_data=val, epochs=epochs, verbose=0, callbacks=[Clock()])
+print("RESULT" + json.dumps({"seconds": ends, "loss": history.history["loss"]}))
+"""
+
+OURS = """
+import json, sys, time
+from pathlib import Path
+from redarte import batches, dataset, keeper, params, training
+from redarte.stages.train import job
+settings = params.load()
+name, epochs, precision = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+chosen = settings.train.model_copy(update={"epochs": epochs, "precision": precision, "resume": False, "patience": 0})
+settings = settings.model_copy(update={"train": chosen})
+train = dataset.load(Path("data/resized/train"))
+val = dataset.load(Path("data/resized/val"), train.artists)
+began, ends = [0.0], []
+begin, end = keeper.Keeper.on_epoch_begin, keeper.Keeper.on_epoch_end
+def on_epoch_begin(self, epoch, logs=None):
+    began[0] = time.perf_counter()
+    begin(self, epoch, logs)
+def on_epoch_end(self, epoch, logs=None):
+    end(self, epoch, logs)
+    ends.append(time.perf_counter() - began[0])
+keeper.Keeper.on_epoch_begin, keeper.Keeper.on_epoch_end = on_epoch_begin, on_epoch_end
+result = training.train(job(name, settings, train, val), Path("history.csv"))
+started = time.perf_counter()
+for _ in batches.training_batches(train, 32, 0, range(1, 3)):
+    pass
+reading = (time.perf_counter() - started) / 2
+print("RESULT" + json.dumps({"seconds": ends, "loss": [row["loss"] for row in result.history], "reading": reading}))
+"""
+
+CONTENDERS: dict[str, tuple[str, list[str], dict[str, str]]] = {
+    "plain Keras": (PLAIN, [], {}),
+    "redarte": (OURS, ["auto"], {}),
+    "redarte, from disk": (OURS, ["auto"], {"REDARTE_MEMORY": "0"}),
+    "redarte, float32": (OURS, ["float32"], {}),
+}
+
+
+def draw(folder: Path, count: int) -> None:
+    """Smooth noise of about 12 kB a picture, with a colour for each class, so that there is something to learn."""
+    rng = np.random.default_rng(0)
+    colours = rng.integers(-60, 60, (ARTISTS, 3))
+    for number in range(count):
+        noise = rng.integers(60, 196, (40, 40, 3)) + colours[number % ARTISTS]
+        picture = cv2.resize(noise.astype(np.uint8), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+        place = folder / f"Artist_{number % ARTISTS:02d}"
+        place.mkdir(parents=True, exist_ok=True)
+        cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tofile(place / f"{number:06d}.jpg")
+
+
+def run(name: str, contender: str, epochs: int, place: str) -> tuple[dict[str, Any], list[int]]:
+    """What the process prints, and how busy the GPU was in each second, in %, where there is one."""
+    script, arguments, environment = CONTENDERS[contender]
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, name, str(epochs), *arguments], cwd=place, text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
+    )  # fmt: skip
+    ask = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
+    busy: list[int] = []
+    while process.poll() is None:
+        if shutil.which("nvidia-smi"):
+            busy.append(int(subprocess.run(ask, capture_output=True, text=True).stdout.split()[0]))
+        time.sleep(1)
+    out, err = process.communicate()
+    if process.returncode:
+        raise SystemExit(f"{contender}: {err}")
+    return json.loads(out.rpartition("RESULT")[2]), busy
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", nargs="+", default=["red1", "red3"])
+    parser.add_argument("--count", type=int, default=320)
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--repeat", type=int, default=5)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        shutil.copy("params.yaml", place)
+        draw(Path(place) / "data/resized/train", options.count)
+        draw(Path(place) / "data/resized/val", ARTISTS)
+        print(f"{options.count} pictures in train, {ARTISTS} in val, medians of {options.repeat}")
+        print("| | pictures a second | of plain Keras | input | loss of the epochs | GPU |")
+        print("| --- | --- | --- | --- | --- | --- |")
+        for name in options.networks:
+            speeds: dict[str, list[float]] = {contender: [] for contender in CONTENDERS}
+            last: dict[str, str] = {}
+            for _ in range(options.repeat):
+                for contender in CONTENDERS:
+                    got, busy = run(name, contender, options.epochs, place)
+                    seconds = got["seconds"][1:]
+                    speeds[contender].append(options.count * len(seconds) / sum(seconds))
+                    share = f"{got['reading'] / statistics.median(seconds):.1%}" if "reading" in got else ""
+                    losses = ", ".join(f"{loss:.3f}" for loss in got["loss"])
+                    last[contender] = f"{share} | {losses} | {f'{statistics.median(busy):.0f} %' if busy else ''}"
+            plain = statistics.median(speeds["plain Keras"])
+            for contender, runs in speeds.items():
+                middle = statistics.median(runs)
+                label = f"{name}, {contender} | {middle:.0f} ({min(runs):.0f} to {max(runs):.0f})"
+                print(f"| {label} | {middle / plain:.2f} | {last[contender]} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

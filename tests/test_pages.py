@@ -109,6 +109,8 @@ def test_the_report_says_what_was_measured(finished: Workspace) -> None:
     for told in ("invented schools of painting", "McNemar", "calibration error", "under its licence (MIT)"):
         assert told in page
     assert str(finished.path) not in page + card
+    # Its networks have learned for one epoch: a level line, and not a point that nobody sees.
+    assert re.search(r'<polyline class="val" points="0\.0,([\d.]+) 100\.0,\1"/>', page)
 
 
 @pytest.fixture(scope="module")

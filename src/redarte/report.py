@@ -142,13 +142,15 @@ def confusion(p: Predictions) -> dict[str, Any]:
 def chart_of_curve(curve: Curve) -> dict[str, Any]:
     """Accuracy by epoch as points in a square of 100 by 100, the origin at the top left."""
     last = max(epoch for points in curve.values() for epoch, _ in points)
+    # One epoch is a point, which no line shows: it is drawn as a level one.
+    drawn = {split: points if last > 1 else [points[0], (2, points[0][1])] for split, points in curve.items()}
     return {
         "last": last,
         **{
             split: " ".join(
                 f"{100 * (epoch - 1) / max(last - 1, 1):.1f},{100 * (1 - value):.1f}" for epoch, value in points
             )
-            for split, points in curve.items()
+            for split, points in drawn.items()
         },
         "ends": {split: points[-1][1] for split, points in curve.items()},
     }

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from redarte import backbones, dataset, exporting, finetuning, metrics, networks
+from redarte import backbones, dataset, doctor, exporting, finetuning, metrics, networks
 from redarte.backend import keras
 from redarte.dataset import Pictures
 from redarte.errors import UserError
@@ -267,3 +267,13 @@ def test_the_evidence_adds_up_to_the_logit(taught: Workspace) -> None:
             for picture in seen
         ]
         np.testing.assert_allclose(biases, biases[0], atol=1e-3)
+
+
+def test_doctor_reckons_with_what_the_backbone_takes(
+    settings: MakeSettings, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "_seeing", lambda _chosen: 0.5)
+    wanted, amount = settings(finetuning_params(tiny)), doctor.Amount(100, 1e6)
+    usual = doctor.estimate("export_red1", wanted, amount)
+    assert doctor.estimate("export_finetuned", wanted, amount) - usual == pytest.approx(50, abs=2)
+    assert doctor.estimate("evaluate", wanted, amount) - doctor.estimate("evaluate", settings(), amount) > 9

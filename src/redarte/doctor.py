@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from redarte import backbones, devices, jobs, networks, paintings, transforms, workers
-from redarte.params import NETWORKS, STUDY, Params, Sample, StudyName
+from redarte.params import NETWORKS, STUDY, Finetuned, Params, Sample, StudyName
 from redarte.sources import sample
 
 _PACKAGES = ("dvc", "tensorflow", "keras", "albumentations", "opencv-python-headless", "numpy")
@@ -167,13 +168,11 @@ def estimate(stage: str, settings: Params, amount: Amount) -> float:
                 1 + 3 * settings.finetuned.tail.epochs
             )
         case "train_fisher":
-            return (
-                _TENSORS_START + _MIXTURE + 2 * (learned + tested) * _FISHER * (settings.fisher.input_size / 640) ** 2
-            )
+            return _TENSORS_START + _MIXTURE + 2 * (learned + tested) * _answer_seconds("fisher", settings)
         case "export_red1" | "export_red2" | "export_red3" | "export_fisher" | "export_finetuned":
-            return _TENSORS_START + (learned + tested) * _ANSWER
+            return _TENSORS_START + (learned + tested) * _answer_seconds(stage.removeprefix("export_"), settings)
         case "evaluate" | "report":
-            return _START + tested * _ANSWER
+            return _START + tested * _answer_seconds(settings.model, settings)
         case "compare":
             return _START + 3 * tested / 2 * _ANSWER
     name: StudyName = stage.removeprefix("train_")  # type: ignore[assignment]
@@ -235,10 +234,26 @@ def _training_seconds(name: StudyName, settings: Params) -> float:
     return _seconds(lambda: network.train_on_batch(pictures, labels)) / batch
 
 
+def _answer_seconds(network: str, settings: Params) -> float:
+    """Seconds in which a network that was trained answers for a picture."""
+    match network:
+        case "finetuned":
+            return _seeing_seconds(settings)
+        case "fisher":
+            return _FISHER * (settings.fisher.input_size / 640) ** 2
+        case _:
+            return _ANSWER
+
+
 def _seeing_seconds(settings: Params) -> float:
     """Seconds in which the backbone of `finetuned` sees a picture."""
-    backbone = backbones.load(settings.finetuned)
-    side = settings.finetuned.input_size
+    return _seeing(settings.finetuned)
+
+
+@cache
+def _seeing(chosen: Finetuned) -> float:
+    backbone = backbones.load(chosen)
+    side = chosen.input_size
     pictures = np.zeros((8, side, side, 3), np.uint8)
     return _seconds(lambda: backbone.predict_on_batch(pictures), times=1) / len(pictures)
 

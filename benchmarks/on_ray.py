@@ -80,7 +80,8 @@ def main() -> None:
     seconds: dict[str, list[float]] = {name: [] for name in CONTENDERS}
     with tempfile.TemporaryDirectory() as place:
         os.chdir(place)
-        files = listed[:: max(1, len(listed) // options.count)][: options.count]
+        count = min(options.count, len(listed))
+        files = [listed[number * len(listed) // count] for number in range(count)]
         for file in files:
             (augment.TRAIN / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / file, augment.TRAIN / file)

@@ -10,12 +10,14 @@ writes a second. Augmentor is measured where it is installed (pip install Augmen
 
 import argparse
 import importlib.util
+import io
 import os
 import shutil
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 from pathlib import Path
 
@@ -111,18 +113,18 @@ def augmentor(source: Path, files: list[str], target: Path) -> None:
     """Augmentor, with its threads, one pipeline for each kind of copy."""
     import Augmentor  # type: ignore[import-untyped]
 
-    pipelines = [Augmentor.Pipeline(str(source), str(target)) for _ in range(5)]
-    pipelines[0].rotate(probability=1, max_left_rotation=25, max_right_rotation=25)
-    pipelines[1].flip_top_bottom(probability=1)
-    pipelines[2].flip_left_right(probability=1)
-    pipelines[3].zoom(probability=1, min_factor=1.1, max_factor=1.5)
-    # It knows no shift; a skew to the left or right is the nearest.
-    pipelines[4].skew_left_right(probability=1)
-    for pipeline in pipelines:
-        for picture in pipeline.augmentor_images:
-            picture.save_format = "JPEG"
-    for pipeline in [*pipelines, pipelines[4]]:
-        pipeline.process()
+    # It talks a lot.
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        pipelines = [Augmentor.Pipeline(str(source), str(target)) for _ in range(5)]
+        # Its rotate, which crops, fails on tall pictures.
+        pipelines[0].rotate_without_crop(probability=1, max_left_rotation=30, max_right_rotation=30, expand=False)
+        pipelines[1].flip_top_bottom(probability=1)
+        pipelines[2].flip_left_right(probability=1)
+        pipelines[3].zoom(probability=1, min_factor=1.1, max_factor=1.5)
+        # It knows no shift; a skew to the left or right is the nearest.
+        pipelines[4].skew_left_right(probability=1)
+        for pipeline in [*pipelines, pipelines[4]]:
+            pipeline.process()
 
 
 def image_data_generator(source: Path, files: list[str], target: Path) -> None:
@@ -151,6 +153,12 @@ def redarte_resize(settings: Resize) -> Contender:
             pass
 
     return run
+
+
+def spread(files: list[str], count: int) -> list[str]:
+    """So many of them, of all artists."""
+    count = min(count, len(files))
+    return [files[number * len(files) // count] for number in range(count)]
 
 
 def large(files: list[Path], target: Path) -> None:
@@ -208,8 +216,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         os.chdir(place)
         chosen = augment.TRAIN
-        # Every so many, so that all artists are in it.
-        for file in listed[:: max(1, len(listed) // options.count)][: options.count]:
+        for file in spread(listed, options.count):
             (chosen / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / file, chosen / file)
         table("augment", copying, chosen, options.repeat, copies=6)

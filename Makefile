@@ -27,7 +27,7 @@ repro: install ## Run the pipeline: whatever is not up to date, and nothing else
 	dvc repro
 	@echo; cat plots/table_one.md; echo; echo "The report: plots/report.html. Figures: plots/*.png, or all in one page: dvc plots show --open"
 
-$(VENV)/.tested: $(VENV)/.installed requirements-test.txt
+$(VENV)/.tested: $(VENV)/.installed requirements-test.txt requirements-ray.txt
 	python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
 	@touch $@
 

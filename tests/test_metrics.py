@@ -7,6 +7,7 @@ import pytest
 from sklearn.metrics import f1_score, precision_recall_fscore_support
 
 from redarte import metrics
+from redarte.stages import compare
 
 TRUTH = np.array([0, 0, 1, 2])
 PROBABILITIES = np.array([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.3, 0.5, 0.2], [0.5, 0.3, 0.2]])
@@ -134,6 +135,12 @@ def test_mcnemar() -> None:
     # 8 against 1 of 9 that differ: 2 · (1 + 9) / 2⁹.
     assert metrics.mcnemar(one, other) == pytest.approx(2 * 10 / 512)
     assert metrics.mcnemar(one, one) == 1.0
+
+
+def test_a_chance_that_is_small_is_not_told_as_none() -> None:
+    # metrics/compare.json kept six decimals, and the report of 149 test pictures said p = 0.
+    assert "(p = 2.5e-24)" in metrics.verdict("Red 1", "Fine-tuned", compare.six_digits(2.5346874e-24))
+    assert compare.six_digits(1.0) == 1.0
     assert metrics.verdict("Red 1", "Red 2", 0.039) == (
         "The difference between Red 1 and Red 2 is more than chance (p = 0.039)."
     )

@@ -35,7 +35,7 @@ def main() -> None:
         {
             "data": source,
             **{str(name): measured for name, measured in rows.items()},
-            "mcnemar_p": {f"{one}_{other}": round(chance, 6) for (one, other), chance in chances.items()},
+            "mcnemar_p": {f"{one}_{other}": six_digits(chance) for (one, other), chance in chances.items()},
             "largest_class_test_accuracy": round(baseline, 6),
             "test_pictures": pictures,
         },
@@ -44,6 +44,11 @@ def main() -> None:
     outputs.write_text(PLOTS / "table_one.md", table_one(rows, source, baseline, pictures, verdicts))
     draw(rows, source)
     say(f"the study's Table I beside ours: {PLOTS / 'table_one.md'}")
+
+
+def six_digits(chance: float) -> float:
+    """A probability with six significant digits: however small, it is not 0."""
+    return float(f"{chance:.6g}")
 
 
 def recognised(network: Network) -> np.ndarray:

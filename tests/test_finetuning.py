@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from redarte import backbones, dataset, doctor, exporting, finetuning, metrics, networks
+from redarte import backbones, dataset, doctor, exporting, finetuning, metrics, networks, page
 from redarte.backend import keras
 from redarte.dataset import Pictures
 from redarte.errors import UserError
@@ -277,3 +277,8 @@ def test_doctor_reckons_with_what_the_backbone_takes(
     usual = doctor.estimate("export_red1", wanted, amount)
     assert doctor.estimate("export_finetuned", wanted, amount) - usual == pytest.approx(50, abs=2)
     assert doctor.estimate("evaluate", wanted, amount) - doctor.estimate("evaluate", settings(), amount) > 9
+
+
+def test_the_page_begins_with_the_network_of_model(taught: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(taught.path)
+    assert list(page.load_networks()) == ["Fine-tuned", "Red 1", "Red 2", "Red 3"]

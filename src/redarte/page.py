@@ -19,7 +19,7 @@ from fastapi import FastAPI, HTTPException, Query, UploadFile
 from pydantic import BaseModel, Field
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from redarte import explanations, optional, paintings
+from redarte import explanations, optional, paintings, params
 from redarte.console import say
 from redarte.errors import UserError
 from redarte.explanations import spoken
@@ -102,12 +102,14 @@ def bound(server: uvicorn.Server, host: str, port: int) -> Any:
 
 
 def load_networks() -> dict[str, Network]:
-    """The networks in models/, by their titles.
+    """The networks in models/, by their titles, that of params.yaml's `model` first.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or params.yaml cannot be read.
     """
-    found = {title: MODELS / f"{name}.onnx" for name, title in TITLES.items()}
+    chosen = params.load().model
+    names = sorted(TITLES, key=lambda name: name != chosen)
+    found = {TITLES[name]: MODELS / f"{name}.onnx" for name in names}
     networks = {title: Network(path) for title, path in found.items() if path.exists() and not optional.is_empty(path)}
     if not networks:
         raise UserError("there is no network in models/; make them with `dvc repro`, or bring them with `dvc pull`.")

@@ -164,7 +164,7 @@ def estimate(stage: str, settings: Params, amount: Amount) -> float:
         case "resize":
             return _START + (versions + tested) * _resize_seconds(settings) / workers.count()
         case "train_finetuned":
-            return _TENSORS_START + (learned + tested) * _seeing_seconds(settings) * (
+            return _TENSORS_START + (learned + tested) * _seeing(settings.finetuned) * (
                 1 + 3 * settings.finetuned.tail.epochs
             )
         case "train_fisher":
@@ -238,20 +238,16 @@ def _answer_seconds(network: str, settings: Params) -> float:
     """Seconds in which a network that was trained answers for a picture."""
     match network:
         case "finetuned":
-            return _seeing_seconds(settings)
+            return _seeing(settings.finetuned)
         case "fisher":
             return _FISHER * (settings.fisher.input_size / 640) ** 2
         case _:
             return _ANSWER
 
 
-def _seeing_seconds(settings: Params) -> float:
-    """Seconds in which the backbone of `finetuned` sees a picture."""
-    return _seeing(settings.finetuned)
-
-
 @cache
 def _seeing(chosen: Finetuned) -> float:
+    """Seconds in which a backbone sees a picture."""
     backbone = backbones.load(chosen)
     side = chosen.input_size
     pictures = np.zeros((8, side, side, 3), np.uint8)

@@ -122,6 +122,26 @@ def test_what_is_no_network_is_refused(red3: keras.Model, tmp_path: Path) -> Non
         Network(file)
 
 
+def test_what_the_converter_did_first_does_not_show(red3: keras.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It walks through sets: one export of fisher in twenty had its nodes in another order, and one node more."""
+    expected = exporting.export(red3).SerializeToString(deterministic=True)
+    ordered = exporting._converted
+
+    def in_another_order(answer: object) -> onnx.ModelProto:
+        model = ordered(answer)
+        outputs = {output for node in model.graph.node for output in node.output}
+        free = [node for node in model.graph.node if not outputs & set(node.input)]
+        others = [node for node in model.graph.node if node not in free]
+        nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in (*reversed(free), *others)]
+        assert nodes != list(model.graph.node)
+        del model.graph.node[:]
+        model.graph.node.extend(nodes)
+        return model
+
+    monkeypatch.setattr(exporting, "_converted", in_another_order)
+    assert exporting.export(red3).SerializeToString(deterministic=True) == expected
+
+
 def test_a_network_does_not_read_other_files(red3: keras.Model, tmp_path: Path) -> None:
     """Weights may lie in files of any name, by ONNX; none of ours do."""
     written(red3, tmp_path / "n.onnx")

@@ -77,14 +77,33 @@ def export(network: keras.Model) -> onnx.ModelProto:
             "features": features,
         }
 
-    traced = tf.function(answer, input_signature=[picture])
-    with quiet():
-        # Imported after TensorFlow, which it would import aloud.
-        import tf2onnx
-
-        model, _ = tf2onnx.convert.from_function(traced, input_signature=[picture], opset=_OPSET)
+    model = _converted(tf.function(answer, input_signature=[picture]))
     _give_weights(model.graph, parts.kernel, parts.shape)
     return _same_each_time(model)
+
+
+def _converted(answer: Any) -> onnx.ModelProto:
+    """Says in ONNX what a traced function does, as it does it.
+
+    tf2onnx.convert would go on to move transpositions about, one time in twenty in another way; onnxruntime does that
+    when it opens the file.
+    """
+    with quiet():
+        # Imported after TensorFlow, which it would import aloud.
+        from tf2onnx import tf_loader, tfonnx
+
+        concrete = answer.get_concrete_function()
+        named = {tensor.name: name for name, tensor in concrete.structured_outputs.items()}
+        inputs = [tensor.name for tensor in concrete.inputs if tensor.dtype != tf.resource]
+        frozen = tf_loader.from_function(concrete, inputs, list(named))
+        with tf.Graph().as_default() as graph:
+            tf.import_graph_def(frozen, name="")
+            renamed = {**named, inputs[0]: "picture"}
+            converted = tfonnx.process_tf_graph(
+                graph, opset=_OPSET, input_names=inputs, output_names=list(named), tensors_to_rename=renamed
+            )
+    model: onnx.ModelProto = converted.make_model("redarte")
+    return model
 
 
 def _parts(network: keras.Model) -> Parts:
@@ -229,8 +248,9 @@ def _give_weights(graph: onnx.GraphProto, kernel: np.ndarray, shape: tuple[int, 
 
 
 def _same_each_time(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Names everything by its place in the graph: tf2onnx numbers what it folds in another order each time."""
+    """Orders the nodes by what needs them, and names everything by its place: tf2onnx does neither twice alike."""
     graph = model.graph
+    nodes = _in_order(graph)
     named = {value.name for value in (*graph.input, *graph.output)}
     names: dict[str, str] = {}
 
@@ -239,13 +259,12 @@ def _same_each_time(model: onnx.ModelProto) -> onnx.ModelProto:
             if name and name not in named:
                 values[index] = names.setdefault(name, f"t{len(names)}")
 
-    for number, node in enumerate(graph.node):
+    for number, node in enumerate(nodes):
         node.name = f"{node.op_type}_{number}"
         rename(node.input)
         rename(node.output)
     arrays = sorted((array for array in graph.initializer if array.name in names), key=lambda a: int(names[a.name][1:]))
-    ordered: list[onnx.ValueInfoProto] = sorted(graph.output, key=lambda value: str(value.name))
-    fresh = onnx.GraphProto(name="redarte", node=graph.node, input=graph.input, output=ordered)
+    fresh = onnx.GraphProto(name="redarte", node=nodes, input=graph.input, output=_outputs(graph))
     for array in arrays:
         fresh.initializer.append(numpy_helper.from_array(numpy_helper.to_array(array), names[array.name]))
     for value in (*fresh.input, *fresh.output):
@@ -254,3 +273,23 @@ def _same_each_time(model: onnx.ModelProto) -> onnx.ModelProto:
     return helper.make_model(
         fresh, producer_name="redarte", ir_version=_ONNX_FORMAT, opset_imports=[helper.make_opsetid("", _OPSET)]
     )
+
+
+def _in_order(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """The nodes that an output needs, each after those that it needs itself."""
+    makers = {name: node for node in graph.node for name in node.output}
+    ordered: dict[str, onnx.NodeProto] = {}
+    waiting = [makers[value.name].output[0] for value in reversed(_outputs(graph))]
+    while waiting:
+        node = makers[waiting[-1]]
+        needed = [makers[name].output[0] for name in node.input if name in makers]
+        missing = [name for name in needed if name not in ordered]
+        if missing:
+            waiting.extend(reversed(missing))
+        else:
+            ordered[waiting.pop()] = node
+    return list(ordered.values())
+
+
+def _outputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
+    return sorted(graph.output, key=lambda value: str(value.name))

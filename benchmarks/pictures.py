@@ -111,7 +111,7 @@ def redarte_augment(settings: Augment) -> Contender:
 
 def augmentor(source: Path, files: list[str], target: Path) -> None:
     """Augmentor, with its threads, one pipeline for each kind of copy."""
-    import Augmentor  # type: ignore[import-untyped]
+    import Augmentor
 
     # It talks a lot.
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):

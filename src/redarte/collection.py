@@ -16,7 +16,9 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from redarte import paintings, workers
+from redarte.console import progress
 from redarte.errors import UserError
+from redarte.sandbox import LostError, Sandbox
 
 _LITTER = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
 _SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
@@ -186,13 +188,15 @@ def _expected_artists(tree: Path, candidates: list[str]) -> set[str]:
 
 def _admit(tree: Path, artists: dict[str, str], max_pixels: float, found: Collection) -> None:
     """Decodes every candidate once, and keeps those that are whole pictures, each once."""
-    verdicts = workers.over(partial(_inspect, tree, max_pixels), list(artists), "checking")
     by_digest: dict[str, list[str]] = defaultdict(list)
-    for path, (reason, digest) in zip(artists, verdicts, strict=True):
-        if reason:
-            found.set_aside[reason].append(path)
-        else:
-            by_digest[digest].append(path)
+    with Sandbox(workers.count(), paintings.most_memory(max_pixels)) as sandbox:
+        verdicts = sandbox.over(partial(_inspect, tree, max_pixels), list(artists))
+        for path, verdict in zip(artists, progress(verdicts, len(artists), "checking"), strict=True):
+            reason, digest = (_lost(verdict), "") if isinstance(verdict, UserError) else verdict
+            if reason:
+                found.set_aside[reason].append(path)
+            else:
+                by_digest[digest].append(path)
     taken: set[str] = set()
     for path, *again in by_digest.values():
         if any(artists[other] != artists[path] for other in again):
@@ -210,6 +214,12 @@ def _inspect(tree: Path, max_pixels: float, path: str) -> tuple[str | None, str]
         return reason, hashlib.blake2b((tree / path).read_bytes(), digest_size=16).hexdigest()
     except PermissionError:
         return "unreadable", ""
+
+
+def _lost(error: UserError) -> str:
+    if isinstance(error, LostError):
+        return error.reason
+    raise error
 
 
 def _file_name(path: str, artist: str, taken: set[str]) -> str:

@@ -8,8 +8,8 @@ by `serving`, which settles what gradio reads on import.
 import html
 import json
 import random
-import threading
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,6 +27,7 @@ from redarte.paintings import Picture
 from redarte.predict import described, ranked
 from redarte.prediction import Answers, Network
 from redarte.report import as_uri
+from redarte.sandbox import Sandbox
 from redarte.study import TITLES
 
 MODELS = Path("models")
@@ -34,8 +35,8 @@ TRAIN = Path("data/resized/train")
 TEST = Path("data/resized/test")
 LARGEST = 20 * 2**20  # bytes: the largest request
 MOST_PIXELS = 64e6  # of an upload: what a large phone camera makes
-# So many uploads are decoded at once: a hostile one of a few kB can take half a gigabyte while it is.
-_DECODING = threading.BoundedSemaphore(4)
+_DECODING = 4  # uploads at once: a hostile one of a few kB can take half a gigabyte while it is
+_LONGEST = 20.0  # seconds for an upload
 _KEPT = 60  # seconds that an upload may lie on the disk
 _TOP = 5
 _NEAREST = 4
@@ -86,7 +87,11 @@ def serve(host: str, port: int) -> None:
     Raises:
         UserError: there is no network, or the address is taken.
     """
-    app = application(load_networks())
+    with sandbox_for_uploads() as sandbox:
+        run(application(load_networks(), sandbox), host, port)
+
+
+def run(app: ASGIApp, host: str, port: int) -> None:
     server = uvicorn.Server(uvicorn.Config(app, host, port, log_level="error", limit_concurrency=512))
     socket = bound(server, host, port)
     say(f"redarte: http://{host}:{socket.getsockname()[1]} (Ctrl-C ends it)")
@@ -99,6 +104,11 @@ def bound(server: uvicorn.Server, host: str, port: int) -> Any:
         return server.config.bind_socket()
     except SystemExit:
         raise UserError(f"{host}:{port} cannot be listened on; choose another with --port.") from None
+
+
+def sandbox_for_uploads() -> Sandbox:
+    """Where uploads are decoded."""
+    return Sandbox(_DECODING, paintings.most_memory(MOST_PIXELS), _LONGEST)
 
 
 def load_networks() -> dict[str, Network]:
@@ -116,7 +126,7 @@ def load_networks() -> dict[str, Network]:
     return networks
 
 
-def application(networks: dict[str, Network]) -> ASGIApp:
+def application(networks: dict[str, Network], sandbox: Sandbox) -> ASGIApp:
     """The page and the JSON endpoint as one ASGI application that refuses what is too large."""
     by_name = {network.card.network: network for network in networks.values()}
     app = FastAPI(title="redarte", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
@@ -135,27 +145,27 @@ def application(networks: dict[str, Network]) -> ASGIApp:
         if chosen is None:
             raise HTTPException(422, f"there is no network {network}; there are {', '.join(by_name)}.")
         try:
-            pixels = decoded(picture.file.read(), chosen.side)
+            pixels = decoded(sandbox, picture.file.read(), chosen.side)
         except UserError as error:
             raise HTTPException(422, f"The file {error}.") from None
         return Answer(**described(chosen.answers([pixels[None]]), 0, top), network=chosen.card.network)
 
     mounted = gradio.mount_gradio_app(
-        app, blocks(networks), "/", max_file_size=LARGEST, show_error=True, css=_STYLE,
+        app, blocks(networks, sandbox), "/", max_file_size=LARGEST, show_error=True, css=_STYLE,
         theme=gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
         allowed_paths=[str(TEST.resolve())], ssr_mode=False, enable_monitoring=False, footer_links=[],
     )  # fmt: skip
     return Bounded(mounted, LARGEST)
 
 
-def blocks(networks: dict[str, Network]) -> gradio.Blocks:
+def blocks(networks: dict[str, Network], sandbox: Sandbox) -> gradio.Blocks:
     """The page: a picture and a network in, an answer out."""
 
     def answer(file: str | None, title: str) -> str:
         if file is None:
             return ""
         try:
-            return answered(networks[title], Path(file))
+            return answered(networks[title], decoded(sandbox, Path(file), networks[title].side))
         except UserError as error:
             return sentence(f"The file {error}.")
 
@@ -191,9 +201,8 @@ def example_pictures() -> list[str]:
     return [str((TEST / path).resolve()) for path in sorted(of_each.values())[:3]]
 
 
-def answered(network: Network, file: Path) -> str:
+def answered(network: Network, pixels: Picture) -> str:
     """The answer to a picture as HTML: bars, where the network looked, and what it was reminded of."""
-    pixels = decoded(file, network.side)
     answers = network.answers([pixels[None]])
     likeliest = ranked(answers, 0, _TOP)
     place = network.card.artists.index(likeliest[0][0])
@@ -224,10 +233,9 @@ def reminders(answers: Answers) -> str:
     return f'<h3>It reminds the network of</h3><div class="pictures">{"".join(shown)}</div>'
 
 
-def decoded(upload: Path | bytes, side: int) -> Picture:
+def decoded(sandbox: Sandbox, upload: Path | bytes, side: int) -> Picture:
     """An upload as a square of side×side px."""
-    with _DECODING:
-        return paintings.read_strange(upload, side, MOST_PIXELS)
+    return sandbox.call(partial(paintings.read_strange, side=side, max_pixels=MOST_PIXELS), upload)
 
 
 def sentence(text: str) -> str:

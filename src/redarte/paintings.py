@@ -26,10 +26,14 @@ _IN_WORDS = {
     "not_a_picture": "is not a picture",
     "too_many_pixels": "has too many pixels",
     "truncated_or_corrupt": "is truncated or corrupt",
+    "takes_too_much_memory": "takes too much memory",
 }
 _WHITE = (255, 255, 255)
 _TOGETHER = 32  # pictures of 224 px
 _MOST_BYTES_A_PIXEL = 8  # four channels of 16 bits, not compressed
+# What decoding holds at its most: a file, and of 16 bits of grey the samples, as float64, and the scaled ones.
+_MOST_MEMORY_A_PIXEL = _MOST_BYTES_A_PIXEL + 32
+_MEMORY_AT_REST = 512 * 2**20  # of a process that decodes
 
 # `problem` sets its own bound on pixels, from params.yaml, before anything is decoded.
 Image.MAX_IMAGE_PIXELS = None
@@ -66,8 +70,8 @@ def problem(path: Path, max_pixels: float) -> str | None:
         return declared
     try:
         _decode(data, lambda size: size)
-    except Exception:
-        return "truncated_or_corrupt"
+    except Exception as error:
+        return _undecodable(error)
     return None
 
 
@@ -82,18 +86,36 @@ def read_strange(source: Path | bytes, side: int, max_pixels: float) -> Picture:
         UserError: why it cannot be used, in words that follow its name.
     """
     if isinstance(source, Path):
-        if not source.is_file():
-            raise UserError("is not a file" if source.exists() else "is not there")
-        if source.stat().st_size > _MOST_BYTES_A_PIXEL * max_pixels:
-            raise UserError(_IN_WORDS["too_large_a_file"])
-        source = source.read_bytes()
+        source = _content(source, max_pixels)
     declared = _declared_problem(source, max_pixels)
     if declared:
         raise UserError(_IN_WORDS[declared])
     try:
         return _decode(source, lambda _size: (side, side))
-    except Exception:
-        raise UserError(_IN_WORDS["truncated_or_corrupt"]) from None
+    except Exception as error:
+        raise UserError(_IN_WORDS[_undecodable(error)]) from None
+
+
+def _content(path: Path, max_pixels: float) -> bytes:
+    try:
+        if not path.is_file():
+            raise UserError("is not a file" if path.exists() else "is not there")
+        if path.stat().st_size > _MOST_BYTES_A_PIXEL * max_pixels:
+            raise UserError(_IN_WORDS["too_large_a_file"])
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot be read ({error.strerror})") from None
+
+
+def most_memory(max_pixels: float) -> int:
+    """The bytes that a process needs at most to decode a picture of up to `max_pixels`."""
+    return _MEMORY_AT_REST + round(_MOST_MEMORY_A_PIXEL * max_pixels)
+
+
+def _undecodable(error: Exception) -> str:
+    """The reason that an exception of a decoder stands for."""
+    of_memory = isinstance(error, MemoryError) or getattr(error, "code", None) == cv2.Error.StsNoMem
+    return "takes_too_much_memory" if of_memory else "truncated_or_corrupt"
 
 
 def _declared_problem(data: bytes, max_pixels: float) -> str | None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from redarte import paintings
+from redarte import paintings, workers
 from redarte.console import progress
 from redarte.errors import UserError
 from redarte.explanations import spoken
-from redarte.paintings import Picture
 from redarte.prediction import Answers, Network
+from redarte.sandbox import Sandbox
 
 _WIDEST = 48  # columns for a picture's name
 _BAR = 20  # columns for a probability of 1
@@ -35,20 +35,11 @@ def files(paths: Sequence[Path]) -> list[Path]:
 
 def answer(network: Network, paths: Sequence[Path], max_pixels: float) -> Iterator[Answered]:
     """Answers to files in their order; the next ones are decoded while the network works."""
-
-    def read(path: Path) -> Picture | UserError:
-        try:
-            return paintings.read_strange(path, network.side, max_pixels)
-        except (UserError, OSError) as error:
-            return error if isinstance(error, UserError) else UserError(f"cannot be read ({error.strerror})")
-
     many = paintings.at_a_time(network.side)
-    with ThreadPoolExecutor() as pool:
-        waiting = iter(paths)
-        ahead = [(path, pool.submit(read, path)) for path in islice(waiting, many)]
-        while ahead:
-            now, ahead = ahead, [(path, pool.submit(read, path)) for path in islice(waiting, many)]
-            decoded = [(path, future.result()) for path, future in now]
+    read = partial(paintings.read_strange, side=network.side, max_pixels=max_pixels)
+    with Sandbox(min(workers.count(), max(len(paths), 1)), paintings.most_memory(max_pixels)) as sandbox:
+        pictures = zip(paths, sandbox.over(read, paths), strict=True)
+        while decoded := list(islice(pictures, many)):
             whole = [picture for _, picture in decoded if not isinstance(picture, UserError)]
             answers = network.answers([np.stack(whole)] if whole else [])
             place = iter(range(len(whole)))

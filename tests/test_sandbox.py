@@ -1,0 +1,64 @@
+"""Real processes that die, hang and take memory."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from redarte.errors import UserError
+from redarte.sandbox import EndedError, LostError, Sandbox
+
+MEMORY = 2**30
+
+
+def work(item: str) -> str:
+    """What a decoder may do to its process."""
+    if item == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if item == "abort":
+        os.abort()
+    if item == "hang":
+        time.sleep(600)
+    if item == "large":
+        return str(len(bytearray(4 * MEMORY)))
+    if item == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if item == "wrong":
+        raise UserError("is wrong")
+    return item.upper()
+
+
+def die_once(mark: Path) -> str:
+    """Dies at the first try, as on a machine in want of memory."""
+    if not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "whole"
+
+
+def test_what_kills_or_stops_its_worker_costs_itself_alone() -> None:
+    items = ["a", "crash", "b", "hang", "wrong", "abort", "c", *map(str, range(50))]
+    with Sandbox(2, MEMORY, longest=0.5) as sandbox:
+        results = list(sandbox.over(work, items))
+    told = {item: str(result) for item, result in zip(items, results, strict=True)}
+    assert [result.reason for result in results if isinstance(result, LostError)] == [
+        "crashes_the_decoder", "takes_too_long", "crashes_the_decoder",
+    ]  # fmt: skip
+    assert told["wrong"] == "is wrong"
+    assert all(told[item] == item.upper() for item in items if item not in ("crash", "hang", "wrong", "abort"))
+
+
+def test_a_file_does_not_get_more_memory_than_it_may_have() -> None:
+    with Sandbox(1, MEMORY) as sandbox:
+        with pytest.raises(MemoryError):
+            sandbox.call(work, "large")
+        assert sandbox.call(work, "a") == "A"
+
+
+def test_a_worker_that_the_machine_ends_costs_no_file(tmp_path: Path) -> None:
+    with Sandbox(1, MEMORY) as sandbox:
+        assert sandbox.call(die_once, tmp_path / "mark") == "whole"
+        with pytest.raises(EndedError, match="ended from outside"):
+            list(sandbox.over(work, ["a", "killed", "b"]))

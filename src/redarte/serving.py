@@ -1,5 +1,6 @@
 """Starts `redarte serve`: settles what gradio reads on import, and only then imports it."""
 
+import multiprocessing.util
 import os
 import tempfile
 
@@ -10,6 +11,8 @@ def serve(host: str, port: int) -> None:
     Raises:
         UserError: there is no network, or the address is taken.
     """
+    # Made before and not in that folder, because multiprocessing takes it away only when Python ends.
+    multiprocessing.util.get_temp_dir()
     with tempfile.TemporaryDirectory(prefix="redarte-") as scratch:
         tempfile.tempdir = os.environ["GRADIO_TEMP_DIR"] = scratch
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"

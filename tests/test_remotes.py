@@ -147,6 +147,8 @@ def test_who_may_only_read_cannot_push_and_is_told_so(finished: Workspace, serve
     assert "Traceback" not in said
 
 
+# What keeps two pushes apart is git's and DVC's own, and the same for every kind of remote.
+@pytest.mark.parametrize("remote", ["folder", "ssh"], indirect=True)
 def test_two_who_push_experiments_at_once_lose_nothing(finished: Workspace, remote: Remote, tmp_path: Path) -> None:
     two = [with_its_cache(finished, tmp_path / name, remote.writer, remote.port) for name in ("ana", "ben")]
     for number, one in enumerate(two):

@@ -87,15 +87,12 @@ def serve(host: str, port: int) -> None:
     Raises:
         UserError: there is no network, or the address is taken.
     """
-    with sandbox_for_uploads() as sandbox:
-        run(application(load_networks(), sandbox), host, port)
-
-
-def run(app: ASGIApp, host: str, port: int) -> None:
-    server = uvicorn.Server(uvicorn.Config(app, host, port, log_level="error", limit_concurrency=512))
-    socket = bound(server, host, port)
-    say(f"redarte: http://{host}:{socket.getsockname()[1]} (Ctrl-C ends it)")
-    server.run(sockets=[socket])
+    with Sandbox(_DECODING, paintings.most_memory(MOST_PIXELS), _LONGEST) as sandbox:
+        app = application(load_networks(), sandbox)
+        server = uvicorn.Server(uvicorn.Config(app, host, port, log_level="error", limit_concurrency=512))
+        socket = bound(server, host, port)
+        say(f"redarte: http://{host}:{socket.getsockname()[1]} (Ctrl-C ends it)")
+        server.run(sockets=[socket])
 
 
 def bound(server: uvicorn.Server, host: str, port: int) -> Any:
@@ -104,11 +101,6 @@ def bound(server: uvicorn.Server, host: str, port: int) -> Any:
         return server.config.bind_socket()
     except SystemExit:
         raise UserError(f"{host}:{port} cannot be listened on; choose another with --port.") from None
-
-
-def sandbox_for_uploads() -> Sandbox:
-    """Where uploads are decoded."""
-    return Sandbox(_DECODING, paintings.most_memory(MOST_PIXELS), _LONGEST)
 
 
 def load_networks() -> dict[str, Network]:
@@ -127,7 +119,12 @@ def load_networks() -> dict[str, Network]:
 
 
 def application(networks: dict[str, Network], sandbox: Sandbox) -> ASGIApp:
-    """The page and the JSON endpoint as one ASGI application that refuses what is too large."""
+    """The page and the JSON endpoint as one ASGI application that refuses what is too large.
+
+    Args:
+        networks: by their titles.
+        sandbox: where uploads are decoded.
+    """
     by_name = {network.card.network: network for network in networks.values()}
     app = FastAPI(title="redarte", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
 

@@ -45,6 +45,8 @@ def test_the_committed_file_is_valid_and_is_the_default_study() -> None:
         ("train.epochs", 2.5, "train.epochs is 2.5 and must be a valid integer"),
         ("fetch.archive.sha256", "abc", "fetch.archive.sha256 is 'abc' and must match pattern"),
         ("fetch.kaggle.dataset", "one", "fetch.kaggle.dataset is 'one' and must match pattern"),
+        ("fetch.archive.path", "a\0b", r"path is 'a\x00b' and must be a text on one line, and not empty."),
+        ("finetuned.backbone", " ", "finetuned.backbone is ' ' and must be a text on one line, and not empty."),
         ("red2", 3, "red2 is 3 and must be a valid dictionary or instance of Network."),
     ],
 )
@@ -90,6 +92,67 @@ def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "- a list", "model: [", "\tmodel: red1", "model: red1\nmodel: red2"])
 def test_what_is_no_document_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
     assert "\n" not in refusal(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param("9" * 5000, id="more digits than Python reads"),
+        "2026-99-99",
+        "2026-01-01T00:00:00-99:99",
+        "0x_",
+        "010",  # PyYAML says 8 and DVC 10: a run of the one would be taken for one of the other
+        "1:30",
+        "1_0",
+        "0b11",
+    ],
+)
+def test_what_pyyaml_and_dvc_read_differently_is_no_number(tmp_path: Path, value: str) -> None:
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8").replace("seed: 0 #", f"seed: {value} #", 1)
+    assert "seed is '" in refusal(tmp_path, text) and "must be a valid integer." in refusal(tmp_path, text)
+
+
+@pytest.mark.parametrize("value", ["yes", "on", "OFF", "n"])
+def test_dvc_takes_only_true_and_false_for_true_and_false(tmp_path: Path, value: str) -> None:
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8").replace("resume: true", f"resume: {value}")
+    assert f"train.resume is '{value}' and must be a valid boolean." in refusal(tmp_path, text)
+
+
+@pytest.mark.parametrize("tag", ["int", "float", "bool", "timestamp", "binary", "set", "omap", "python/name:os.system"])
+def test_a_value_that_is_not_what_its_tag_says_is_refused(tmp_path: Path, tag: str) -> None:
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8").replace("seed: 0 #", f'seed: !!{tag} "é" #', 1)
+    assert "\n" not in refusal(tmp_path, text)
+
+
+@pytest.mark.parametrize("text", ["[" * 3000, "{a: " * 3000, "a: " + "[" * 1500 + "]" * 1500])
+def test_deep_nesting_is_refused(tmp_path: Path, text: str) -> None:
+    assert "nested too deep" in refusal(tmp_path, text)
+
+
+def test_what_is_told_of_a_value_stays_short(tmp_path: Path) -> None:
+    """Ten names for ten lists, each of ten of the one before: a megabyte if it were written out."""
+    laughs = "".join(f"seed{i}: &a{i} [{', '.join([f'*a{i - 1}' if i else 'ha'] * 10)}]\n" for i in range(6))
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8").replace("seed: 0 #", f"{laughs}seed: *a5 #", 1)
+    told = refusal(tmp_path, text)
+    assert "seed is [[[...], [...]," in told
+    assert len(told) < 3000
+
+
+def test_of_a_thousand_mistakes_twenty_are_told(tmp_path: Path) -> None:
+    told = refusal(tmp_path, "".join(f"k{i}: 1\n" for i in range(1000))).splitlines()
+    assert len(told) == 21
+    assert "and 993 more of the kind." in told[-1]
+
+
+@pytest.mark.parametrize(("key", "told"), [("5", "5"), ("~", "None"), ('"\\e[31m"', r"'\x1b[31m'")])
+def test_a_key_that_is_no_name_is_told(tmp_path: Path, key: str, told: str) -> None:
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8") + f"{key}: 1\n"
+    assert f"there is no parameter {told}; here you can set model" in refusal(tmp_path, text)
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be read"):
+        params.load(tmp_path)
 
 
 def test_a_key_given_twice_is_refused(tmp_path: Path) -> None:

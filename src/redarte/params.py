@@ -6,6 +6,8 @@ told at once; which sections a stage then uses is declared in dvc.yaml.
 
 import difflib
 import re
+import reprlib
+from collections import Counter
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
@@ -29,6 +31,9 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 Quality = Annotated[int, Field(ge=1, le=100)]
 Penalty = Annotated[float, Field(ge=0, le=1)]
 
+_MOST_PROBLEMS = 20  # told at once
+_UNKNOWN = ("extra_forbidden", "invalid_key")  # what pydantic calls a key that is no parameter
+
 
 def _ascending(pair: list[float]) -> list[float]:
     if len(pair) != 2 or pair[0] > pair[1]:
@@ -36,10 +41,19 @@ def _ascending(pair: list[float]) -> list[float]:
     return pair
 
 
+def _on_a_line(text: str) -> str:
+    if not text.strip() or re.search(r"[\x00-\x1f\x7f]", text):
+        raise ValueError("must be a text on one line, and not empty")
+    return text
+
+
 def _each_once(names: list[CopyName]) -> list[CopyName]:
     if not names or len(set(names)) != len(names):
         raise ValueError("must name at least one copy, and each once")
     return names
+
+
+Text = Annotated[str, AfterValidator(_on_a_line)]
 
 
 class _Section(BaseModel):
@@ -53,14 +67,14 @@ class Sample(_Section):
 
 
 class Archive(_Section):
-    path: str | None
+    path: Text | None
     sha256: Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{64}$")] | None
     max_gigabytes: float = Field(ge=0.001, le=10_000)
     max_files: int = Field(ge=1, le=10_000_000)
 
 
 class Folder(_Section):
-    path: str | None
+    path: Text | None
 
 
 class Kaggle(_Section):
@@ -152,8 +166,8 @@ class Tail(_Section):
 
 
 class Finetuned(_Section):
-    backbone: str
-    weights: str
+    backbone: Text
+    weights: Text
     input_size: int = Field(ge=8, le=2048)
     filters: int = Field(ge=1, le=4096)
     kinds: int = Field(ge=1, le=1024)
@@ -204,7 +218,12 @@ def load(path: Path = Path("params.yaml")) -> Params:
         document = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except FileNotFoundError:
         raise UserError(f"{path} is not here: run this from the top folder of the project.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}).") from None
+    except RecursionError:
+        raise UserError(f"{path} is nested too deep: it holds sections, and parameters in them.") from None
+    except (yaml.YAMLError, ValueError, KeyError, AttributeError) as error:
+        # Of a value that is not what its explicit tag (!!int) says, PyYAML raises what Python raises.
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(document, dict):
         raise UserError(f"{path} must hold sections such as fetch: and train:, and holds none.")
@@ -212,8 +231,10 @@ def load(path: Path = Path("params.yaml")) -> Params:
         return Params.model_validate(document)
     except ValidationError as error:
         # A key with a typing mistake is also a key that is missing: say the mistake first.
-        problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-        raise UserError("\n".join(_sentence(path, problem) for problem in problems)) from None
+        problems = sorted(error.errors(), key=lambda problem: problem["type"] not in _UNKNOWN)
+        sentences = [_sentence(path, problem) for problem in problems[:_MOST_PROBLEMS]]
+        more = len(problems) - len(sentences)
+        raise UserError("\n".join(sentences + ([f"{path}: and {more} more of the kind."] if more else []))) from None
 
 
 def network_name(stage: str, arguments: list[str], names: tuple[Name, ...]) -> Name:
@@ -232,36 +253,58 @@ def network_name(stage: str, arguments: list[str], names: tuple[Name, ...]) -> N
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, which refuses a key given twice and reads 1e-05 as a number.
+    """YAML's safe loader, which refuses a key given twice and takes for numbers what DVC takes for them.
 
-    DVC writes small numbers as 1e-05 (YAML 1.2); PyYAML follows YAML 1.1, where that is a text.
+    DVC reads and writes YAML 1.2. PyYAML follows YAML 1.1, where 010 is eight, 1:30 is ninety, `on` is true and 1e-05
+    is a text. Here a number is decimal, and what the two would read differently is a text, which no parameter that is a
+    number takes.
     """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [key.value for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.MarkedYAMLError(problem=f"{key} is given twice", problem_mark=node.start_mark)
+        keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        for key, times in keys.items():
+            if times > 1:
+                raise yaml.MarkedYAMLError(problem=f"{_shown(key)} is given twice", problem_mark=node.start_mark)
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
+_PLAIN = {
+    "null": (r"^(~|null|Null|NULL|)$", ["~", "n", "N", ""]),
+    "bool": (r"^(true|True|TRUE|false|False|FALSE)$", list("tTfF")),
+    "int": (r"^[-+]?(0|[1-9][0-9]{0,99})$", list("-+0123456789")),
+    "float": (
+        r"^[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$",
+        list("-+.0123456789"),
+    ),
+    "merge": (r"^<<$", ["<"]),
+}
+_Loader.yaml_implicit_resolvers = {}
+for _name, (_pattern, _first) in _PLAIN.items():
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(_pattern), _first)
+
+
+# A few kilobytes of YAML can name gigabytes: what is told of a value is cut to a line.
+_brief = reprlib.Repr()
+_brief.maxlevel, _brief.maxstring, _brief.maxother = 2, 80, 80
+
+
+def _shown(key: object) -> str:
+    name = str(key)
+    return name if name.isprintable() and len(name) <= 80 else _brief.repr(name)
 
 
 def _sentence(path: Path, problem: Any) -> str:
     """One of pydantic's problems as a sentence that names the key, what is wrong and what to do."""
-    keys = [str(key) for key in problem["loc"] if not str(key).startswith(("function-", "literal["))]
+    keys = [_shown(key) for key in problem["loc"] if not str(key).startswith(("function-", "literal["))]
     name = ".".join(keys) or "the document"
-    if problem["type"] == "extra_forbidden":
+    if problem["type"] in _UNKNOWN:
         return f"{path}: there is no parameter {name}{_did_you_mean(keys)}."
     if problem["type"] == "missing":
         return f"{path}: {name} is missing; add it (the committed params.yaml shows every parameter)."
     wish = re.sub(r"^(Value error, |Input |String )", "", problem["msg"]).replace("should", "must", 1)
     if problem["type"] == "value_error" and isinstance(problem["input"], dict):
         return f"{path}: {name}: {wish}."
-    return f"{path}: {name} is {problem['input']!r} and {wish}."
+    return f"{path}: {name} is {_brief.repr(problem['input'])} and {wish}."
 
 
 def _did_you_mean(keys: list[str]) -> str:

@@ -107,6 +107,20 @@ def test_an_interrupted_augment_leaves_nothing_that_could_pass_for_whole(
         assert partials(long_augment) == []
 
 
+def test_workers_end_with_their_stage(long_augment: Workspace) -> None:
+    process = long_augment.start("python", "-m", "redarte.stages.augment")
+    deadline = time.monotonic() + 60
+    while not list(long_augment.path.glob("data/.partial-*-augmented/*/*.jpg")):
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert children
+    assert not alive
+
+
 def test_dvc_repro_after_a_killed_augment_gives_the_same_bytes(finished: Workspace) -> None:
     augmented = finished.path / "data/augmented"
     before = tree_bytes(augmented)

@@ -1,6 +1,8 @@
 """One function over many pictures, on all the cores that this process may use."""
 
 import os
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
@@ -11,6 +13,7 @@ from redarte.errors import UserError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+_SECONDS_AFTER = 1.0  # that a worker may outlive its parent
 
 
 def count() -> int:
@@ -35,7 +38,8 @@ def over(function: Callable[[Item], Result], items: Sequence[Item], label: str) 
     Raises:
         UserError: a worker process was ended from outside; and whatever the function raises.
     """
-    parallel = joblib.Parallel(n_jobs=min(count(), max(len(items), 1)), return_as="generator")
+    with joblib.parallel_config("loky", initializer=_end_with, initargs=(os.getpid(),)):
+        parallel = joblib.Parallel(n_jobs=min(count(), max(len(items), 1)), return_as="generator")
     results = parallel(joblib.delayed(function)(item) for item in items)
     try:
         yield from progress(results, len(items), label)
@@ -44,3 +48,14 @@ def over(function: Callable[[Item], Result], items: Sequence[Item], label: str) 
             f"{label}: a worker process was ended from outside, most often for want of memory; "
             "run it again, with fewer workers (REDARTE_WORKERS=1) if it happens again."
         ) from None
+
+
+def _end_with(parent: int) -> None:
+    """Sees to it that this worker ends when its parent does: one that is killed cannot end its workers itself."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_SECONDS_AFTER)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

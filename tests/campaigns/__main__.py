@@ -1,0 +1,54 @@
+"""python -m tests.campaigns NAME [--seed 0] [--count 100]: attacks, and what became of them."""
+
+import argparse
+import importlib
+import pkgutil
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from pathlib import Path
+
+from tests import campaigns
+
+NAMES = sorted(module.name for module in pkgutil.iter_modules(campaigns.__path__) if not module.name.startswith("_"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.campaigns", description=__doc__)
+    parser.add_argument("name", choices=NAMES)
+    parser.add_argument("--seed", type=int, default=0, help="of the first attack; the next has the next one")
+    parser.add_argument("--count", type=int, default=100, help="how many attacks")
+    chosen = parser.parse_args()
+    failed = run(chosen.name, range(chosen.seed, chosen.seed + chosen.count))
+    sys.exit(1 if failed else 0)
+
+
+def run(name: str, seeds: range) -> list[int]:
+    """Runs one attack for each seed, and prints each failure as it comes and the counts at the end.
+
+    Returns:
+        The seeds of the attacks that a promise did not hold against.
+    """
+    campaign = importlib.import_module(f"{campaigns.__name__}.{name}")
+    outcomes: Counter[str] = Counter()
+    failed = []
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix=f"{name}-") as place, campaign.prepared(Path(place)) as target:
+        for seed in seeds:
+            try:
+                outcomes.update(campaign.attack(target, seed))
+            except Exception:
+                failed.append(seed)
+                print(f"FAILED: python -m tests.campaigns {name} --seed {seed} --count 1", flush=True)
+                traceback.print_exc()
+    for outcome, times in sorted(outcomes.items()):
+        print(f"{times:8} {outcome}")
+    print(f"{len(seeds)} attacks of {name} from seed {seeds.start} in {time.monotonic() - started:.0f} s, ", end="")
+    print(f"{len(failed)} failed: {failed}" if failed else "all held")
+    return failed
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,281 @@
+"""Stages that are ended in the middle, in every way that a machine has: what is there afterwards is whole.
+
+An attack takes one stage, ends it ten times one after the other, each time at another moment and in a way of its own,
+and then lets DVC finish it. After each end every output is absent or the bytes of an undisturbed run; at the end every
+output is there, dvc.lock has not changed by a byte, and nothing else has been left behind.
+"""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+from tests.conftest import FISHER, Workspace, finetuning_params, new_workspace, save_backbone, tree_bytes
+
+ENDS = 10
+_FILES = "mkdir,rename,unlink,unlinkat,rmdir,ftruncate"  # calls that change what is on the disk
+_LONGEST = 300  # seconds for a stage of these sizes that is not stopped
+
+Ended = tuple[int, str]  # its exit code, and what it said on stderr
+
+
+@dataclass
+class Reference:
+    """Workspaces on one small disk in which everything has run, and what each stage made there."""
+
+    disk: Path
+    stages: dict[str, Workspace]
+    lasting: dict[str, float] = field(default_factory=dict)
+
+
+@contextmanager
+def prepared(place: Path) -> Iterator[Reference]:
+    backbone = save_backbone(place / "tiny.keras")
+    with small_disk(place / "disk") as disk:
+        stages: dict[str, Workspace] = {}
+        for name, changes in (("red", {}), ("fisher", FISHER), ("finetuned", finetuning_params(backbone))):
+            workspace = new_workspace(disk / name, {"train.epochs": 3, **changes})
+            workspace.run("dvc", "repro")
+            workspace.commit("a run")
+            stages |= {stage: workspace for stage in locked(workspace) if stage not in stages}
+        yield Reference(disk, stages)
+
+
+@contextmanager
+def small_disk(path: Path) -> Iterator[Path]:
+    """A file system of its own, which can be filled; an ordinary folder where this process may not mount one."""
+    path.mkdir()
+    mounted = os.geteuid() == 0 and not subprocess.run(["mount", "-t", "tmpfs", "tmpfs", path]).returncode
+    try:
+        yield path
+    finally:
+        if mounted:
+            subprocess.run(["umount", "--lazy", path], check=True)
+
+
+def attack(reference: Reference, seed: int) -> Counter[str]:
+    """Ends stage number seed (counted round and round) ten times, and finishes it."""
+    rng = random.Random(seed)
+    stage = list(reference.stages)[seed % len(reference.stages)]
+    workspace = reference.stages[stage]
+    outs = outputs_of(workspace, stage)
+    whole = {out: contents(workspace.path / out) for out in outs}
+    before = everything_else(workspace, outs)
+    if stage not in reference.lasting:
+        reference.lasting[stage] = undisturbed(workspace, stage, outs)
+    happened: Counter[str] = Counter()
+    for _ in range(ENDS):
+        way = rng.choice(WAYS if os.path.ismount(reference.disk) else WAYS[:-1])
+        code, told = way(
+            Ending(workspace, command_of(workspace, stage), outs, reference, rng, reference.lasting[stage])
+        )
+        for out in outs:
+            found = contents(workspace.path / out)
+            assert found is None or found == whole[out], f"{stage}, {way.__name__}: {out} is there, and not whole"
+            assert code or found is not None, f"{stage}, {way.__name__}: it ended well without {out}"
+        traceback = "with a traceback" if "Traceback" in told else "without a traceback"
+        assert way not in SPOKEN or traceback.startswith("without"), f"{stage}, {way.__name__}: {told}"
+        happened["went on to its end" if code == 0 else f"{way.__name__}, {traceback}"] += 1
+        happened[f"in {stage}"] += 1
+    workspace.run("dvc", "repro", "--force", "--single-item", stage)
+    assert {out: contents(workspace.path / out) for out in outs} == whole, f"{stage} finished with other bytes"
+    assert everything_else(workspace, outs) == before, f"{stage} left something behind"
+    assert workspace.run("git", "status", "--porcelain").stdout == "", f"{stage}: git sees a difference"
+    return happened
+
+
+@dataclass
+class Ending:
+    """A stage that is about to be ended."""
+
+    workspace: Workspace
+    command: list[str]
+    outs: list[str]
+    reference: Reference
+    rng: random.Random
+    lasts: float
+
+    def start(self, *before: str) -> "subprocess.Popen[str]":
+        """Starts it as DVC does: without what an earlier run has put out."""
+        for out in self.outs:
+            remove(self.workspace.path / out)
+        return self.workspace.start(*before, *self.command)
+
+    def wait(self, process: "subprocess.Popen[str]") -> None:
+        """Waits for a moment of its life: any, or one while it writes."""
+        ends = time.monotonic() + self.rng.uniform(0, self.lasts)
+        if self.rng.random() < 0.5:
+            while process.poll() is None and time.monotonic() < ends and not self.writes():
+                time.sleep(0.001)
+            ends = time.monotonic() + self.rng.expovariate(1 / 0.05)
+        while process.poll() is None and time.monotonic() < ends:
+            time.sleep(0.001)
+
+    def writes(self) -> bool:
+        return any(
+            next((self.workspace.path / out).parent.glob(f".*-{Path(out).name}"), None) is not None for out in self.outs
+        )
+
+
+def killed(ending: Ending) -> Ended:
+    """SIGKILL to the stage and its workers at once, as when the machine goes down."""
+    process = ending.start()
+    ending.wait(process)
+    return ended(process, lambda: os.killpg(process.pid, signal.SIGKILL))
+
+
+def killed_alone(ending: Ending) -> Ended:
+    """SIGKILL to the stage, and its workers live on: the machine was in want of memory."""
+    process = ending.start()
+    ending.wait(process)
+    return ended(process, process.kill)
+
+
+def killed_at_a_call(ending: Ending) -> Ended:
+    """SIGKILL as the stage makes or renames or deletes its nth file."""
+    nth = ending.rng.randint(1, 40)
+    return ended(ending.start(*injecting(f"signal=KILL:when={nth}")))
+
+
+def a_worker_killed(ending: Ending) -> Ended:
+    process = ending.start()
+    ending.wait(process)
+    children = descendants(process.pid)
+    return ended(process, ending.rng.choice(children).kill if children else None)
+
+
+def terminated(ending: Ending) -> Ended:
+    process = ending.start()
+    ending.wait(process)
+    return ended(process, process.terminate)
+
+
+def interrupted(ending: Ending) -> Ended:
+    """Ctrl-C, which a terminal sends to the whole group."""
+    process = ending.start()
+    ending.wait(process)
+    return ended(process, lambda: os.killpg(process.pid, signal.SIGINT))
+
+
+def out_of_memory(ending: Ending) -> Ended:
+    """The machine gives it no more than so many bytes, workers and all."""
+    limit = ending.rng.randint(50, 800) * 10**6
+    return ended(ending.start("prlimit", f"--data={limit}"))
+
+
+def a_write_failed(ending: Ending) -> Ended:
+    """The disk gives an error at the nth file that is opened or renamed, once."""
+    nth = ending.rng.randint(1, 40)
+    error = ending.rng.choice(["EIO", "ENOSPC", "EDQUOT"])
+    return ended(ending.start(*injecting(f"error={error}:when={nth}")))
+
+
+def disk_full(ending: Ending) -> Ended:
+    """The disk has room for a part of what it writes."""
+    for out in ending.outs:
+        remove(ending.workspace.path / out)
+    disk = ending.reference.disk
+    used = shutil.disk_usage(disk).used // 1024
+    subprocess.run(["mount", "-o", f"remount,size={used + ending.rng.randint(4, 600)}k", disk], check=True)
+    try:
+        return ended(ending.start())
+    finally:
+        subprocess.run(["mount", "-o", "remount,size=4g", disk], check=True)
+
+
+WAYS: list[Callable[[Ending], Ended]] = [
+    killed,
+    killed_alone,
+    killed_at_a_call,
+    a_worker_killed,
+    terminated,
+    interrupted,
+    out_of_memory,
+    a_write_failed,
+    disk_full,
+]
+# What a person is told of in a sentence. Ctrl-C is not among them: while Python imports, it is Python's own.
+SPOKEN = (a_worker_killed, terminated, disk_full)
+
+
+def injecting(what: str) -> list[str]:
+    """strace, which does something at one of the calls of the stage's own process."""
+    return ["strace", "-qq", "-o", "/dev/null", "-e", f"trace={_FILES}", "-e", f"inject={_FILES}:{what}"]
+
+
+def ended(process: "subprocess.Popen[str]", end: Callable[[], None] | None = None) -> Ended:
+    """Ends a stage and waits until its workers are gone too."""
+    children = descendants(process.pid)
+    if end is not None and process.poll() is None:
+        end()
+    _, told = process.communicate(timeout=_LONGEST)
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert not alive, f"workers outlive their stage by 30 s: {alive}"
+    return process.returncode, told
+
+
+def descendants(pid: int) -> list[psutil.Process]:
+    try:
+        children: list[psutil.Process] = psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+    return children
+
+
+def undisturbed(workspace: Workspace, stage: str, outs: list[str]) -> float:
+    """How many seconds a stage takes from its start to its end."""
+    for out in outs:
+        remove(workspace.path / out)
+    started = time.monotonic()
+    workspace.run(*command_of(workspace, stage))
+    return time.monotonic() - started
+
+
+def locked(workspace: Workspace) -> dict[str, Any]:
+    stages: dict[str, Any] = yaml.safe_load((workspace.path / "dvc.lock").read_text(encoding="utf-8"))["stages"]
+    return stages
+
+
+def command_of(workspace: Workspace, stage: str) -> list[str]:
+    command: str = locked(workspace)[stage]["cmd"]
+    return command.split()
+
+
+def outputs_of(workspace: Workspace, stage: str) -> list[str]:
+    return [str(out["path"]) for out in locked(workspace)[stage]["outs"]]
+
+
+def contents(path: Path) -> dict[str, bytes] | bytes | None:
+    """The bytes of a file, or of every file of a folder by its path; None where there is none."""
+    if path.is_dir():
+        return tree_bytes(path)
+    return path.read_bytes() if path.exists() else None
+
+
+def remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def everything_else(workspace: Workspace, outs: list[str]) -> set[str]:
+    """The files that the stage has no business with."""
+    found = set()
+    for path in workspace.path.rglob("*"):
+        name = path.relative_to(workspace.path).as_posix()
+        ours = any(name == out or name.startswith(f"{out}/") for out in outs)
+        if path.is_file() and not ours and not name.startswith((".dvc/", ".git/")) and "__pycache__" not in name:
+            found.add(name)
+    return found

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -55,6 +57,25 @@ def test_a_file_does_not_get_more_memory_than_it_may_have() -> None:
         with pytest.raises(MemoryError):
             sandbox.call(work, "large")
         assert sandbox.call(work, "a") == "A"
+
+
+def alone(code: str) -> "subprocess.CompletedProcess[str]":
+    """Runs code with a Sandbox in a process of its own."""
+    code = f"from redarte.sandbox import Sandbox\n{code}"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+
+
+def test_decoders_remark_nothing_in_the_log() -> None:
+    done = alone(
+        "import os, functools\nwith Sandbox(1, 2**30) as box: box.call(functools.partial(os.write, 2), b'JPEG')"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_process_that_may_hold_less_keeps_to_that() -> None:
+    limited = "import resource\nresource.setrlimit(resource.RLIMIT_DATA, (2**29, 2**29))\n"
+    done = alone(f"{limited}with Sandbox(1, 2**30) as box: print(box.call(abs, -3))")
+    assert done.stdout == "3\n", done.stderr
 
 
 def test_a_worker_that_the_machine_ends_costs_no_file(tmp_path: Path) -> None:

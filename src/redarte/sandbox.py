@@ -5,6 +5,7 @@ which is replaced. A second try tells a bad file from a machine in want of memor
 """
 
 import multiprocessing
+import os
 import resource
 import signal
 from collections import deque
@@ -23,6 +24,7 @@ Result = TypeVar("Result")
 
 LONGEST = 60.0  # seconds for a file: a picture of 100 megapixels takes three
 _AHEAD = 16  # files that wait or are worked on for each worker
+_STDERR = 2
 _FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
 
 
@@ -52,7 +54,7 @@ class Sandbox:
         # Forked from a process that has no threads: this one may have any.
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["redarte.paintings"])
-        self._pool = ProcessPool(workers, initializer=_bound, initargs=(memory,), context=context)
+        self._pool = ProcessPool(workers, initializer=_prepare, initargs=(memory,), context=context)
 
     def __enter__(self) -> Self:
         return self
@@ -114,6 +116,9 @@ class Sandbox:
             ) from None
 
 
-def _bound(memory: int) -> None:
-    """Bounds what this process may hold."""
-    resource.setrlimit(resource.RLIMIT_DATA, (memory, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+def _prepare(memory: int) -> None:
+    """Bounds what this process may hold, and keeps what decoders remark on broken files out of the log."""
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    allowed = memory if most == resource.RLIM_INFINITY else min(memory, most)
+    resource.setrlimit(resource.RLIMIT_DATA, (allowed, most))
+    os.dup2(os.open(os.devnull, os.O_WRONLY), _STDERR)

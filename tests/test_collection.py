@@ -86,6 +86,13 @@ def test_an_artist_whose_every_file_is_broken_is_named(tmp_path: Path) -> None:
     assert found.set_aside == {"empty_file": ["Cleo/1.jpg"]}
 
 
+def test_a_file_larger_than_any_memory_is_set_aside_unread(tmp_path: Path) -> None:
+    paint(tmp_path, "Ana/1.jpg", "Ben/1.jpg")
+    with (tmp_path / "Ana/2.jpg").open("wb") as file:
+        file.truncate(10**12)
+    assert collect(tmp_path).set_aside == {"too_large_a_file": ["Ana/2.jpg"]}
+
+
 def test_a_list_without_names_is_refused(tmp_path: Path) -> None:
     (tmp_path / "artists.csv").write_text("painter\nAna\n", encoding="utf-8")
     paint(tmp_path, "Ana/1.jpg", "Ben/1.jpg")

@@ -211,7 +211,8 @@ def _admit(tree: Path, artists: dict[str, str], max_pixels: float, found: Collec
 def _inspect(tree: Path, max_pixels: float, path: str) -> tuple[str | None, str]:
     try:
         reason = paintings.problem(tree / path, max_pixels)
-        return reason, hashlib.blake2b((tree / path).read_bytes(), digest_size=16).hexdigest()
+        # What is set aside may be as large as the disk.
+        return reason, "" if reason else hashlib.blake2b((tree / path).read_bytes(), digest_size=16).hexdigest()
     except PermissionError:
         return "unreadable", ""
 

@@ -66,6 +66,31 @@ def test_a_path_out_of_the_folder_is_refused(
     assert not (tmp_path / "out.jpg").exists()
 
 
+def test_a_tar_with_a_number_that_is_none_is_refused(tmp_path: Path, settings: MakeSettings) -> None:
+    member = tarfile.TarInfo("Ana/1.jpg")
+    member.pax_headers = {"GNU.sparse.size": "many"}
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as opened:
+        opened.addfile(member)
+    with pytest.raises(UserError, match="cannot be unpacked"):
+        unpack(settings, tmp_path / "a.tar")
+
+
+@pytest.mark.parametrize("packed", ["tar", "zip"])
+def test_broken_lzma_is_refused(tmp_path: Path, settings: MakeSettings, packed: str) -> None:
+    file = tmp_path / "a"
+    content = {"Ana/1.jpg": random.Random(0).randbytes(90_000)}
+    if packed == "tar":
+        make_tar(file, content, "w:xz")
+    else:
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_LZMA) as opened:
+            opened.writestr("Ana/1.jpg", content["Ana/1.jpg"])
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 2000] = bytes(2000)
+    file.write_bytes(data)
+    with pytest.raises(UserError, match="cannot be unpacked"):
+        unpack(settings, file)
+
+
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
 def test_links_and_devices_in_a_tar_are_refused(tmp_path: Path, settings: MakeSettings, kind: bytes) -> None:
     member = tarfile.TarInfo("Ana/1.jpg")

@@ -100,6 +100,12 @@ def test_a_list_without_names_is_refused(tmp_path: Path) -> None:
         collect(tmp_path)
 
 
+def test_artists_that_some_disks_take_for_one_are_refused(tmp_path: Path) -> None:
+    paint(tmp_path, "Ana/1.jpg", "ana/2.jpg", "Ben/1.jpg")
+    with pytest.raises(UserError, match=r"nothing but capitals \(Ana, ana\)"):
+        collect(tmp_path)
+
+
 def test_the_same_picture_twice_of_one_artist_is_kept_once(tmp_path: Path) -> None:
     paint(tmp_path, "Ana/1.jpg", "Ben/1.jpg")
     shutil.copy(tmp_path / "Ana/1.jpg", tmp_path / "Ana/9.jpg")

@@ -71,7 +71,8 @@ def collect(tree: Path, max_pixels: float) -> Collection:
         max_pixels: a picture with more is set aside, undecoded.
 
     Raises:
-        UserError: the tree holds fewer than two artists with pictures, or is already split.
+        UserError: the tree holds fewer than two artists with pictures, or two that differ only in capitals, or is
+            already split.
     """
     found = Collection()
     candidates = list(_candidates(tree, found))
@@ -86,6 +87,7 @@ def collect(tree: Path, max_pixels: float) -> Collection:
     found.without_pictures = sorted(expected - set(found.artists()))
     if len(found.artists()) < 2:
         raise UserError(_too_few(found))
+    _check_case(found)
     return found
 
 
@@ -257,6 +259,19 @@ def _summary(reason: str, names: list[str]) -> list[str]:
         return [f"{folder} ({count})" for folder, count in sorted(folders.items())]
     more = [f"and {len(names) - _NAMED} more"] if len(names) > _NAMED else []
     return names[:_NAMED] + more
+
+
+def _check_case(found: Collection) -> None:
+    """Refuses artists that a teammate's disk would take for one."""
+    spellings: dict[str, list[str]] = defaultdict(list)
+    for artist in found.artists():
+        spellings[artist.casefold()].append(artist)
+    alike = [", ".join(names) for names in spellings.values() if len(names) > 1]
+    if alike:
+        raise UserError(
+            f"The source holds artists whose names differ in nothing but capitals ({'; '.join(alike)}), which are one "
+            "folder on some disks; put their pictures into one folder, or rename one of them."
+        )
 
 
 def _too_few(found: Collection) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import hypothesis
 import yaml
@@ -35,6 +35,7 @@ TINY: dict[str, Any] = {
     "fetch.source": st.just("sample"),
     "fetch.sample.schools": st.integers(2, 4),
     "fetch.sample.pictures": st.integers(3, 9),
+    "split.folds": st.integers(0, 3),
     "augment.max_side": st.integers(16, 64),
     "resize.size": st.integers(8, 48),
     "train.epochs": st.integers(1, 2),
@@ -160,12 +161,12 @@ OURS: dict[str, st.SearchStrategy[Any]] = {
     "augment.rotation": pair(-180, 180),
     "augment.zoom": pair(1, 4),
     "augment.shift": pair(0, 0.9),
-    "augment.copies": st.lists(
-        st.sampled_from(params.CopyName.__args__),
-        min_size=1,
-        unique=True,  # type: ignore[attr-defined]
-    ),
+    "augment.copies": st.lists(st.sampled_from(get_args(params.CopyName)), min_size=1, unique=True),
     "fetch.archive.path": st.none() | _TEXT,
+    "fetch.archive.sha256": st.none() | st.from_regex(r"[0-9A-Fa-f]{64}", fullmatch=True),
+    "split.train": st.floats(0.1, 1),
+    "split.val": st.floats(0.1, 1),
+    "split.test": st.floats(0.1, 1),
     "fetch.folder.path": st.none() | _TEXT,
     "fetch.kaggle.dataset": st.from_regex(r"[a-z0-9-]{1,9}/[a-z0-9-]{1,9}", fullmatch=True),
     "finetuned.backbone": _TEXT,

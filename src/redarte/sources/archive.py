@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import lzma
 import os
 import shutil
 import sys
@@ -74,7 +75,9 @@ def unpack(file: Path, folder: Path, limits: Archive) -> None:
         zipfile.BadZipFile,
         tarfile.TarError,
         zlib.error,
+        lzma.LZMAError,
         EOFError,
+        ValueError,  # a number in a header that is none
         NotImplementedError,
         RuntimeError,
     ) as error:

@@ -107,6 +107,18 @@ def test_an_interrupted_augment_leaves_nothing_that_could_pass_for_whole(
         assert partials(long_augment) == []
 
 
+def test_ctrl_c_while_a_stage_imports_is_no_traceback(workspace: Workspace) -> None:
+    process = workspace.start("python", "-m", "redarte.stages.augment")
+    maps = Path(f"/proc/{process.pid}/maps")
+    deadline = time.monotonic() + 60
+    while "numpy" not in maps.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (-signal.SIGINT, "")
+
+
 def test_workers_end_with_their_stage(long_augment: Workspace) -> None:
     process = long_augment.start("python", "-m", "redarte.stages.augment")
     deadline = time.monotonic() + 60

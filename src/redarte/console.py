@@ -28,6 +28,8 @@ def run_stage(stage: Callable[[], None]) -> None:
     name = " ".join([Path(sys.argv[0]).stem, *sys.argv[1:]])
     # As an exception, so that half-written outputs are cleared on the way out.
     signal.signal(signal.SIGTERM, _terminated)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         stage()
     except UserError as error:

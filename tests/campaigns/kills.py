@@ -30,13 +30,22 @@ _LONGEST = 300  # seconds for a stage of these sizes that is not stopped
 Ended = tuple[int, str]  # its exit code, and what it said on stderr
 
 
+@dataclass(frozen=True)
+class Life:
+    """A stage that nothing disturbs: how long it runs, its calls that change the disk, and the bytes that it leaves."""
+
+    seconds: float
+    calls: int
+    made: int
+
+
 @dataclass
 class Reference:
     """Workspaces on one small disk in which everything has run, and what each stage made there."""
 
     disk: Path
     stages: dict[str, Workspace]
-    lasting: dict[str, float] = field(default_factory=dict)
+    lives: dict[str, "Life"] = field(default_factory=dict)
 
 
 @contextmanager
@@ -72,14 +81,12 @@ def attack(reference: Reference, seed: int) -> Counter[str]:
     outs = outputs_of(workspace, stage)
     whole = {out: contents(workspace.path / out) for out in outs}
     before = everything_else(workspace, outs)
-    if stage not in reference.lasting:
-        reference.lasting[stage] = undisturbed(workspace, stage, outs)
+    if stage not in reference.lives:
+        reference.lives[stage] = undisturbed(workspace, stage, outs)
     happened: Counter[str] = Counter()
     for _ in range(ENDS):
         way = rng.choice(WAYS if os.path.ismount(reference.disk) else WAYS[:-1])
-        code, told = way(
-            Ending(workspace, command_of(workspace, stage), outs, reference, rng, reference.lasting[stage])
-        )
+        code, told = way(Ending(workspace, command_of(workspace, stage), outs, reference, rng, reference.lives[stage]))
         for out in outs:
             found = contents(workspace.path / out)
             assert found is None or found == whole[out], f"{stage}, {way.__name__}: {out} is there, and not whole"
@@ -104,7 +111,7 @@ class Ending:
     outs: list[str]
     reference: Reference
     rng: random.Random
-    lasts: float
+    life: Life
 
     def start(self, *before: str) -> "subprocess.Popen[str]":
         """Starts it as DVC does: without what an earlier run has put out."""
@@ -114,7 +121,7 @@ class Ending:
 
     def wait(self, process: "subprocess.Popen[str]") -> None:
         """Waits for a moment of its life: any, or one while it writes."""
-        ends = time.monotonic() + self.rng.uniform(0, self.lasts)
+        ends = time.monotonic() + self.rng.uniform(0, self.life.seconds)
         if self.rng.random() < 0.5:
             while process.poll() is None and time.monotonic() < ends and not self.writes():
                 time.sleep(0.001)
@@ -144,7 +151,7 @@ def killed_alone(ending: Ending) -> Ended:
 
 def killed_at_a_call(ending: Ending) -> Ended:
     """SIGKILL as the stage makes or renames or deletes its nth file."""
-    nth = ending.rng.randint(1, 40)
+    nth = ending.rng.randint(1, ending.life.calls)
     return ended(ending.start(*injecting(f"signal=KILL:when={nth}")))
 
 
@@ -175,8 +182,8 @@ def out_of_memory(ending: Ending) -> Ended:
 
 
 def a_write_failed(ending: Ending) -> Ended:
-    """The disk gives an error at the nth file that is opened or renamed, once."""
-    nth = ending.rng.randint(1, 40)
+    """The disk gives an error as the stage makes or renames or deletes its nth file."""
+    nth = ending.rng.randint(1, ending.life.calls)
     error = ending.rng.choice(["EIO", "ENOSPC", "EDQUOT"])
     return ended(ending.start(*injecting(f"error={error}:when={nth}")))
 
@@ -186,8 +193,8 @@ def disk_full(ending: Ending) -> Ended:
     for out in ending.outs:
         remove(ending.workspace.path / out)
     disk = ending.reference.disk
-    used = shutil.disk_usage(disk).used // 1024
-    subprocess.run(["mount", "-o", f"remount,size={used + ending.rng.randint(4, 600)}k", disk], check=True)
+    used, room = shutil.disk_usage(disk).used // 1024, ending.rng.randint(4, 4 + ending.life.made // 1024)
+    subprocess.run(["mount", "-o", f"remount,size={used + room}k", disk], check=True)
     try:
         return ended(ending.start())
     finally:
@@ -233,13 +240,20 @@ def descendants(pid: int) -> list[psutil.Process]:
     return children
 
 
-def undisturbed(workspace: Workspace, stage: str, outs: list[str]) -> float:
-    """How many seconds a stage takes from its start to its end."""
+def undisturbed(workspace: Workspace, stage: str, outs: list[str]) -> Life:
+    """A stage from its start to its end."""
     for out in outs:
         remove(workspace.path / out)
+    command = command_of(workspace, stage)
     started = time.monotonic()
-    workspace.run(*command_of(workspace, stage))
-    return time.monotonic() - started
+    workspace.run(*command)
+    seconds = time.monotonic() - started
+    made = sum((workspace.path / out).stat().st_size for out in outs if (workspace.path / out).is_file())
+    made += sum(len(content) for out in outs for content in tree_bytes(workspace.path / out).values())
+    for out in outs:
+        remove(workspace.path / out)
+    calls = workspace.run("strace", "-qq", "-e", f"trace={_FILES}", *command).stderr.count(") = ")
+    return Life(seconds, calls, made)
 
 
 def locked(workspace: Workspace) -> dict[str, Any]:

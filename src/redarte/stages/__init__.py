@@ -1,6 +1,7 @@
 """One module a DVC stage: load params, read inputs, call two or three functions, write outputs."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +15,7 @@ def _run_this_checkout() -> None:
     a stage imports anything, because TensorFlow takes seconds.
     """
     here = Path("src/redarte").resolve()
-    is_stage = any(argument.startswith(f"{__name__}.") for argument in sys.orig_argv)
-    if not is_stage or not here.is_dir() or here == Path(__file__).resolve().parents[1]:
+    if not here.is_dir() or here == Path(__file__).resolve().parents[1]:
         return
     path = os.pathsep.join(filter(None, [str(here.parent), os.environ.get("PYTHONPATH")]))
     environment = os.environ | {"PYTHONPATH": path}
@@ -25,4 +25,12 @@ def _run_this_checkout() -> None:
     sys.exit(subprocess.call([sys.executable, *sys.orig_argv[1:]], env=environment))
 
 
-_run_this_checkout()
+def _end_quietly() -> None:
+    """Lets Ctrl-C end the process without a word until `console.run_stage` listens: importing takes seconds."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+if any(argument.startswith(f"{__name__}.") for argument in sys.orig_argv):
+    _end_quietly()
+    _run_this_checkout()

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from redarte import networks
+from redarte import errors, networks
 from redarte.backend import keras
 from redarte.errors import UserError
 from redarte.params import Network, StudyName
@@ -132,3 +132,11 @@ def test_a_truncated_network_is_refused(tmp_path: Path) -> None:
             opened.writestr(name, data)
     with pytest.raises(UserError, match="is not a network"):
         networks.load(file)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(ValueError("\n one.\ntwo"), "one"), (AssertionError(), "AssertionError"), (KeyError("x" * 999), "'" + "x" * 199)],
+)
+def test_what_other_libraries_say_is_a_part_of_a_sentence(error: Exception, told: str) -> None:
+    assert errors.first_line(error) == told

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from redarte.backend import keras
-from redarte.errors import UserError
+from redarte.errors import UserError, first_line
 from redarte.params import Finetuned
 
 _KERAS = ".keras"
@@ -116,7 +116,7 @@ def _put_weights(backbone: keras.Model, path: Path) -> None:
         # HDF5 and Keras each raise kinds of their own.
         raise UserError(
             f"{path} (finetuned.weights) does not hold the weights of {backbone.name} without its top "
-            f"({_first_line(error)})."
+            f"({first_line(error)})."
         ) from None
 
 
@@ -130,7 +130,7 @@ def _from_file(settings: Finetuned) -> keras.Model:
         # A .keras file is a zip of JSON and HDF5: each layer fails in its own way, and safe mode in its own.
         raise UserError(
             f"{path} (finetuned.backbone) cannot be loaded: it is broken, or carries code of its own, which is never "
-            f"run ({_first_line(error)})."
+            f"run ({first_line(error)})."
         ) from None
     shape = getattr(model, "input_shape", None)
     if not isinstance(model, keras.Model) or not isinstance(shape, tuple) or len(shape) != 4 or shape[-1] != 3:
@@ -162,9 +162,5 @@ def _is_map(tensor: Any) -> bool:
 def _cannot_take(settings: Finetuned, reason: object) -> str:
     return (
         f"{settings.backbone} (finetuned.backbone) cannot take pictures of {settings.input_size} px: set "
-        f"finetuned.input_size to another size ({_first_line(reason)})."
+        f"finetuned.input_size to another size ({first_line(reason)})."
     )
-
-
-def _first_line(error: object) -> str:
-    return (str(error).splitlines() or ["no reason is given"])[0].rstrip(".")

@@ -22,7 +22,7 @@ from redarte import outputs
 from redarte.backend import keras
 from redarte.console import progress
 from redarte.dataset import Pictures
-from redarte.errors import UserError
+from redarte.errors import UserError, first_line
 from redarte.params import Network, StudyName
 
 _FILTERS: dict[StudyName, tuple[tuple[int, ...], ...]] = {
@@ -121,4 +121,4 @@ def load(path: Path) -> tuple[keras.Model, list[str]]:
         raise UserError(f"{path} is missing; train it with `dvc repro`, or bring it with `dvc pull`.") from None
     except Exception as error:
         # A .keras file is a zip of JSON and HDF5: each layer fails in its own way.
-        raise UserError(f"{path} is not a network that redarte saved ({str(error).splitlines()[0]}).") from None
+        raise UserError(f"{path} is not a network that redarte saved ({first_line(error)}).") from None

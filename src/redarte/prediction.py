@@ -15,7 +15,7 @@ import numpy as np
 import onnxruntime
 
 from redarte import optional
-from redarte.errors import UserError
+from redarte.errors import UserError, first_line
 from redarte.paintings import Picture
 
 _LARGEST = 2 * 2**30  # bytes: what one ONNX file can hold
@@ -150,4 +150,4 @@ def _session(path: Path) -> onnxruntime.InferenceSession:
         raise
     except Exception as error:
         # onnxruntime raises kinds of its own, one for each way in which a file can be broken.
-        raise UserError(f"{path} is not a network that redarte exported ({str(error).splitlines()[0]}).") from None
+        raise UserError(f"{path} is not a network that redarte exported ({first_line(error)}).") from None

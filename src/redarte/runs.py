@@ -9,7 +9,7 @@ from pathlib import Path
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
-from redarte.errors import UserError
+from redarte.errors import UserError, first_line
 
 
 def push(remote: str | None = None) -> int:
@@ -35,5 +35,5 @@ def push(remote: str | None = None) -> int:
                     raise UserError(f"{len(done.failed)} files could not be pushed; `dvc push` says why.")
                 pushed += len(done.transferred)
     except DvcException as error:
-        raise UserError(f"the runs could not be pushed: {str(error).splitlines()[0]}.") from None
+        raise UserError(f"the runs could not be pushed: {first_line(error)}.") from None
     return pushed

@@ -1,0 +1,293 @@
+"""Files that say they are networks: none runs code of its own, and each is loaded or refused in a sentence.
+
+An attack is thirty of them: .keras files for `finetuned.backbone` and for `export`, .onnx files for `redarte predict`.
+"""
+
+import io
+import json
+import random
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from redarte.errors import UserError
+from redarte.sandbox import LostError, Sandbox
+from tests.campaigns.pictures import HARM
+from tests.conftest import FISHER, new_workspace, save_backbone
+
+FILES = 30
+_MEMORY = 8 * 2**30
+_LONGEST = 60.0  # seconds for a file
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Networks that are what they say, and where they are made into others."""
+
+    place: Path
+    backbone: bytes
+    keras: bytes
+    onnx: bytes
+
+    @property
+    def canary(self) -> Path:
+        """What exists only if code of a file has run."""
+        return self.place / "canary"
+
+
+@contextmanager
+def prepared(place: Path) -> Iterator[Whole]:
+    workspace = new_workspace(place / "redarte", FISHER)
+    workspace.run("dvc", "repro", "export_red1")
+    made = workspace.path / "models/red1"
+    keras, exported = made.with_suffix(".keras").read_bytes(), made.with_suffix(".onnx").read_bytes()
+    yield Whole(place, save_backbone(place / "tiny.keras").read_bytes(), keras, exported)
+
+
+def attack(whole: Whole, seed: int) -> Counter[str]:
+    rng = random.Random(seed)
+    made = []
+    for number in range(FILES):
+        kind = rng.choice(["backbone", "keras", "onnx"])
+        path = whole.place / f"{kind}{number}.{'onnx' if kind == 'onnx' else 'keras'}"
+        path.write_bytes(hostile(rng, kind, whole))
+        made.append((kind, path))
+    happened: Counter[str] = Counter()
+    with Sandbox(2, _MEMORY, _LONGEST) as sandbox:
+        for (kind, path), answer in zip(made, sandbox.over(load, made), strict=True):
+            assert not whole.canary.exists(), f"{path} ran code of its own"
+            if isinstance(answer, LostError):
+                happened[f"{kind}: LOST, {answer}"] += 1
+            elif isinstance(answer, UserError):
+                told = str(answer)
+                assert told.startswith(str(path)) and "\n" not in told and len(told) < 1000, told
+                happened[f"{kind}: refused"] += 1
+            else:
+                happened[f"{kind}: {answer}"] += 1
+    return happened
+
+
+def load(named: tuple[str, Path]) -> str:
+    """Loads a file as redarte does, and asks it for an answer."""
+    kind, path = named
+    if kind == "onnx":
+        from redarte.prediction import Network
+
+        network = Network(path)
+        network.answers([np.zeros((1, network.side, network.side, 3), np.uint8)])
+    elif kind == "keras":
+        from redarte import networks
+
+        networks.load(path)
+    else:
+        from redarte import backbones, params
+
+        settings = params.load(Path(__file__).parents[2] / "params.yaml").finetuned
+        backbones.load(settings.model_copy(update={"backbone": str(path), "input_size": 48}))
+    return "loaded"
+
+
+def hostile(rng: random.Random, kind: str, whole: Whole) -> bytes:
+    if kind == "onnx":
+        data = rng.choice(ONNX)(rng, whole)
+    else:
+        data = rng.choice(KERAS)(rng, whole.backbone if kind == "backbone" else whole.keras, whole)
+    return rng.choice(HARM)(rng, data) if rng.random() < 0.3 else data
+
+
+def rewritten(data: bytes, change: Callable[[str, bytes], bytes]) -> bytes:
+    """A .keras file with some of its members changed."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as source, zipfile.ZipFile(made, "w") as target:
+        for name in source.namelist():
+            target.writestr(name, change(name, source.read(name)))
+    return made.getvalue()
+
+
+def with_config(data: bytes, change: Callable[[Any], Any]) -> bytes:
+    def only_config(name: str, content: bytes) -> bytes:
+        return json.dumps(change(json.loads(content))).encode() if name == "config.json" else content
+
+    return rewritten(data, only_config)
+
+
+def whole_file(_rng: random.Random, data: bytes, _whole: Whole) -> bytes:
+    return data
+
+
+def with_a_lambda(_rng: random.Random, data: bytes, whole: Whole) -> bytes:
+    """A Lambda layer with marshalled code that would leave a mark."""
+    from redarte.backend import keras
+
+    canary = str(whole.canary)
+    network = keras.Sequential([keras.Input((24, 24, 3)), keras.layers.Conv2D(4, 3)])
+    network.add(keras.layers.Lambda(lambda x: [open(canary, "w"), x][1]))  # noqa: SIM115, PTH123
+    path = whole.place / "lambda.keras"
+    network.save(path)
+    whole.canary.unlink(missing_ok=True)
+    saved = path.read_bytes()
+    path.unlink()
+    with zipfile.ZipFile(io.BytesIO(data)) as source:
+        artists = source.read("artists.json") if "artists.json" in source.namelist() else b"[]"
+    added = io.BytesIO(saved)
+    with zipfile.ZipFile(added, "a") as target:
+        target.writestr("artists.json", artists)
+    return added.getvalue()
+
+
+def with_a_call(rng: random.Random, data: bytes, whole: Whole) -> bytes:
+    """A layer, an activation or an initialiser that names a function of Python's own, or of a module to import."""
+    command = f"touch {whole.canary}"
+    module, name = rng.choice(
+        [("os", "system"), ("builtins", "exec"), ("builtins", "eval"), ("subprocess", "run"), ("posix", "system"),
+         ("keras.utils", "get_file"), ("antigravity", "x"), ("keras.src.utils.python_utils", "func_load"),
+         (None, "os.system")]
+    )  # fmt: skip
+    called = {"module": module, "class_name": name, "config": rng.choice([command, [command], {"command": command}]),
+              "registered_name": rng.choice([None, name, "function"])}  # fmt: skip
+    function = {"module": module, "class_name": "function", "config": name, "registered_name": "function"}
+
+    def change(config: Any) -> Any:
+        layers = config["config"]["layers"]
+        layer = rng.choice(layers)
+        place = rng.choice(["whole", "layer", "activation", "kernel_initializer", "class", "build", "compile"])
+        if place == "whole":
+            return called
+        if place == "layer":
+            layers[layers.index(layer)] = rng.choice([called, function])
+        elif place == "class":
+            layer |= {"module": module, "class_name": name, "registered_name": name}
+        elif place == "build":
+            layer["build_config"] = called
+        elif place == "compile":
+            config["compile_config"] = {"optimizer": called, "loss": function}
+        else:
+            layer["config"][place] = rng.choice([called, function, name])
+        return config
+
+    return with_config(data, change)
+
+
+def with_other_shapes(rng: random.Random, data: bytes, _whole: Whole) -> bytes:
+    """Numbers of the layout are other numbers, so that the weights do not fit, or nothing does."""
+
+    def change(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: change(entry) for key, entry in value.items()}
+        if isinstance(value, list):
+            return [change(entry) for entry in value]
+        if isinstance(value, int) and not isinstance(value, bool) and rng.random() < 0.05:
+            return rng.choice([0, -1, 1, 2, 3, 7, 1000, 10**6, None, "1", 1.5])
+        return value
+
+    return with_config(data, change)
+
+
+def with_broken_members(rng: random.Random, data: bytes, _whole: Whole) -> bytes:
+    def change(_name: str, content: bytes) -> bytes:
+        return rng.choice(HARM)(rng, content) if rng.random() < 0.5 else content
+
+    return rewritten(data, change)
+
+
+def with_members_gone(rng: random.Random, data: bytes, _whole: Whole) -> bytes:
+    made = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as source, zipfile.ZipFile(made, "w") as target:
+        for name in source.namelist():
+            if rng.random() < 0.6:
+                target.writestr(rng.choice([name, name, f"../{name}", f"/tmp/{name}"]), source.read(name))
+    return made.getvalue()
+
+
+def with_strange_artists(rng: random.Random, data: bytes, _whole: Whole) -> bytes:
+    artists = rng.choice([b"", b"{}", b"null", b"[1, 2]", b"[[]]", b'["a"]', b'"abc"', b"[" * 9999, b"\xff"])
+    return rewritten(data, lambda name, content: artists if name == "artists.json" else content)
+
+
+KERAS = [
+    whole_file,
+    with_a_lambda,
+    with_a_call,
+    with_a_call,
+    with_a_call,
+    with_other_shapes,
+    with_other_shapes,
+    with_broken_members,
+    with_broken_members,
+    with_members_gone,
+    with_strange_artists,
+]
+
+
+def harmed(rng: random.Random, whole: Whole) -> bytes:
+    return rng.choice(HARM)(rng, whole.onnx)
+
+
+def with_weights_elsewhere(rng: random.Random, whole: Whole) -> bytes:
+    """Weights that stand in another file, as ONNX allows."""
+    model = onnx.load_from_string(whole.onnx)
+    elsewhere = [
+        "/etc/passwd",
+        "../../etc/passwd",
+        "/dev/zero",
+        "tiny.keras",
+        "*",
+        "https://example.invalid/x",
+        "/proc/self/environ",
+    ]
+    for tensor in rng.sample(list(model.graph.initializer), 3):
+        tensor.ClearField("raw_data")
+        tensor.ClearField("float_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        for key, value in (
+            ("location", rng.choice(elsewhere)),
+            ("offset", "0"),
+            ("length", rng.choice(["16", "-1", str(2**62)])),
+        ):
+            entry = tensor.external_data.add()
+            entry.key, entry.value = key, value
+    return bytes(model.SerializeToString())
+
+
+def with_another_card(rng: random.Random, whole: Whole) -> bytes:
+    """What the file says of itself is something else."""
+    model = onnx.load_from_string(whole.onnx)
+    for entry in model.metadata_props:
+        card = json.loads(entry.value) if rng.random() < 0.8 else {}
+        for key in list(card):
+            if rng.random() < 0.3:
+                card[key] = rng.choice([None, 0, -1, float("nan"), "", "x", [], ["x"], {}, [[]], "a" * 10**5, True])
+        entry.value = rng.choice([json.dumps(card), json.dumps(card), "[" * 9999, "{", ""])
+    return bytes(model.SerializeToString())
+
+
+def with_another_graph(rng: random.Random, whole: Whole) -> bytes:
+    """Nodes are gone, or are of another kind, or of a domain that nobody has."""
+    model = onnx.load_from_string(whole.onnx)
+    nodes = model.graph.node
+    for _ in range(rng.randint(1, 3)):
+        node = rng.choice(list(nodes))
+        change = rng.choice(["gone", "kind", "domain", "loop", "shape"])
+        if change == "gone":
+            nodes.remove(node)
+        elif change == "kind":
+            node.op_type = rng.choice(["Relu", "MatMul", "If", "Loop", "Nothing", "PyOp", ""])
+        elif change == "domain":
+            node.domain = rng.choice(["ai.onnx.ml", "com.microsoft", "nowhere"])
+        elif change == "loop" and node.input:
+            node.input[0] = node.output[0]
+        elif change == "shape":
+            place = rng.choice(list(model.graph.initializer))
+            if place.dims:
+                place.dims[0] = rng.choice([0, -1, 1, 10**6, 2**62])
+    return bytes(model.SerializeToString())
+
+
+ONNX = [lambda _rng, whole: whole.onnx, harmed, harmed, with_weights_elsewhere, with_another_card, with_another_graph]

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from redarte.errors import UserError
+from redarte.errors import UserError, shown
 
 Backend = Literal["local", "ray"]
 CopyName = Literal["rotation", "vertical_mirror", "horizontal_mirror", "zoom", "shift_left", "shift_right"]
@@ -264,7 +264,7 @@ class _Loader(yaml.SafeLoader):
         keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
         for key, times in keys.items():
             if times > 1:
-                raise yaml.MarkedYAMLError(problem=f"{_shown(key)} is given twice", problem_mark=node.start_mark)
+                raise yaml.MarkedYAMLError(problem=f"{shown(key)} is given twice", problem_mark=node.start_mark)
         return super().construct_mapping(node, deep)
 
 
@@ -288,14 +288,9 @@ _brief = reprlib.Repr()
 _brief.maxlevel, _brief.maxstring, _brief.maxother = 2, 80, 80
 
 
-def _shown(key: object) -> str:
-    name = str(key)
-    return name if name.isprintable() and len(name) <= 80 else _brief.repr(name)
-
-
 def _sentence(path: Path, problem: Any) -> str:
     """One of pydantic's problems as a sentence that names the key, what is wrong and what to do."""
-    keys = [_shown(key) for key in problem["loc"] if not str(key).startswith(("function-", "literal["))]
+    keys = [shown(key) for key in problem["loc"] if not str(key).startswith(("function-", "literal["))]
     name = ".".join(keys) or "the document"
     if problem["type"] in _UNKNOWN:
         return f"{path}: there is no parameter {name}{_did_you_mean(keys)}."

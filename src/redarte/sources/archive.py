@@ -20,7 +20,7 @@ import requests
 from tqdm import tqdm
 
 from redarte.console import progress
-from redarte.errors import UserError
+from redarte.errors import UserError, first_line, shown
 from redarte.params import Archive, Fetch
 
 DOWNLOADS = Path("data/.downloads")
@@ -81,18 +81,20 @@ def unpack(file: Path, folder: Path, limits: Archive) -> None:
         NotImplementedError,
         RuntimeError,
     ) as error:
-        raise UserError(f"{file} cannot be unpacked ({error}); download it again.") from None
+        raise UserError(f"{file} cannot be unpacked ({first_line(error)}); download it again.") from None
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise UserError(f"{file} cannot be unpacked ({error.strerror or error}); download it again.") from None
+        raise UserError(
+            f"{file} cannot be unpacked ({error.strerror or first_line(error)}); download it again."
+        ) from None
 
 
 def _zip_members(archive: zipfile.ZipFile, file: Path) -> Iterator[_Member]:
     for member in archive.infolist():
         kind = member.external_attr >> 28  # the Unix file type; 0 where the archive was made elsewhere
         if kind not in (0, 0o4, 0o10):
-            raise UserError(f"{file} holds a link or device ({member.filename}) and is refused.")
+            raise UserError(f"{file} holds a link or device ({shown(member.filename)}) and is refused.")
         opening = None if member.is_dir() else partial(archive.open, member)
         yield member.filename.replace("\\", "/"), member.file_size, opening
 
@@ -100,7 +102,7 @@ def _zip_members(archive: zipfile.ZipFile, file: Path) -> Iterator[_Member]:
 def _tar_members(archive: tarfile.TarFile, file: Path) -> Iterator[_Member]:
     for member in archive:
         if not (member.isfile() or member.isdir()):
-            raise UserError(f"{file} holds a link or device ({member.name}) and is refused.")
+            raise UserError(f"{file} holds a link or device ({shown(member.name)}) and is refused.")
         yield member.name, member.size, None if member.isdir() else partial(_extract, archive, member)
     # A compressed tar's own checksum stands at its very end, which tarfile does not read.
     while archive.fileobj is not None and archive.fileobj.read(_CHUNK):
@@ -133,7 +135,7 @@ def _write(members: Iterator[_Member], folder: Path, limits: Archive, file: Path
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():
-            raise UserError(f"{file} holds {name} twice and is refused.")
+            raise UserError(f"{file} holds {shown(name)} twice and is refused.")
         with closing(opening()) as packed, target.open("xb") as unpacked:
             shutil.copyfileobj(packed, unpacked, _CHUNK)
 
@@ -141,7 +143,7 @@ def _write(members: Iterator[_Member], folder: Path, limits: Archive, file: Path
 def _inside(name: str, file: Path) -> PurePosixPath:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\0" in name or (path.parts and ":" in path.parts[0]):
-        raise UserError(f"{file} holds a path that leads out of its folder ({name}) and is refused.")
+        raise UserError(f"{file} holds a path that leads out of its folder ({shown(name)}) and is refused.")
     return path
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from redarte import backbones, dataset, doctor, exporting, finetuning, metrics, networks, page
-from redarte.backend import keras
+from redarte.backend import keras, tf
 from redarte.dataset import Pictures
 from redarte.errors import UserError
 from redarte.params import Finetuned, Params
@@ -267,6 +268,19 @@ def test_the_evidence_adds_up_to_the_logit(taught: Workspace) -> None:
             for picture in seen
         ]
         np.testing.assert_allclose(biases, biases[0], atol=1e-3)
+
+
+@pytest.mark.parametrize(("places", "fewer"), [(35, 17), (17, 17), (40, 20), (21, 10), (5, 1)])
+def test_a_map_of_any_size_is_summed_up_to_fewer_places(places: int, fewer: int) -> None:
+    """VGG16 sees 21 places and then 10 in a picture of 336 px, which is no whole number of times fewer."""
+    spec = tf.TensorSpec((None, places, places, 2), tf.float32, name="picture")
+    summed = tf.function(lambda seen: {"summed": exporting._summed(seen, fewer, fewer)}, input_signature=[spec])
+    session = onnxruntime.InferenceSession(exporting._converted(summed).SerializeToString())
+    seen = np.random.default_rng(0).random((3, places, places, 2), np.float32)
+    (answer,) = session.run(["summed"], {"picture": seen})
+    assert answer.shape == (3, fewer, fewer, 2)
+    np.testing.assert_allclose(answer.sum(axis=(1, 2)), seen.sum(axis=(1, 2)), rtol=1e-4)
+    assert (answer > 0).all()
 
 
 def test_doctor_reckons_with_what_the_backbone_takes(

@@ -188,12 +188,13 @@ def _by_region(vector: FisherVector, patches: tf.Tensor, rows: int, columns: int
 
 
 def _summed(seen: tf.Tensor, rows: int, columns: int) -> tf.Tensor:
-    """Sums up a map to one of fewer places."""
-    high, wide = -(-seen.shape[1] // rows), -(-seen.shape[2] // columns)
-    if (high, wide) == (1, 1):
-        return seen
-    padded = tf.pad(seen, [[0, 0], [0, high * rows - seen.shape[1]], [0, wide * columns - seen.shape[2]], [0, 0]])
-    return tf.nn.avg_pool2d(padded, (high, wide), (high, wide), "VALID") * float(high * wide)
+    """Sums up a map (n, rows, columns, channels) to one of fewer places, each of about as many as any other."""
+    return tf.einsum("nijc,ri,sj->nrsc", seen, _region_of(seen.shape[1], rows), _region_of(seen.shape[2], columns))
+
+
+def _region_of(places: int, regions: int) -> np.ndarray:
+    """1 where a place belongs to a region: (regions, places), float32."""
+    return np.eye(regions, dtype=np.float32)[:, np.arange(places) * regions // places]
 
 
 def complete(model: onnx.ModelProto, trained: np.ndarray, cloud: tuple[np.ndarray, np.ndarray], card: Card) -> bytes:

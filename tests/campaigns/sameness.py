@@ -79,6 +79,7 @@ def attack(first: First, seed: int) -> Counter[str]:
         "LC_ALL": locale, "LANG": locale, "TZ": zone, "PYTHONHASHSEED": str(rng.randrange(1000)), "HOME": str(place),
         "REDARTE_WORKERS": str(rng.choice([1, 2, 3, 5])), "OMP_NUM_THREADS": str(rng.choice([1, 4])),
         "MALLOC_PERTURB_": str(rng.randrange(256)), "PYTHONDONTWRITEBYTECODE": "1", "LANGUAGE": locale[:2],
+        "LOGNAME": "another",  # DVC asks for a name, and a user id without one has none
     }  # fmt: skip
     before = first.as_another if first.as_another and rng.random() < 0.5 else []
     if before:

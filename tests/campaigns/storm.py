@@ -1,0 +1,366 @@
+"""The page and its JSON endpoint under many clients at once, most of them hostile.
+
+An attack is a minute of two hundred clients: good and hostile uploads, uploads that are too large or never end, names
+of files that are nobody's business in every endpoint, other origins, and bytes that are no HTTP. Afterwards the service
+answers as before, holds no more memory and no more files, and has told nobody a traceback or a file of the machine.
+"""
+
+import asyncio
+import json
+import os
+import random
+import re
+import signal
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import psutil
+import requests
+from yarl import URL
+
+from redarte import paintings
+from tests.campaigns.pictures import hostile
+from tests.conftest import Workspace, new_workspace, painting
+
+CLIENTS = 200
+SECONDS = 60.0
+_WARM = 0.3  # of an attack: after this share of it the service holds what it needs
+_MORE_MEMORY = 0.25  # that it may hold at the end, of what it held then: what glibc keeps moves
+_LONGEST = 60.0  # seconds for an answer
+_EVIL = "https://evil.example"
+_SECRET = "nobody outside may read this"
+
+
+@dataclass(frozen=True)
+class Service:
+    """A running `redarte serve`.
+
+    Attributes:
+        before: what it answers to the picture `good` before any attack.
+    """
+
+    address: str
+    process: psutil.Process
+    scratch: Path
+    secret: Path
+    good: bytes
+    before: dict[str, object]
+
+
+@contextmanager
+def prepared(place: Path) -> Iterator[Service]:
+    workspace = new_workspace(place / "redarte", {})
+    workspace.run("dvc", "repro", "export_red1")
+    with served(workspace, place) as service:
+        yield service
+
+
+@contextmanager
+def served(workspace: Workspace, place: Path) -> Iterator[Service]:
+    """Serves a workspace in which networks are, and ends it."""
+    scratch, secret = place / "scratch", place / "secret.txt"
+    scratch.mkdir()
+    secret.write_text(_SECRET, encoding="utf-8")
+    environment = {"PYTHONPATH": str(workspace.path / "src"), "TMPDIR": str(scratch)}
+    server = workspace.start("redarte", "serve", "--port", "0", **environment)
+    assert server.stdout is not None
+    address = re.findall(r"http://127\.0\.0\.1:\d+", server.stdout.readline())[0]
+    good = paintings.jpeg(painting(300, 200), 90)
+    before = requests.post(f"{address}/api/predict", files={"picture": good}, timeout=60).json()
+    try:
+        yield Service(address, psutil.Process(server.pid), scratch, secret, good, before)
+    finally:
+        os.killpg(server.pid, signal.SIGINT)
+        _, said = server.communicate(timeout=60)
+        # gradio's own endpoints log what they cannot take; nothing of ours raises.
+        ours = re.search(r"src/redarte/[^\n]*\n[^\n]*\n(?: *[\^~]+\n)?\S.*", said)
+        assert ours is None, ours
+        assert list(scratch.iterdir()) == []
+
+
+def attack(service: Service, seed: int) -> Counter[str]:
+    happened, held, files = asyncio.run(storm(service, seed))
+    time.sleep(3)
+    assert requests.get(f"{service.address}/health", timeout=10).json()["status"] == "ok"
+    after = requests.post(f"{service.address}/api/predict", files={"picture": service.good}, timeout=60).json()
+    assert after == service.before, "it answers otherwise than before"
+    now = memory(service)
+    assert now < held * (1 + _MORE_MEMORY), f"{held / 1e6:.0f} MB at the start, and {now / 1e6:.0f} MB at the end"
+    assert open_files(service) <= files + 10, "it has more files open than before"
+    print(f"{sum(happened.values()) / SECONDS:.0f} requests a second; {held / 1e6:.0f} MB, then {now / 1e6:.0f} MB")
+    return happened
+
+
+def memory(service: Service) -> int:
+    """Bytes that the service and its workers hold."""
+    return sum(process.memory_info().rss for process in (service.process, *service.process.children(recursive=True)))
+
+
+def open_files(service: Service) -> int:
+    return int(service.process.num_fds())
+
+
+async def storm(service: Service, seed: int) -> tuple[Counter[str], int, int]:
+    """Lets the clients loose, and gives what they met with, and the memory and the files held early on."""
+    files = open_files(service)
+    ends = time.monotonic() + SECONDS
+    limits = aiohttp.ClientTimeout(total=_LONGEST)
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(service.address, timeout=limits, connector=connector) as session:
+        clients = [
+            asyncio.create_task(client(session, service, random.Random(f"{seed} {number}"), ends))
+            for number in range(CLIENTS)
+        ]
+        await asyncio.sleep(SECONDS * _WARM)
+        held = memory(service)
+        met = await asyncio.gather(*clients)
+    return sum(met, Counter[str]()), held, files
+
+
+async def client(session: aiohttp.ClientSession, service: Service, rng: random.Random, ends: float) -> Counter[str]:
+    met: Counter[str] = Counter()
+    while time.monotonic() < ends:
+        act = rng.choice(ACTS)
+        try:
+            met[f"{act.__name__}: {await act(session, service, rng)}"] += 1
+        except (aiohttp.ClientError, ConnectionError, asyncio.IncompleteReadError, TimeoutError) as error:
+            # It may hang up on whoever sends what it does not want; it answers whoever asks in earnest.
+            assert act in HOSTILE, f"{act.__name__}: {error!r}"
+            met[f"{act.__name__}: {type(error).__name__}"] += 1
+    return met
+
+
+async def checked(answer: aiohttp.ClientResponse, allowed: set[int]) -> int:
+    """An answer's status, after a look at what it gives away."""
+    body = await answer.read()
+    assert answer.status in allowed, f"{answer.method} {answer.url}: {answer.status} {body[:500]!r}"
+    for leak in (b"Traceback (most", b'File "/', b"site-packages", _SECRET.encode(), b"root:x:0:"):
+        assert leak not in body, f"{answer.method} {answer.url} tells {leak!r}: {body[:500]!r}"
+    assert answer.headers.get("Access-Control-Allow-Origin") not in ("*", _EVIL), f"{answer.url} lets others read it"
+    return answer.status
+
+
+def form(content: bytes, name: str = "p.jpg") -> aiohttp.FormData:
+    data = aiohttp.FormData()
+    data.add_field("picture", content, filename=name)
+    return data
+
+
+async def asks_in_earnest(session: aiohttp.ClientSession, service: Service, rng: random.Random) -> int:
+    async with session.post("/api/predict", data=form(service.good)) as answer:
+        status = await checked(answer, {200, 503})
+        assert status == 503 or await answer.json() == service.before
+        return status
+
+
+async def looks_at_the_page(session: aiohttp.ClientSession, service: Service, rng: random.Random) -> int:
+    async with session.get(rng.choice(["/", "/health", "/api/openapi.json"])) as answer:
+        return await checked(answer, {200, 503})
+
+
+async def uploads_what_is_hostile(session: aiohttp.ClientSession, service: Service, rng: random.Random) -> int:
+    data, suffix = hostile(rng)
+    name = rng.choice(["p", "../../p", "é" * 200, "", "'\"<b>"]) + suffix
+    async with session.post("/api/predict", data=form(data, name)) as answer:
+        return await checked(answer, {200, 422, 503, 400})
+
+
+async def asks_for_nonsense(session: aiohttp.ClientSession, service: Service, rng: random.Random) -> int:
+    odd = rng.choice(["", "-1", "0", "101", "1e9", "x", "9" * 400, "../red1", "red1\0", "é", "%00", "[]"])
+    query = rng.choice([{"network": odd}, {"top": odd}, {"top": odd, "network": odd}, {odd: odd}])
+    async with session.post("/api/predict", params=query, data=form(service.good)) as answer:
+        return await checked(answer, {200, 422, 503})
+
+
+async def sends_too_much(session: aiohttp.ClientSession, service: Service, rng: random.Random) -> int:
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(30):
+            yield bytes(2**20)
+
+    body = rng.choice([bytes(21 * 2**20), endless()])
+    path = rng.choice(["/api/predict", "/gradio_api/upload", "/gradio_api/queue/join", "/nothing"])
+    kind = rng.choice(["multipart/form-data; boundary=x", "application/json", "application/octet-stream"])
+    async with session.post(path, data=body, headers={"Content-Type": kind}) as answer:
+        return await checked(answer, {413, 503, 404, 405, 400, 422})
+
+
+async def sends_slowly(_session: aiohttp.ClientSession, service: Service, rng: random.Random) -> int:
+    """Announces a body and sends a byte of it now and then, and goes away."""
+    reader, writer = await connect(service)
+    try:
+        writer.write(b"POST /api/predict HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\n")
+        writer.write(b"Content-Length: 1000000\r\n\r\n" if rng.random() < 0.7 else b"X")
+        for _ in range(rng.randint(1, 8)):
+            writer.write(b"-")
+            await writer.drain()
+            await asyncio.sleep(0.5)
+    finally:
+        writer.close()
+    del reader
+    return 0
+
+
+async def talks_no_http(_session: aiohttp.ClientSession, service: Service, rng: random.Random) -> int:
+    reader, writer = await connect(service)
+    try:
+        writer.write(
+            rng.choice(
+                [
+                    rng.randbytes(3000),
+                    b"GET / HTTP/9.9\r\n\r\n",
+                    b"GET " + b"/" * 70_000 + b" HTTP/1.1\r\n\r\n",
+                    b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 5000 + b"\r\n",
+                    b"POST /api/predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nffffffffff\r\n",
+                    b"POST /api/predict HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n",
+                    b"POST /api/predict HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+                ]
+            )
+        )
+        await writer.drain()
+        body = await asyncio.wait_for(reader.read(2000), 10)
+        assert b"Traceback" not in body and b" 500 " not in body[:20], body
+    finally:
+        writer.close()
+    return int((re.findall(rb"^HTTP/1.1 (\d+)", body) or [b"0"])[0])
+
+
+async def connect(service: Service) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    host, _, port = service.address.removeprefix("http://").partition(":")
+    return await asyncio.open_connection(host, int(port))
+
+
+ENDPOINTS = (
+    "/{}",
+    "/file={}",
+    "/gradio_api/file={}",
+    "/gradio_api/file/{}",
+    "/static/{}",
+    "/assets/{}",
+    "/theme.css/{}",
+    "/custom_component/{}",
+    "/gradio_api/custom_component/{}",
+    "/gradio_api/stream/{}",
+    "/gradio_api/proxy={}",
+    "/proxy={}",
+    "/gradio_api/call/{}",
+    "/gradio_api/upload_progress?upload_id={}",
+    "/gradio_api/app_id/{}",
+    "/svelte/{}",
+    "/api/{}",
+    "/api/predict/{}",
+    "/health/{}",
+    "/gradio_api/deep_link?session_hash={}",
+    "/monitoring/{}",
+    "/gradio_api/vibe-code/{}",
+    "/gradio_api/stream/x/x/x/{}",
+)
+
+
+async def wants_files(session: aiohttp.ClientSession, service: Service, rng: random.Random) -> int:
+    """Asks every endpoint for files of the machine, in every spelling."""
+    secret, project = str(service.secret), service.secret.with_name("redarte")
+    wanted = rng.choice(
+        [
+            secret,
+            "/etc/passwd",
+            "../secret.txt",
+            "params.yaml",
+            ".git/config",
+            ".dvc/config",
+            "data/raw",
+            "models/red1.onnx",
+            f"{project}/params.yaml",
+            f"{project}/data/resized/test/../../../params.yaml",
+            f"http://127.0.0.1/{secret}",
+            f"file://{secret}",
+            "\\\\host\\share",
+            "con",
+            "x" * 5000,
+            "a%00b",
+        ]
+    )
+    spelling = rng.choice(SPELLINGS)
+    path = rng.choice(ENDPOINTS).format(spelling(wanted))
+    method = rng.choice(["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"])
+    async with session.request(method, URL(service.address + path, encoded=True), allow_redirects=False) as answer:
+        return await checked(answer, set(range(200, 500)) | {503})
+
+
+def up(path: str) -> str:
+    return "../" * 9 + path.lstrip("/")
+
+
+def percent(path: str) -> str:
+    return "".join(f"%{byte:02x}" for byte in path.encode())
+
+
+def percent_twice(path: str) -> str:
+    return percent(path).replace("%", "%25")
+
+
+def dotted(path: str) -> str:
+    return "/./" + path.replace("/", "//")
+
+
+SPELLINGS: list[Callable[[str], str]] = [lambda path: path, up, percent, percent_twice, dotted]
+
+
+async def talks_gradio(session: aiohttp.ClientSession, service: Service, rng: random.Random) -> int:
+    """Speaks to the page's own endpoints, with paths where it expects its own uploads."""
+    secret = str(service.secret)
+    file = {
+        "path": rng.choice([secret, "/etc/passwd", "../secret.txt", "", "x", None, 5, [secret]]),
+        "meta": {"_type": "gradio.FileData"},
+        "url": rng.choice([None, f"file://{secret}", "http://127.0.0.1:9/x", service.address + "/file=" + secret]),
+    }
+    body: dict[str, object] = {
+        "data": rng.choice([[file, "Red 1"], [file], [None, "Red 9"], [], [{}, {}], "x", None, [secret, secret]]),
+        "fn_index": rng.choice([0, 1, 2, -1, 99, "x", None]),
+        "session_hash": rng.choice(["x", "", "../x", None, "a" * 5000]),
+        "trigger_id": 1,
+    }
+    path = rng.choice(
+        [
+            "/gradio_api/queue/join",
+            "/gradio_api/run/answer",
+            "/gradio_api/call/answer",
+            "/gradio_api/run/predict",
+            "/gradio_api/api/answer",
+            "/gradio_api/reset",
+            "/gradio_api/cancel",
+            "/gradio_api/component_server",
+            "/gradio_api/login",
+        ]
+    )
+    content = rng.choice([json.dumps(body), json.dumps(body)[:-3], "[" * 500, ""])
+    async with session.post(path, data=content, headers={"Content-Type": "application/json"}) as answer:
+        return await checked(answer, set(range(200, 500)) | {500, 503})
+
+
+async def comes_from_elsewhere(session: aiohttp.ClientSession, service: Service, rng: random.Random) -> int:
+    """A page of another site that makes its reader's browser ask, and would like to read the answer."""
+    headers = {"Origin": rng.choice([_EVIL, "null"]), "Access-Control-Request-Method": "POST"}
+    path = rng.choice(["/api/predict", "/health", "/", "/config", "/gradio_api/queue/join", "/gradio_api/info"])
+    if rng.random() < 0.5:
+        headers["Cookie"] = "a=b"
+    async with session.request(rng.choice(["OPTIONS", "GET", "POST"]), path, headers=headers) as answer:
+        return await checked(answer, set(range(200, 500)) | {503})
+
+
+EARNEST = [asks_in_earnest, looks_at_the_page]
+HOSTILE: list[Callable[[aiohttp.ClientSession, Service, random.Random], Awaitable[int]]] = [
+    uploads_what_is_hostile,
+    asks_for_nonsense,
+    sends_too_much,
+    sends_slowly,
+    talks_no_http,
+    wants_files,
+    talks_gradio,
+    comes_from_elsewhere,
+]
+ACTS = EARNEST * 2 + HOSTILE

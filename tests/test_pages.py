@@ -7,10 +7,14 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import tempfile
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import requests
 from PIL import Image
@@ -113,20 +117,27 @@ def test_the_report_says_what_was_measured(finished: Workspace) -> None:
     assert re.search(r'<polyline class="val" points="0\.0,([\d.]+) 100\.0,\1"/>', page)
 
 
+@contextlib.contextmanager
+def serving(finished: Workspace) -> "Iterator[tuple[str, subprocess.Popen[str]]]":
+    """Serves a finished clone. Nothing of what it was sent is left when it ends."""
+    with tempfile.TemporaryDirectory() as scratch:
+        environment = {"PYTHONPATH": str(finished.path / "src"), "TMPDIR": scratch}
+        server = finished.start("redarte", "serve", "--port", "0", **environment)
+        assert server.stdout is not None
+        said = server.stdout.readline()
+        yield re.findall(r"http://127\.0\.0\.1:\d+", said)[0], server
+        os.killpg(server.pid, signal.SIGINT)
+        _, err = server.communicate(timeout=30)
+        assert "Traceback" not in err
+        assert list(Path(scratch).iterdir()) == []
+        assert finished.run("git", "status", "--porcelain").stdout == ""
+
+
 @pytest.fixture(scope="module")
-def address(finished: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The page, served from a finished clone. Nothing of what it was sent is left when it ends."""
-    scratch = tmp_path_factory.mktemp("scratch")
-    environment = {"PYTHONPATH": str(finished.path / "src"), "TMPDIR": str(scratch)}
-    server = finished.start("redarte", "serve", "--port", "0", **environment)
-    assert server.stdout is not None
-    said = server.stdout.readline()
-    yield re.findall(r"http://127\.0\.0\.1:\d+", said)[0]
-    os.killpg(server.pid, signal.SIGINT)
-    _, err = server.communicate(timeout=30)
-    assert "Traceback" not in err
-    assert list(scratch.iterdir()) == []
-    assert finished.run("git", "status", "--porcelain").stdout == ""
+def address(finished: Workspace) -> Iterator[str]:
+    """Where the page is."""
+    with serving(finished) as (address, _):
+        yield address
 
 
 def test_a_person_tries_a_picture(address: str, tmp_path: Path) -> None:
@@ -213,6 +224,24 @@ def test_hostile_uploads_are_refused_and_the_service_stays(address: str, tmp_pat
     with contextlib.suppress(requests.ConnectionError):
         assert requests.post(f"{address}/api/predict", data=endless(), headers=form, timeout=30).status_code == 413
     assert ask(address, whole).status_code == 200
+
+
+def test_a_machine_in_want_of_memory_is_not_the_uploads_fault(finished: Workspace) -> None:
+    """Whatever decodes the upload is killed, and again, as the kernel does it."""
+    content = io.BytesIO()
+    Image.new("RGB", (7000, 7000)).save(content, "PNG", compress_level=1)
+    with serving(finished) as (address, server), concurrent.futures.ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(ask, address, content.getvalue())
+        while not answer.done():
+            for worker in psutil.Process(server.pid).children(recursive=True):
+                if worker.ppid() != server.pid:
+                    worker.kill()
+            time.sleep(0.05)
+        assert (answer.result().status_code, answer.result().json()) == (
+            503,
+            {"detail": "This machine is in want of memory; try again later."},
+        )
+        assert requests.get(f"{address}/health", timeout=10).status_code == 200
 
 
 def test_fifty_at_once(address: str, tmp_path: Path) -> None:

@@ -1,12 +1,15 @@
 """Real processes that die, hang and take memory."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from redarte.errors import UserError
@@ -56,6 +59,45 @@ def test_a_file_does_not_get_more_memory_than_it_may_have() -> None:
     with Sandbox(1, MEMORY) as sandbox:
         with pytest.raises(MemoryError):
             sandbox.call(work, "large")
+        assert sandbox.call(work, "a") == "A"
+
+
+def workers() -> list[psutil.Process]:
+    """The processes that decode: the children of multiprocessing's fork server."""
+    every = psutil.Process().children(recursive=True)
+    return [process for process in every if process.ppid() != os.getpid()]
+
+
+def test_workers_that_are_ended_while_they_wait_are_replaced() -> None:
+    with Sandbox(2, MEMORY) as sandbox:
+        assert sandbox.call(work, "a") == "A"
+        for worker in workers():
+            worker.kill()
+        psutil.wait_procs(workers(), timeout=10)
+        time.sleep(0.5)
+        assert sandbox.call(work, "b") == "B"
+        assert list(sandbox.over(work, ["c", "d"])) == ["C", "D"]
+
+
+def test_where_workers_are_ended_again_and_again_no_file_is_to_blame() -> None:
+    done = threading.Event()
+
+    def end_them() -> None:
+        while not done.is_set():
+            for worker in workers():
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    worker.kill()
+            time.sleep(0.05)
+
+    with Sandbox(2, MEMORY) as sandbox:
+        ending = threading.Thread(target=end_them)
+        ending.start()
+        try:
+            with pytest.raises(EndedError):
+                sandbox.call(work, "hang")
+        finally:
+            done.set()
+            ending.join()
         assert sandbox.call(work, "a") == "A"
 
 

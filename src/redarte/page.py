@@ -27,7 +27,7 @@ from redarte.paintings import Picture
 from redarte.predict import described, ranked
 from redarte.prediction import Answers, Network
 from redarte.report import as_uri
-from redarte.sandbox import Sandbox
+from redarte.sandbox import EndedError, Sandbox
 from redarte.study import TITLES
 
 MODELS = Path("models")
@@ -38,11 +38,17 @@ MOST_PIXELS = 64e6  # of an upload: what a large phone camera makes
 _DECODING = 4  # uploads at once: a hostile one of a few kB can take half a gigabyte while it is
 _LONGEST = 20.0  # seconds for an upload
 _KEPT = 60  # seconds that an upload may lie on the disk
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    413: {"description": "the request is too large"},
+    422: {"description": "not a picture, or no such network"},
+    503: {"description": "the machine is overloaded"},
+}
 _TOP = 5
 _NEAREST = 4
 _OF_SAMPLE = (
     "These networks were trained on the built-in sample of invented schools of painting. They know no real painter."
 )
+_OVERLOADED = "This machine is in want of memory; try again later."
 _STYLE = """
 .answer { font-size: 1rem } .answer p { margin: .3rem 0 .8rem }
 .answer .row { display: grid; grid-template-columns: minmax(6rem, 14rem) minmax(4rem, 1fr) 4rem; gap: .6rem;
@@ -132,7 +138,7 @@ def application(networks: dict[str, Network], sandbox: Sandbox) -> ASGIApp:
     def health() -> Health:
         return Health(status="ok", networks=list(by_name))
 
-    @app.post("/api/predict", responses={422: {"description": "not a picture, or no such network"}})
+    @app.post("/api/predict", responses=_REFUSALS)
     def predict(
         picture: UploadFile,
         network: Annotated[str, Query(description="one of /health's networks; by default the first")] = "",
@@ -143,6 +149,8 @@ def application(networks: dict[str, Network], sandbox: Sandbox) -> ASGIApp:
             raise HTTPException(422, f"there is no network {network}; there are {', '.join(by_name)}.")
         try:
             pixels = decoded(sandbox, picture.file.read(), chosen.side)
+        except EndedError:
+            raise HTTPException(503, _OVERLOADED) from None
         except UserError as error:
             raise HTTPException(422, f"The file {error}.") from None
         return Answer(**described(chosen.answers([pixels[None]]), 0, top), network=chosen.card.network)
@@ -163,6 +171,8 @@ def blocks(networks: dict[str, Network], sandbox: Sandbox) -> gradio.Blocks:
             return ""
         try:
             return answered(networks[title], decoded(sandbox, Path(file), networks[title].side))
+        except EndedError:
+            return sentence(_OVERLOADED)
         except UserError as error:
             return sentence(f"The file {error}.")
 

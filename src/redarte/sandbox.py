@@ -8,9 +8,11 @@ import multiprocessing
 import os
 import resource
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import TimeoutError
+from concurrent.futures import CancelledError, TimeoutError
+from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from types import TracebackType
 from typing import Literal, Self, TypeVar
@@ -50,11 +52,9 @@ class Sandbox:
     """
 
     def __init__(self, workers: int, memory: int, longest: float = LONGEST):
-        self._workers, self._longest = workers, longest
-        # Forked from a process that has no threads: this one may have any.
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["redarte.paintings"])
-        self._pool = ProcessPool(workers, initializer=_prepare, initargs=(memory,), context=context)
+        self._workers, self._memory, self._longest = workers, memory, longest
+        self._replacing = threading.Lock()
+        self._pool = self._made()
 
     def __enter__(self) -> Self:
         return self
@@ -62,8 +62,7 @@ class Sandbox:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._pool.stop()  # type: ignore[no-untyped-call]
-        self._pool.join()
+        self._stop()
 
     def over(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result | UserError]:
         """Yields function(item), or the UserError that it raised or a LostError, for each item in their order.
@@ -94,26 +93,49 @@ class Sandbox:
         """
         return self._result(self._start(function, item), function, item)
 
+    def _made(self) -> ProcessPool:
+        # Forked from a process that has no threads: this one may have any.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["redarte.paintings"])
+        return ProcessPool(self._workers, initializer=_prepare, initargs=(self._memory,), context=context)
+
+    def _stop(self) -> None:
+        self._pool.stop()  # type: ignore[no-untyped-call]
+        self._pool.join()
+
     def _start(self, function: Callable[[Item], Result], item: Item) -> ProcessFuture[Result]:
-        return self._pool.schedule(function, args=(item,), timeout=self._longest)
+        with self._replacing:
+            try:
+                return self._pool.schedule(function, args=(item,), timeout=self._longest)
+            except RuntimeError:
+                # pebble gives a pool up where a worker is ended that had nothing to do.
+                self._stop()
+                self._pool = self._made()
+                return self._pool.schedule(function, args=(item,), timeout=self._longest)
 
     def _result(self, future: ProcessFuture[Result], function: Callable[[Item], Result], item: Item) -> Result:
         try:
-            return future.result()
-        except (TimeoutError, ProcessExpired):
+            return self._waited(future)
+        except (TimeoutError, ProcessExpired, BrokenProcessPool, CancelledError):
             # It may have been the machine and not the file.
             again = self._start(function, item)
         try:
-            return again.result()
+            return self._waited(again)
         except TimeoutError:
             raise LostError("takes_too_long") from None
         except ProcessExpired as error:
             if error.exitcode not in _FROM_OUTSIDE:
                 raise LostError("crashes_the_decoder") from None
-            raise EndedError(
-                "a worker process was ended from outside, and again, most often for want of memory; "
-                "run it again, with fewer workers (REDARTE_WORKERS=1) if it happens again."
-            ) from None
+        except (BrokenProcessPool, CancelledError):
+            pass
+        raise EndedError(
+            "a worker process was ended from outside, and again, most often for want of memory; "
+            "run it again, with fewer workers (REDARTE_WORKERS=1) if it happens again."
+        )
+
+    def _waited(self, future: ProcessFuture[Result]) -> Result:
+        # A worker that is ended at the moment in which it takes a file takes it with it, and nobody says so.
+        return future.result(_AHEAD * self._longest)
 
 
 def _prepare(memory: int) -> None:

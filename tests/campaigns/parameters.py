@@ -27,7 +27,7 @@ from redarte.params import Params
 from tests.conftest import ROOT, Workspace, new_workspace, save_backbone
 
 DOCUMENTS = 100
-TEXTS = ("fetch.archive.path", "fetch.folder.path", "finetuned.backbone", "finetuned.weights")
+TEXTS = ("fetch.archive.path", "fetch.archive.sha256", "fetch.folder.path", "finetuned.backbone", "finetuned.weights")
 _LONGEST = 300  # seconds for a stage
 
 # What a tiny run narrows; the rest is drawn from all that is allowed.

@@ -130,6 +130,19 @@ def test_a_push_that_was_cut_is_completed_by_the_next(finished: Workspace, serve
     assert tree_bytes(ben.path / "data/augmented") == copies
 
 
+def test_a_password_is_in_nothing_that_is_shared(finished: Workspace, server: Remote, tmp_path: Path) -> None:
+    """DVC is asked to tell all that it does, and the report is written with the remote set up."""
+    ana = with_its_cache(finished, tmp_path / "ana", server.writer, server.port)
+    said = ana.dvc("push", "-vv") + ana.dvc("status", "--cloud", "-vv") + ana.dvc("config", "--project", "--list")
+    ana.workspace.stage("report")
+    written = [path for path in ana.path.rglob("*") if path.is_file() and path.name != "config.local"]
+    secret = servers.secret_of("writer")
+    assert secret in (ana.path / ".dvc/config.local").read_text(encoding="utf-8") or server.kind == "ssh"
+    assert secret not in said
+    assert not [path for path in written if secret.encode() in path.read_bytes()]
+    assert ana.workspace.run("git", "status", "--porcelain").stdout == ""
+
+
 def test_who_is_not_known_is_told_so(finished: Workspace, server: Remote, tmp_path: Path) -> None:
     said = clone(finished, tmp_path / "eve", server.stranger, server.port).fails("pull")
     assert re.search(

@@ -32,6 +32,7 @@ SECONDS = 60.0
 _WARM = 0.3  # of an attack: after this share of it the service holds what it needs
 _MORE_MEMORY = 0.25  # that it may hold at the end, of what it held then: what glibc keeps moves
 _LONGEST = 60.0  # seconds for an answer
+HUNG_UP = "it hung up"
 _EVIL = "https://evil.example"
 _SECRET = "nobody outside may read this"
 
@@ -85,6 +86,8 @@ def served(workspace: Workspace, place: Path) -> Iterator[Service]:
 
 def attack(service: Service, seed: int) -> Counter[str]:
     happened, held, files = asyncio.run(storm(service, seed))
+    earnest = {outcome: times for outcome, times in happened.items() if outcome.startswith(asks_in_earnest.__name__)}
+    assert earnest[f"{asks_in_earnest.__name__}: 200"] > 0.8 * sum(earnest.values()), earnest
     time.sleep(3)
     assert requests.get(f"{service.address}/health", timeout=10).json()["status"] == "ok"
     after = requests.post(f"{service.address}/api/predict", files={"picture": service.good}, timeout=60).json()
@@ -128,8 +131,10 @@ async def client(session: aiohttp.ClientSession, service: Service, rng: random.R
         act = rng.choice(ACTS)
         try:
             met[f"{act.__name__}: {await act(session, service, rng)}"] += 1
-        except (aiohttp.ClientError, ConnectionError, asyncio.IncompleteReadError, TimeoutError) as error:
-            # It may hang up on whoever sends what it does not want; it answers whoever asks in earnest.
+        except aiohttp.ClientConnectionError:
+            # It hangs up on whoever sends what it does not want, and on anybody where it has too many clients.
+            met[f"{act.__name__}: {HUNG_UP}"] += 1
+        except (aiohttp.ClientError, ConnectionError, TimeoutError) as error:
             assert act in HOSTILE, f"{act.__name__}: {error!r}"
             met[f"{act.__name__}: {type(error).__name__}"] += 1
     return met

@@ -1,0 +1,122 @@
+"""A team's remote in which objects are altered, cut short, swapped or gone, and to which four push at once.
+
+An attack harms one to three objects, which a fresh clone then pulls: it fails, or what it harms is nowhere in the
+clone; and once the objects are whole again the next pull brings everything. Every fourth attack has four clones push
+at once what each has made instead, and a fifth finds all of it.
+"""
+
+import random
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.conftest import Workspace, new_workspace, tree_bytes
+
+_CLONES = 4
+_PLACES = ("data/raw", "data/split", "data/augmented", "data/resized")
+
+
+@dataclass(frozen=True)
+class Team:
+    """A clone that has everything, and the folder that it has pushed it to."""
+
+    ana: Workspace
+    store: Path
+
+
+@contextmanager
+def prepared(place: Path) -> Iterator[Team]:
+    ana = new_workspace(place / "ana", {})
+    ana.run("dvc", "repro", "resize")
+    ana.run("dvc", "remote", "add", "-d", "team", str(place / "store"))
+    ana.run("dvc", "remote", "modify", "team", "verify", "true")
+    ana.commit("a run")
+    ana.run("dvc", "push")
+    yield Team(ana, place / "store")
+
+
+def attack(team: Team, seed: int) -> Counter[str]:
+    rng = random.Random(seed)
+    place = team.store.parent / "clones"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    return pushed_at_once(team, place, seed) if seed % 4 == 3 else pulled_in_spite_of_harm(team, place, rng)
+
+
+def pulled_in_spite_of_harm(team: Team, place: Path, rng: random.Random) -> Counter[str]:
+    objects = sorted(path for path in team.store.rglob("*") if path.is_file())
+    happened: Counter[str] = Counter()
+    before = {path: path.read_bytes() for path in rng.sample(objects, rng.randint(1, 3))}
+    ben = team.ana.clone(place / "ben")
+    try:
+        for path, whole in before.items():
+            harm = rng.choice(HARM)
+            path.unlink()
+            content = harm(rng, whole)
+            if content is not None:
+                path.write_bytes(content)
+            happened[f"{'a listing' if path.suffix == '.dir' else 'a file'} {harm.__name__}"] += 1
+        done = ben.run("dvc", "pull", *_PLACES, check=False)
+        assert done.returncode != 0, f"nobody noticed: {done.stdout}{done.stderr}"
+        assert "Traceback" not in done.stdout + done.stderr
+        for name in _PLACES:
+            wrong = set(tree_bytes(ben.path / name).items()) - set(tree_bytes(team.ana.path / name).items())
+            assert not wrong, f"{name} holds what ana has not made: {[path for path, _ in wrong]}"
+    finally:
+        for path, whole in before.items():
+            path.unlink(missing_ok=True)
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(whole)
+    ben.run("dvc", "pull", *_PLACES)
+    assert all(tree_bytes(ben.path / name) == tree_bytes(team.ana.path / name) for name in _PLACES)
+    return happened
+
+
+def pushed_at_once(team: Team, place: Path, seed: int) -> Counter[str]:
+    clones = [team.ana.clone(place / f"clone{number}") for number in range(_CLONES)]
+    for number, clone in enumerate(clones):
+        clone.run("dvc", "pull", "split")
+        clone.set({"augment.quality": 20 + (seed * _CLONES + number) % 70})
+        clone.run("dvc", "repro", "augment")
+        clone.run("git", "switch", "-qc", f"branch{number}")
+        clone.commit(f"run {number}")
+    pushes = [clone.start("dvc", "push", "augment") for clone in clones]
+    for push in pushes:
+        out, err = push.communicate(timeout=300)
+        assert push.returncode == 0, out + err
+    for clone in clones:
+        fresh = clone.clone(place / "fresh")
+        fresh.run("dvc", "pull", "augment")
+        assert tree_bytes(fresh.path / "data/augmented") == tree_bytes(clone.path / "data/augmented")
+        shutil.rmtree(fresh.path)
+    return Counter({"clones that pushed at once": _CLONES})
+
+
+def altered(rng: random.Random, whole: bytes) -> bytes:
+    changed = bytearray(whole)
+    changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
+    return bytes(changed)
+
+
+def cut_short(rng: random.Random, whole: bytes) -> bytes:
+    return whole[: rng.randrange(len(whole))]
+
+
+def emptied(_rng: random.Random, _whole: bytes) -> bytes:
+    return b""
+
+
+def gone(_rng: random.Random, _whole: bytes) -> None:
+    return None
+
+
+def replaced(rng: random.Random, _whole: bytes) -> bytes:
+    return rng.choice(
+        [b"[]", b'[{"md5": "d41d8cd98f00b204e9800998ecf8427e", "relpath": "../../out"}]', rng.randbytes(99)]
+    )
+
+
+HARM: list[Callable[[random.Random, bytes], bytes | None]] = [altered, cut_short, emptied, gone, replaced]

@@ -96,7 +96,7 @@ def ended_and_finished(reference: Reference, stage: str, rng: random.Random) -> 
         reference.lives[stage] = undisturbed(workspace, stage, outs)
     happened: Counter[str] = Counter()
     for _ in range(ENDS):
-        way = rng.choice(WAYS if os.path.ismount(reference.disk) else WAYS[:-1])
+        way = rng.choice(ways(reference))
         code, told = way(Ending(workspace, command_of(workspace, stage), outs, reference, rng, reference.lives[stage]))
         for out in outs:
             found = contents(workspace.path / out)
@@ -231,6 +231,16 @@ WAYS: list[Callable[[Ending], Ended]] = [
     a_write_failed,
     disk_full,
 ]
+
+
+def ways(reference: Reference) -> list[Callable[[Ending], Ended]]:
+    """Those that this machine has the means for."""
+    impossible = set() if os.path.ismount(reference.disk) else {disk_full}
+    if shutil.which("strace") is None:
+        impossible |= {killed_at_a_call, a_write_failed}
+    return [way for way in WAYS if way not in impossible]
+
+
 # What a person is told of in a sentence. Ctrl-C is not among them: while Python imports, it is Python's own.
 SPOKEN = (a_worker_killed, terminated, disk_full)
 
@@ -280,8 +290,9 @@ def undisturbed(workspace: Workspace, stage: str, outs: list[str]) -> Life:
     made += sum(len(content) for out in outs for content in tree_bytes(workspace.path / out).values())
     for out in outs:
         remove(workspace.path / out)
-    calls = workspace.run("strace", "-qq", "-e", f"trace={_FILES}", *command).stderr.count(") = ")
-    return Life(seconds, calls, made)
+    traced = ["strace", "-qq", "-e", f"trace={_FILES}"] if shutil.which("strace") else []
+    calls = workspace.run(*traced, *command).stderr.count(") = ")
+    return Life(seconds, max(calls, 1), made)
 
 
 def locked(workspace: Workspace) -> dict[str, Any]:

@@ -1,0 +1,26 @@
+"""The JSON endpoint under schemathesis, which makes requests out of its own description, right ones and wrong ones.
+
+An attack is a run of schemathesis with all its checks. Needs requirements-campaigns.txt.
+"""
+
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+from tests.campaigns.storm import Service, prepared
+
+__all__ = ["attack", "prepared"]
+
+EXAMPLES = 100  # of requests to each operation
+
+
+def attack(service: Service, seed: int) -> Counter[str]:
+    command = [
+        Path(sys.executable).with_name("schemathesis"), "run", f"{service.address}/api/openapi.json", f"--seed={seed}",
+        f"--max-examples={EXAMPLES}", "--include-path-regex=^/(api|health)", "--checks=all", "--no-color",
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=service.scratch.parent, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout[-6000:]
+    return Counter({"requests": int((re.findall(r"(\d+) generated", done.stdout) or ["0"])[0])})

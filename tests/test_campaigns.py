@@ -1,0 +1,58 @@
+"""A few attacks of each campaign; `python -m tests.campaigns` makes as many as one likes (docs/promises.md)."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.campaigns import archives, kills, models, parameters, pictures, remotes, sameness, storm
+from tests.conftest import Workspace, save_backbone
+
+
+@pytest.mark.parametrize("stage", ["resize", "train_red3"])
+def test_stages_that_are_ended(finished: Workspace, monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
+    monkeypatch.setattr(kills, "ENDS", 3)
+    happened = kills.attack(kills.Reference(finished.path, {stage: finished}), seed=1)
+    assert happened[f"in {stage}"] == 3
+    assert happened["went on to its end"] < 3
+
+
+def test_hostile_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "FILES", 60)
+    with pictures.prepared(tmp_path) as workspace:
+        happened = pictures.attack(workspace, seed=1)
+    assert {"fetch: kept", "fetch: not_a_picture", "fetch: truncated_or_corrupt", "predict: read"} <= set(happened)
+
+
+def test_hostile_archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "ARCHIVES", 20)
+    with archives.prepared(tmp_path) as place:
+        assert archives.attack(place, seed=1)["unpacked"]
+
+
+def test_hostile_networks(finished: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "FILES", 8)
+    keras, onnx = ((finished.path / f"models/red1.{kind}").read_bytes() for kind in ("keras", "onnx"))
+    whole = models.Whole(tmp_path, save_backbone(tmp_path / "tiny.keras").read_bytes(), keras, onnx)
+    assert sum(models.attack(whole, seed=1).values()) == 8
+
+
+def test_documents_and_texts_as_params(tmp_path: Path) -> None:
+    happened = parameters.read_documents(tmp_path, seed=1)
+    assert {"documents taken", "documents refused", "texts refused"} <= set(happened)
+
+
+def test_a_clone_elsewhere_makes_the_same(tmp_path: Path) -> None:
+    with sameness.prepared(tmp_path) as first:
+        assert sum(sameness.attack(first, seed=1).values())
+
+
+def test_harmed_remotes(tmp_path: Path) -> None:
+    with remotes.prepared(tmp_path) as team:
+        assert sum(remotes.attack(team, seed=1).values())
+
+
+def test_a_storm_on_the_page(finished: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storm, "CLIENTS", 10)
+    monkeypatch.setattr(storm, "SECONDS", 4.0)
+    with storm.served(finished, tmp_path) as service:
+        assert len(storm.attack(service, seed=1)) > 5

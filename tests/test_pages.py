@@ -125,9 +125,11 @@ def serving(finished: Workspace) -> "Iterator[tuple[str, subprocess.Popen[str]]]
         server = finished.start("redarte", "serve", "--port", "0", **environment)
         assert server.stdout is not None
         said = server.stdout.readline()
-        yield re.findall(r"http://127\.0\.0\.1:\d+", said)[0], server
-        os.killpg(server.pid, signal.SIGINT)
-        _, err = server.communicate(timeout=30)
+        try:
+            yield re.findall(r"http://127\.0\.0\.1:\d+", said)[0], server
+        finally:
+            os.killpg(server.pid, signal.SIGINT)
+            _, err = server.communicate(timeout=30)
         assert "Traceback" not in err
         assert list(Path(scratch).iterdir()) == []
         assert finished.run("git", "status", "--porcelain").stdout == ""

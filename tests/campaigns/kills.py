@@ -195,8 +195,8 @@ def interrupted(ending: Ending) -> Ended:
 
 
 def out_of_memory(ending: Ending) -> Ended:
-    """The machine gives it no more than so many bytes, workers and all."""
-    limit = ending.rng.randint(50, 800) * 10**6
+    """No process of it gets more than so many bytes. With less than the least OpenBLAS waits for ever at its import."""
+    limit = ending.rng.randint(250, 1200) * 10**6
     return ended(ending.start("prlimit", f"--data={limit}"))
 
 
@@ -256,7 +256,11 @@ def ended(process: "subprocess.Popen[str]", end: Callable[[], None] | None = Non
     if end is not None and process.poll() is None:
         with suppress(psutil.NoSuchProcess, ProcessLookupError):
             end()
-    _, told = process.communicate(timeout=_LONGEST)
+    try:
+        _, told = process.communicate(timeout=_LONGEST)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
     _, alive = psutil.wait_procs(children, timeout=30)
     assert not alive, f"workers outlive their stage by 30 s: {alive}"
     return process.returncode, told

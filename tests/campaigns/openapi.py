@@ -18,7 +18,7 @@ EXAMPLES = 100  # of requests to each operation
 
 def attack(service: Service, seed: int) -> Counter[str]:
     command = [
-        Path(sys.executable).with_name("schemathesis"), "run", f"{service.address}/api/openapi.json", f"--seed={seed}",
+        str(Path(sys.executable).with_name("schemathesis")), "run", f"{service.address}/api/openapi.json", f"--seed={seed}",
         f"--max-examples={EXAMPLES}", "--include-path-regex=^/(api|health)", "--checks=all", "--no-color",
     ]  # fmt: skip
     done = subprocess.run(command, cwd=service.scratch.parent, capture_output=True, text=True, timeout=900)

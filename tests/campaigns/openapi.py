@@ -17,10 +17,9 @@ EXAMPLES = 100  # of requests to each operation
 
 
 def attack(service: Service, seed: int) -> Counter[str]:
-    command = [
-        str(Path(sys.executable).with_name("schemathesis")), "run", f"{service.address}/api/openapi.json", f"--seed={seed}",
-        f"--max-examples={EXAMPLES}", "--include-path-regex=^/(api|health)", "--checks=all", "--no-color",
-    ]  # fmt: skip
+    program = Path(sys.executable).with_name("schemathesis")
+    chosen = [f"--seed={seed}", f"--max-examples={EXAMPLES}", "--include-path-regex=^/(api|health)", "--checks=all"]
+    command = [str(program), "run", f"{service.address}/api/openapi.json", *chosen, "--no-color"]
     done = subprocess.run(command, cwd=service.scratch.parent, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout[-6000:]
     return Counter({"requests": int((re.findall(r"(\d+) generated", done.stdout) or ["0"])[0])})

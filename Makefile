@@ -6,7 +6,7 @@ REQUIREMENTS := $(if $(shell command -v nvidia-smi 2>/dev/null),requirements-gpu
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro test lint lock-check format doctor experiments crossval remote-demo clean
+.PHONY: help install repro test lint lock-check format doctor experiments crossval remote-demo campaign dependencies clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,18 @@ crossval: install ## Measure the networks on every picture, in 5 folds (NETWORKS
 
 remote-demo: install ## Show two teammates share a run through a folder, in two throw-away clones
 	@python docs/remote_demo.py
+
+$(VENV)/.campaigns: $(VENV)/.tested requirements-campaigns.txt
+	python -m pip install --quiet --disable-pip-version-check -r requirements-campaigns.txt
+	@touch $@
+
+campaign: $(VENV)/.campaigns ## Attack a promise of docs/promises.md (NAME=kills COUNT=100 SEED=0)
+	python -m tests.campaigns $(NAME) --count $(or $(COUNT),100) --seed $(or $(SEED),0)
+
+dependencies: $(VENV)/.campaigns ## Audit the dependencies, list their licences, and write an SBOM (sbom.json)
+	cyclonedx-py environment --output-file sbom.json
+	pip-licenses --order=license
+	pip-audit
 
 clean: ## Delete what the stages wrote and the environment; DVC's cache stays
 	rm -rf $(VENV) data/raw data/split data/augmented data/resized data/.downloads models/*.keras models/.checkpoints plots/*

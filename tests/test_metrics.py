@@ -16,6 +16,7 @@ PREDICTED = PROBABILITIES.argmax(axis=1)  # 0, 1, 1, 0
 
 def test_accuracy() -> None:
     assert metrics.accuracy(TRUTH, PROBABILITIES) == 0.5
+    assert metrics.accuracy(TRUTH[:3], PROBABILITIES[:3]) == pytest.approx(2 / 3)
 
 
 def test_top_k() -> None:
@@ -56,6 +57,11 @@ def test_confusion_and_the_most_confused_pairs() -> None:
     assert counts.tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 0]]
     assert metrics.confused_pairs(counts, most=5) == [(0, 1, 1), (0, 2, 1)]
     assert metrics.confused_pairs(np.array([[5, 1, 2], [3, 5, 0], [0, 1, 5]]), most=2) == [(0, 1, 4), (0, 2, 2)]
+    # The most confused first, and those that are as confused by their numbers.
+    assert metrics.confused_pairs(np.array([[5, 0, 1], [0, 5, 0], [0, 6, 5]]), most=2) == [(1, 2, 6), (0, 2, 1)]
+    assert metrics.confused_pairs(np.array([[5, 0, 0, 1], [0, 5, 1, 0], [0, 0, 5, 0], [0, 0, 0, 5]]), most=9) == [
+        (0, 3, 1), (1, 2, 1),
+    ]  # fmt: skip
 
 
 def test_always_answering_the_largest_class() -> None:
@@ -86,6 +92,7 @@ def test_whitening_makes_a_round_cloud() -> None:
     rng = np.random.default_rng(0)
     features = rng.normal(size=(5000, 3)) @ np.array([[2.0, 1, 0], [0, 2, 0], [0, 0, 30]]) + [5, 0, -40]
     mean, matrix = metrics.whitening(features)
+    np.testing.assert_allclose(mean, features.mean(axis=0))
     np.testing.assert_allclose(np.cov((features - mean) @ matrix, rowvar=False), np.eye(3), atol=0.05)
     # A channel that is the same in every picture, and fewer pictures than channels.
     for few in (np.c_[features, np.ones(5000)], features[:2], np.zeros((4, 3))):
@@ -100,6 +107,7 @@ def test_reliability() -> None:
     assert measured.error == pytest.approx((2 * 0.05 + 0.95) / 3)
     # 1.0 belongs to the last bin, 0.1 to the first.
     assert metrics.reliability(np.array([True, True]), np.array([1.0, 0.1])).pictures.tolist() == [1] + [0] * 8 + [1]
+    assert metrics.reliability(np.array([False]), np.array([0.0])).pictures.tolist() == [1] + [0] * 9
 
 
 def test_per_artist_numbers_are_scikit_learns() -> None:
@@ -112,6 +120,42 @@ def test_per_artist_numbers_are_scikit_learns() -> None:
         np.testing.assert_allclose(ours[name], values)
     np.testing.assert_allclose(ours["f1"][:6], theirs[2][:6])
     assert np.isnan(ours["f1"][7])
+
+
+def test_per_artist_numbers_of_an_artist_with_one_picture_or_answer() -> None:
+    # TRUTH is 0 0 1 2 and PREDICTED 0 1 1 0; nobody answers 2, and there is one picture of it.
+    measured = metrics.per_artist(TRUTH, PREDICTED, 4)
+    np.testing.assert_allclose(measured["precision"], [0.5, 0.5, np.nan, np.nan])
+    np.testing.assert_allclose(measured["f1"], [0.5, 2 / 3, 0.0, np.nan])
+    alone = metrics.per_artist(np.array([0, 1]), np.array([0, 1]), 2)
+    assert alone["precision"].tolist() == alone["f1"].tolist() == [1.0, 1.0]
+
+
+def test_an_interval_holds_95_of_100() -> None:
+    assert metrics.interval(np.arange(1001.0)) == (25.0, 975.0)
+
+
+def test_a_bootstrap_draws_every_picture_and_knows_the_fifth_from_the_sixth() -> None:
+    one = np.array([0])
+    assert metrics.bootstrap(one, one, np.array([5]), artists=1)["top5_accuracy"] == (1.0, 1.0)
+    assert metrics.bootstrap(one, one, np.array([6]), artists=1)["top5_accuracy"] == (0.0, 0.0)
+    many = np.zeros(100, int)
+    low, high = metrics.bootstrap(many, many, np.repeat([5, 6], 50), artists=1)["top5_accuracy"]
+    assert 0.38 < low < 0.42 < 0.58 < high < 0.62
+
+
+def test_a_bootstrap_means_f1_over_the_artists_that_were_drawn() -> None:
+    rng = np.random.default_rng(0)
+    truth, predicted = rng.integers(0, 5, 12), rng.integers(0, 5, 12)
+    draws = np.random.default_rng(0).integers(0, 12, (2000, 12))
+    expected = [
+        f1_score(truth[draw], predicted[draw], average="macro", labels=np.unique(truth[draw]), zero_division=0)
+        for draw in draws[:200]
+    ]
+    ours = metrics.bootstrap(truth, predicted, np.ones(12), artists=7, resamples=200)["macro_f1"]
+    first = np.random.default_rng(0).integers(0, 12, (200, 12))
+    assert (first == draws[:200]).all()
+    assert ours == pytest.approx(metrics.interval(np.array(expected)))
 
 
 def test_a_bootstrap_interval_is_around_the_value_and_the_same_each_time() -> None:
@@ -144,3 +188,7 @@ def test_a_chance_that_is_small_is_not_told_as_none() -> None:
     assert metrics.verdict("Red 1", "Red 2", 0.039) == (
         "The difference between Red 1 and Red 2 is more than chance (p = 0.039)."
     )
+    for chance in (0.05, 0.62):
+        assert metrics.verdict("Red 1", "Red 2", chance) == (
+            f"The difference between Red 1 and Red 2 is within chance (p = {chance})."
+        )

@@ -147,7 +147,12 @@ def test_of_a_thousand_mistakes_twenty_are_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("key", "told"), [("5", "5"), ("~", "None"), ('"\\e[31m"', r"\x1b[31m")])
 def test_a_key_that_is_no_name_is_told(tmp_path: Path, key: str, told: str) -> None:
     text = (ROOT / "params.yaml").read_text(encoding="utf-8") + f"{key}: 1\n"
-    assert f"there is no parameter {told}; here you can set model" in refusal(tmp_path, text)
+    assert f"there is no parameter {told}; here you can set model, seed, fetch" in refusal(tmp_path, text)
+
+
+def test_a_key_that_is_no_text_is_told(tmp_path: Path) -> None:
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8") + '"\\ud800": 1\n'
+    assert r"the document is '\ud800' and must be a valid string" in refusal(tmp_path, text)
 
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
@@ -158,6 +163,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 def test_a_key_given_twice_is_refused(tmp_path: Path) -> None:
     text = (ROOT / "params.yaml").read_text(encoding="utf-8").replace("  size: 224", "  size: 128\n  size: 224")
     assert "size is given twice" in refusal(tmp_path, text)
+    assert "line " in refusal(tmp_path, text)
 
 
 def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:

@@ -56,6 +56,24 @@ def test_over_the_folds_every_picture_is_tested_once(settings: MakeSettings, fol
             assert all(part.val >= 1 for part in parts if count - part.test > 1)
 
 
+def test_a_fold_as_the_docstring_has_it(settings: MakeSettings) -> None:
+    of_five = [settings({"split.folds": 5, "split.fold": number}).split for number in range(5)]
+    assert fold(12, 0, of_five[0]) == Parts(8, 1, 3, before=0)
+    assert fold(12, 0, of_five[4]) == Parts(9, 1, 2, before=10)
+    # The second artist's first fold is its second fifth.
+    assert fold(12, 1, of_five[0]) == Parts(8, 1, 3, before=3)
+    assert fold(100, 0, of_five[0]) == Parts(71, 9, 20, before=0)
+    counts = {"Cleo": 100, "Ana": 12, "Ben": 12}
+    assert plan(counts, of_five[0]) == {
+        "Ana": Parts(8, 1, 3, before=0), "Ben": Parts(8, 1, 3, before=3), "Cleo": Parts(71, 9, 20, before=40),
+    }  # fmt: skip
+
+
+def test_what_is_just_enough_is_enough(settings: MakeSettings) -> None:
+    assert plan({"Ana": 3, "Ben": 9}, settings().split)["Ana"] == Parts(1, 1, 1, before=2)
+    assert plan({"Ana": 9, "Ben": 12}, settings({"split.folds": 12}).split)["Ben"].test == 1
+
+
 def test_more_folds_than_pictures_is_an_error(settings: MakeSettings) -> None:
     with pytest.raises(UserError, match=r"split\.folds is 20, and no artist has so many"):
         plan({"Ana": 9, "Ben": 12}, settings({"split.folds": 20}).split)

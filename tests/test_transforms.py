@@ -86,6 +86,27 @@ def test_random_numbers_come_from_the_seed_the_path_and_the_name_alone(settings:
     assert (copies(settings, path="Ana/2.jpg")["rotation"] != made["rotation"]).any()
 
 
+def test_a_teams_cache_holds_copies_of_these_seeds() -> None:
+    """Another number would make every copy another, and every cache worthless."""
+    assert transforms._seed(0, "Ana/1.jpg", "zoom") == 1003136762
+
+
+def test_copies_of_a_picture_draw_numbers_of_their_own(settings: MakeSettings) -> None:
+    ramp = np.broadcast_to(np.arange(200, dtype=np.uint8)[None, :, None], (4, 200, 3)).copy()
+    made = dict(transforms.copies(ramp, "Ana/1.jpg", settings().augment, 0))
+    moved_left, moved_right = made["shift_left"][0, 0, 0], 199 - made["shift_right"][0, -1, 0]
+    assert moved_left != moved_right
+
+
+@pytest.mark.parametrize(("width", "columns"), [(1, [0]), (2, [1, 0]), (3, [2, 1, 0])])
+def test_a_shift_of_a_narrow_picture(settings: MakeSettings, width: int, columns: list[int]) -> None:
+    picture = painting(width, 9)
+    chosen = settings({"augment.shift": [0.9, 0.9]}).augment
+    made = dict(transforms.copies(picture, "Ana/1.jpg", chosen, 0))
+    assert (made["shift_left"] == picture[:, columns]).all()
+    assert (made["shift_right"] == picture[:, columns]).all()
+
+
 def test_ranges_are_used_and_kept(settings: MakeSettings) -> None:
     chosen = settings({"augment.copies": ["shift_left"], "augment.shift": [0.1, 0.25]}).augment
     ramp = np.broadcast_to(np.arange(200, dtype=np.uint8)[None, :, None], (4, 200, 3)).copy()

@@ -290,7 +290,7 @@ _brief.maxlevel, _brief.maxstring, _brief.maxother = 2, 80, 80
 
 def _sentence(path: Path, problem: Any) -> str:
     """One of pydantic's problems as a sentence that names the key, what is wrong and what to do."""
-    keys = [shown(key) for key in problem["loc"] if not str(key).startswith(("function-", "literal["))]
+    keys = [shown(key) for key in problem["loc"]]
     name = ".".join(keys) or "the document"
     if problem["type"] in _UNKNOWN:
         return f"{path}: there is no parameter {name}{_did_you_mean(keys)}."

@@ -143,10 +143,10 @@ def explain(
     ] = None,
 ) -> None:
     """Show where in a picture a network sees its painter."""
-    from redarte import explanations
+    from redarte import explain
 
     with _in_a_sentence():
-        typer.echo(explanations.write(_network(network), picture, out, artist, _MAX_PIXELS))
+        typer.echo(explain.write(_network(network), picture, out, artist, _MAX_PIXELS))
 
 
 @app.command()

@@ -122,6 +122,40 @@ def test_what_is_no_network_is_refused(red3: keras.Model, tmp_path: Path) -> Non
         Network(file)
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"temperature": None}, "make it with"),
+        ({"temperature": 0.0}, "make it with"),
+        ({"artists": []}, "make it with"),
+        ({"trained": "Ana/1.jpg"}, "make it with"),
+        ({"artists": ["Ana", "Ben"]}, "answers for other artists than it names"),
+        ({"trained": ["Ana/1.jpg"]}, "answers for other artists than it names"),
+    ],
+)
+def test_a_file_that_says_what_cannot_be_of_itself_is_refused(
+    red3: keras.Model, tmp_path: Path, changes: dict[str, object], told: str
+) -> None:
+    file = tmp_path / "n.onnx"
+    written(red3, file)
+    model = onnx.load_from_string(file.read_bytes())
+    said = model.metadata_props[0]
+    said.value = json.dumps(json.loads(said.value) | changes)
+    file.write_bytes(model.SerializeToString())
+    with pytest.raises(UserError, match=told):
+        Network(file).answers([np.zeros((1, 32, 32, 3), np.uint8)])
+
+
+def test_a_card_that_is_nested_without_end_is_refused(red3: keras.Model, tmp_path: Path) -> None:
+    file = tmp_path / "n.onnx"
+    written(red3, file)
+    model = onnx.load_from_string(file.read_bytes())
+    model.metadata_props[0].value = "[" * 9999
+    file.write_bytes(model.SerializeToString())
+    with pytest.raises(UserError, match="is not a network that redarte exported"):
+        Network(file)
+
+
 def test_what_the_converter_did_first_does_not_show(red3: keras.Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """It walks through sets: one export of fisher in twenty had its nodes in another order, and one node more."""
     expected = exporting.export(red3).SerializeToString(deterministic=True)

@@ -6,13 +6,14 @@ A picture is unlike what a network was trained on where its features lie farther
 pictures' features than those of nearly all val pictures (`metrics.whitening`).
 """
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import onnxruntime
+from pydantic import Field, TypeAdapter
 
 from redarte import optional
 from redarte.errors import UserError, first_line
@@ -37,8 +38,8 @@ class Card:
 
     network: str
     data: str
-    artists: list[str]
-    temperature: float
+    artists: Annotated[list[str], Field(min_length=1)]
+    temperature: Annotated[float, Field(gt=0)]
     coverage: float
     strangest: float
     trained: list[str]
@@ -88,21 +89,32 @@ class Network:
     """
 
     def __init__(self, path: Path):
+        self._path = path
         self._session = _session(path)
         try:
-            self.card = Card(**json.loads(self._session.get_modelmeta().custom_metadata_map["redarte"]))
+            card = self._session.get_modelmeta().custom_metadata_map["redarte"]
+            self.card = TypeAdapter(Card).validate_json(card, strict=True)
             self.side = int(self._session.get_inputs()[0].shape[1])
         except (KeyError, TypeError, ValueError, IndexError):
             raise UserError(f"{path} is not a network that redarte exported; make it with `dvc repro`.") from None
         self._weights: np.ndarray | None = None
 
     def answers(self, batches: Iterable[np.ndarray]) -> Answers:
-        """Answers to batches of (b, side, side, 3) uint8 pictures, RGB, which are let go one after the other."""
+        """Answers to batches of (b, side, side, 3) uint8 pictures, RGB, which are let go one after the other.
+
+        Raises:
+            UserError: the file is not as redarte exports them, which shows only now.
+        """
         # Of no pictures: not every network can be asked about none.
         none = [np.empty((0, len(names)), np.float32) for names in (self.card.artists, self.card.trained)]
         parts = [[*none, np.empty(0, np.float32)]]
         parts += [self.run(["logits", "similarity", "strangeness"], batch) for batch in batches]
-        logits, similarity, strangeness = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        try:
+            logits, similarity, strangeness = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        except ValueError:
+            raise UserError(
+                f"{self._path} answers for other artists than it names; make it with `dvc repro`."
+            ) from None
         return Answers(self.card, logits.astype(np.float64), similarity, strangeness)
 
     def evidence(self, picture: Picture, artist: int) -> np.ndarray:
@@ -122,7 +134,11 @@ class Network:
         """The named outputs of exporting.py for a few pictures, computing nothing else."""
         options = onnxruntime.RunOptions()
         options.only_execute_path_to_fetches = True
-        return list(self._session.run(outputs, {"picture": pictures}, options))
+        try:
+            return list(self._session.run(outputs, {"picture": pictures}, options))
+        except Exception as error:
+            # Of kinds of onnxruntime's own, as in `_session`.
+            raise UserError(f"{self._path} is not a network that redarte exported ({first_line(error)}).") from None
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -78,10 +78,13 @@ def load(named: tuple[str, Path]) -> str:
     """Loads a file as redarte does, and asks it for an answer."""
     kind, path = named
     if kind == "onnx":
+        from redarte.predict import described
         from redarte.prediction import Network
 
         network = Network(path)
-        network.answers([np.zeros((1, network.side, network.side, 3), np.uint8)])
+        picture = np.zeros((network.side, network.side, 3), np.uint8)
+        described(network.answers([picture[None]]), 0, 5)
+        network.evidence(picture, 0)
     elif kind == "keras":
         from redarte import networks
 

@@ -11,6 +11,7 @@ import os
 import random
 import re
 import signal
+import subprocess
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -25,7 +26,7 @@ from yarl import URL
 
 from redarte import paintings
 from tests.campaigns.pictures import hostile
-from tests.conftest import Workspace, new_workspace, painting
+from tests.conftest import Workspace, environment_for, new_workspace, painting
 
 CLIENTS = 200
 SECONDS = 60.0
@@ -67,8 +68,13 @@ def served(workspace: Workspace, place: Path) -> Iterator[Service]:
     scratch, secret = place / "scratch", place / "secret.txt"
     scratch.mkdir()
     secret.write_text(_SECRET, encoding="utf-8")
-    environment = {"PYTHONPATH": str(workspace.path / "src"), "TMPDIR": str(scratch)}
-    server = workspace.start("redarte", "serve", "--port", "0", **environment)
+    environment = environment_for({"PYTHONPATH": str(workspace.path / "src"), "TMPDIR": str(scratch)})
+    log = place / "log"
+    with log.open("wb") as said:  # and no pipe, which would fill up
+        server = subprocess.Popen(
+            ["redarte", "serve", "--port", "0"], cwd=workspace.path, env=environment, stdout=subprocess.PIPE,
+            stderr=said, text=True, start_new_session=True,
+        )  # fmt: skip
     assert server.stdout is not None
     address = re.findall(r"http://127\.0\.0\.1:\d+", server.stdout.readline())[0]
     good = paintings.jpeg(painting(300, 200), 90)
@@ -77,9 +83,9 @@ def served(workspace: Workspace, place: Path) -> Iterator[Service]:
         yield Service(address, psutil.Process(server.pid), scratch, secret, good, before)
     finally:
         os.killpg(server.pid, signal.SIGINT)
-        _, said = server.communicate(timeout=60)
+        server.communicate(timeout=60)
         # gradio's own endpoints log what they cannot take; nothing of ours raises.
-        ours = re.search(r"src/redarte/[^\n]*\n[^\n]*\n(?: *[\^~]+\n)?\S.*", said)
+        ours = re.search(r"src/redarte/[^\n]*\n[^\n]*\n(?: *[\^~]+\n)?\S.*", log.read_text(encoding="utf-8"))
         assert ours is None, ours
         assert list(scratch.iterdir()) == []
 

@@ -1,5 +1,6 @@
 """A few attacks of each campaign; `python -m tests.campaigns` makes as many as one likes (docs/promises.md)."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,11 +9,10 @@ from tests.campaigns import archives, kills, models, parameters, pictures, remot
 from tests.conftest import Workspace, save_backbone
 
 
-@pytest.mark.parametrize("stage", ["resize", "train_red3"])
-def test_stages_that_are_ended(finished: Workspace, monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
+def test_a_stage_that_is_ended(finished: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kills, "ENDS", 3)
-    happened = kills.attack(kills.Reference(finished.path, {stage: finished}), seed=1)
-    assert happened[f"in {stage}"] == 3
+    happened = kills.attack(kills.Reference(finished.path, {"resize": finished}), seed=1)
+    assert happened["in resize"] == 3
     assert happened["went on to its end"] < 3
 
 
@@ -46,9 +46,12 @@ def test_a_clone_elsewhere_makes_the_same(tmp_path: Path) -> None:
         assert sum(sameness.attack(first, seed=1).values())
 
 
-def test_harmed_remotes(tmp_path: Path) -> None:
-    with remotes.prepared(tmp_path) as team:
-        assert sum(remotes.attack(team, seed=1).values())
+def test_a_harmed_remote(finished: Workspace, tmp_path: Path) -> None:
+    ana = finished.clone(tmp_path / "ana")
+    for place in (".dvc/cache", "data"):
+        shutil.copytree(finished.path / place, ana.path / place, dirs_exist_ok=True)
+    remotes.push_everything(ana, tmp_path / "store")
+    assert sum(remotes.attack(remotes.Team(ana, tmp_path / "store"), seed=1).values())
 
 
 def test_a_storm_on_the_page(finished: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

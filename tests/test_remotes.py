@@ -132,12 +132,14 @@ def test_a_push_that_was_cut_is_completed_by_the_next(finished: Workspace, serve
 
 def test_a_password_is_in_nothing_that_is_shared(finished: Workspace, server: Remote, tmp_path: Path) -> None:
     """DVC is asked to tell all that it does, and the report is written with the remote set up."""
+    if server.kind != "s3":
+        pytest.skip("a key, or a password that DVC treats as it treats this one")
     ana = with_its_cache(finished, tmp_path / "ana", server.writer, server.port)
     said = ana.dvc("push", "-vv") + ana.dvc("status", "--cloud", "-vv") + ana.dvc("config", "--project", "--list")
     ana.workspace.stage("report")
     written = [path for path in ana.path.rglob("*") if path.is_file() and path.name != "config.local"]
     secret = servers.secret_of("writer")
-    assert secret in (ana.path / ".dvc/config.local").read_text(encoding="utf-8") or server.kind == "ssh"
+    assert secret in (ana.path / ".dvc/config.local").read_text(encoding="utf-8")
     assert secret not in said
     assert not [path for path in written if secret.encode() in path.read_bytes()]
     assert ana.workspace.run("git", "status", "--porcelain").stdout == ""
@@ -161,7 +163,7 @@ def test_who_may_only_read_cannot_push_and_is_told_so(finished: Workspace, serve
 
 
 # What keeps two pushes apart is git's and DVC's own, and the same for every kind of remote.
-@pytest.mark.parametrize("remote", ["folder", "ssh"], indirect=True)
+@pytest.mark.parametrize("remote", ["folder"], indirect=True)
 def test_two_who_push_experiments_at_once_lose_nothing(finished: Workspace, remote: Remote, tmp_path: Path) -> None:
     two = [with_its_cache(finished, tmp_path / name, remote.writer, remote.port) for name in ("ana", "ben")]
     for number, one in enumerate(two):

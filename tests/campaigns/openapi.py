@@ -1,6 +1,6 @@
 """The JSON endpoint under schemathesis, which makes requests out of its own description, right ones and wrong ones.
 
-An attack is a run of schemathesis with all its checks. Needs requirements-campaigns.txt.
+An attack is a run of schemathesis with all of its checks that fit. Needs requirements-campaigns.txt.
 """
 
 import re
@@ -13,12 +13,15 @@ from tests.campaigns.storm import Service, prepared
 
 __all__ = ["attack", "prepared"]
 
-EXAMPLES = 100  # of requests to each operation
+EXAMPLES = 500  # of requests to each operation
+# Not every file is a picture, which no schema can say; and what is no method of ours is answered by the page below.
+DOES_NOT_FIT = ("positive_data_acceptance", "unsupported_method")
 
 
 def attack(service: Service, seed: int) -> Counter[str]:
     program = Path(sys.executable).with_name("schemathesis")
-    chosen = [f"--seed={seed}", f"--max-examples={EXAMPLES}", "--include-path-regex=^/(api|health)", "--checks=all"]
+    chosen = [f"--seed={seed}", f"--max-examples={EXAMPLES}", "--include-path-regex=^/(api|health)", "--checks=all",
+              f"--exclude-checks={','.join(DOES_NOT_FIT)}", "--continue-on-failure"]  # fmt: skip
     command = [str(program), "run", f"{service.address}/api/openapi.json", *chosen, "--no-color"]
     done = subprocess.run(command, cwd=service.scratch.parent, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout[-6000:]

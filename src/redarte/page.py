@@ -39,6 +39,7 @@ _DECODING = 4  # uploads at once: a hostile one of a few kB can take half a giga
 _LONGEST = 20.0  # seconds for an upload
 _KEPT = 60  # seconds that an upload may lie on the disk
 _REFUSALS: dict[int | str, dict[str, Any]] = {
+    400: {"description": "not a form"},
     413: {"description": "the request is too large"},
     422: {"description": "not a picture, or no such network"},
     503: {"description": "the machine is overloaded"},

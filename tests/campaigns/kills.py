@@ -46,7 +46,7 @@ class Reference:
 
     disk: Path
     stages: dict[str, Workspace]
-    lives: dict[str, "Life"] = field(default_factory=dict)
+    lives: dict[str, Life] = field(default_factory=dict)
 
 
 @contextmanager
@@ -58,7 +58,8 @@ def prepared(place: Path) -> Iterator[Reference]:
             workspace = new_workspace(disk / name, {"train.epochs": 3, **changes})
             workspace.run("dvc", "repro")
             workspace.commit("a run")
-            stages |= {stage: workspace for stage in locked(workspace) if stage not in stages}
+            # A network beyond the study is trained only where it is the model.
+            stages |= {stage: workspace for stage in locked(workspace) if name == "red" or stage.endswith(f"_{name}")}
         yield Reference(disk, stages)
 
 

@@ -1,6 +1,7 @@
 """Cross-validation: the folds are apart, every network answers the same pictures, and a killed run goes on."""
 
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -63,8 +64,9 @@ def test_networks_that_answered_other_pictures_are_not_compared() -> None:
 
 def experiments(workspace: Workspace) -> list[str]:
     """As `dvc exp list` has them, which takes a second each time."""
-    listed = workspace.run("git", "for-each-ref", "--format=%(refname)", "refs/exps/??/*").stdout.split()
-    return sorted(name.rpartition("/")[2] for name in listed)
+    listed = workspace.run("git", "for-each-ref", "--format=%(refname)", "refs/exps").stdout
+    # Beside refs/exps/<commit's first two digits>/<the others>/<name> there are refs of DVC's own.
+    return sorted(re.findall(r"^refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)$", listed, re.MULTILINE))
 
 
 def test_a_killed_run_goes_on(tmp_path: Path) -> None:

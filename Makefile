@@ -32,7 +32,7 @@ $(VENV)/.tested: $(VENV)/.installed requirements-test.txt requirements-ray.txt
 	@touch $@
 
 test: $(VENV)/.tested ## Run the tests
-	python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.tested ## Check format, style and types
 	ruff format --check

@@ -56,6 +56,6 @@ def test_a_harmed_remote(finished: Workspace, tmp_path: Path) -> None:
 
 def test_a_storm_on_the_page(finished: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storm, "CLIENTS", 10)
-    monkeypatch.setattr(storm, "SECONDS", 4.0)
+    monkeypatch.setattr(storm, "SECONDS", 2.0)
     with storm.served(finished, tmp_path) as service:
         assert len(storm.attack(service, seed=1)) > 5

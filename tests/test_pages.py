@@ -136,10 +136,15 @@ def serving(finished: Workspace) -> "Iterator[tuple[str, subprocess.Popen[str]]]
 
 
 @pytest.fixture(scope="module")
-def address(finished: Workspace) -> Iterator[str]:
+def server(finished: Workspace) -> "Iterator[tuple[str, subprocess.Popen[str]]]":
+    with serving(finished) as served:
+        yield served
+
+
+@pytest.fixture
+def address(server: "tuple[str, subprocess.Popen[str]]") -> str:
     """Where the page is."""
-    with serving(finished) as (address, _):
-        yield address
+    return server[0]
 
 
 def test_a_person_tries_a_picture(address: str, tmp_path: Path) -> None:
@@ -228,22 +233,24 @@ def test_hostile_uploads_are_refused_and_the_service_stays(address: str, tmp_pat
     assert ask(address, whole).status_code == 200
 
 
-def test_a_machine_in_want_of_memory_is_not_the_uploads_fault(finished: Workspace) -> None:
+def test_a_machine_in_want_of_memory_is_not_the_uploads_fault(server: "tuple[str, subprocess.Popen[str]]") -> None:
     """Whatever decodes the upload is killed, and again, as the kernel does it."""
+    address, service = server
     content = io.BytesIO()
     Image.new("RGB", (7000, 7000)).save(content, "PNG", compress_level=1)
-    with serving(finished) as (address, server), concurrent.futures.ThreadPoolExecutor(1) as pool:
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
         answer = pool.submit(ask, address, content.getvalue())
         while not answer.done():
-            for worker in psutil.Process(server.pid).children(recursive=True):
-                if worker.ppid() != server.pid:
-                    worker.kill()
+            for worker in psutil.Process(service.pid).children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    if worker.ppid() != service.pid:
+                        worker.kill()
             time.sleep(0.05)
-        assert (answer.result().status_code, answer.result().json()) == (
-            503,
-            {"detail": "This machine is in want of memory; try again later."},
-        )
-        assert requests.get(f"{address}/health", timeout=10).status_code == 200
+    assert (answer.result().status_code, answer.result().json()) == (
+        503,
+        {"detail": "This machine is in want of memory; try again later."},
+    )
+    assert requests.get(f"{address}/health", timeout=10).status_code == 200
 
 
 def test_fifty_at_once(address: str, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ REQUIREMENTS := $(if $(shell command -v nvidia-smi 2>/dev/null),requirements-gpu
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro test lint lock-check format doctor experiments crossval remote-demo campaign dependencies clean
+.PHONY: help install repro test test-all lint lock-check format doctor experiments crossval remote-demo campaign dependencies clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,8 +31,13 @@ $(VENV)/.tested: $(VENV)/.installed requirements-test.txt requirements-ray.txt
 	python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
 	@touch $@
 
-test: $(VENV)/.tested ## Run the tests
-	python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+PYTEST := python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+test: $(VENV)/.tested ## Run the tests, but for the six longest
+	$(PYTEST) -m "not long"
+
+test-all: $(VENV)/.tested ## Run all the tests (about 15 minutes on 2 CPU cores)
+	$(PYTEST)
 
 lint: $(VENV)/.tested ## Check format, style and types
 	ruff format --check

@@ -101,6 +101,7 @@ def paintings_to_copy(tmp_path: Path) -> Workspace:
     return workspace
 
 
+@pytest.mark.long
 def test_on_two_machines_of_which_one_dies_the_bytes_are_those_of_one(
     two_machines: Cluster, paintings_to_copy: Workspace
 ) -> None:

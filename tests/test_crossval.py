@@ -69,6 +69,7 @@ def experiments(workspace: Workspace) -> list[str]:
     return sorted(re.findall(r"^refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)$", listed, re.MULTILINE))
 
 
+@pytest.mark.long
 def test_a_killed_run_goes_on(tmp_path: Path) -> None:
     workspace = new_workspace(tmp_path / "redarte", {"fetch.sample.pictures": 6})
     command = ("redarte", "crossval", "red1", "--folds", "2", "-S", "augment.copies=[zoom]")

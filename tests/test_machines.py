@@ -58,6 +58,7 @@ def epochs_kept(workspace: Workspace) -> int:
     )
 
 
+@pytest.mark.long
 def test_two_machines_learn_what_one_does_and_go_on_after_one_is_lost(ready: Workspace) -> None:
     ready.stage("train", "red1")
     alone = first_losses(ready)

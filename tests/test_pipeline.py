@@ -4,6 +4,8 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import ROOT, Workspace, ran
 
 STAGES = [
@@ -68,6 +70,7 @@ def test_a_second_repro_runs_nothing_and_says_so(finished: Workspace) -> None:
     assert "Data and pipelines are up to date." in output
 
 
+@pytest.mark.long
 def test_asking_for_another_network_trains_nothing(finished: Workspace) -> None:
     try:
         output = finished.run("dvc", "exp", "run", "-S", "model=red2").stdout
@@ -89,6 +92,7 @@ def test_experiments_are_listed_with_what_they_changed(finished: Workspace) -> N
     assert re.search(r"^  [\w-]+ +sample +red2 +(\d\.\d{3} +){3}model=red2 *$", lines, re.MULTILINE)
 
 
+@pytest.mark.long
 def test_going_back_to_an_earlier_parameter_runs_nothing_again(finished: Workspace) -> None:
     """DVC keeps every run: metrics that stood under `outs` without a cache once made it forget them."""
     before = (finished.path / "params.yaml").read_bytes()

@@ -127,6 +127,7 @@ def test_one_network_is_brought_out_of_the_repository(finished: Workspace, remot
     assert "School of" in here.run("redarte", "predict", picture, "--network", "red3.onnx").stdout
 
 
+@pytest.mark.long
 def test_the_demo_shows_it() -> None:
     output = Workspace(ROOT).run("python", "docs/remote_demo.py").stdout
     assert ran(output) == [

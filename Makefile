@@ -33,7 +33,7 @@ $(VENV)/.tested: $(VENV)/.installed requirements-test.txt requirements-ray.txt
 
 PYTEST := python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-test: $(VENV)/.tested ## Run the tests, but for the six longest
+test: $(VENV)/.tested ## Run the tests, but for the five longest
 	$(PYTEST) -m "not long"
 
 test-all: $(VENV)/.tested ## Run all the tests (about 15 minutes on 2 CPU cores)

@@ -70,7 +70,6 @@ def test_a_second_repro_runs_nothing_and_says_so(finished: Workspace) -> None:
     assert "Data and pipelines are up to date." in output
 
 
-@pytest.mark.long
 def test_asking_for_another_network_trains_nothing(finished: Workspace) -> None:
     try:
         output = finished.run("dvc", "exp", "run", "-S", "model=red2").stdout
@@ -87,6 +86,7 @@ def test_asking_for_another_network_trains_nothing(finished: Workspace) -> None:
 
 
 def test_experiments_are_listed_with_what_they_changed(finished: Workspace) -> None:
+    """The one before made one."""
     lines = finished.run("redarte", "experiments", PYTHONPATH=str(finished.path / "src"), COLUMNS="120").stdout
     assert re.search(r"^ma\w+ +sample +red1 +(\d\.\d{3} +){3}$", lines, re.MULTILINE)
     assert re.search(r"^  [\w-]+ +sample +red2 +(\d\.\d{3} +){3}model=red2 *$", lines, re.MULTILINE)

@@ -98,6 +98,8 @@ def serve(host: str, port: int) -> None:
         app = application(load_networks(), sandbox)
         server = uvicorn.Server(uvicorn.Config(app, host, port, log_level="error", limit_concurrency=512))
         socket = bound(server, host, port)
+        # Who reads the address may ask at once, and waits until the server has started.
+        socket.listen()
         say(f"redarte: http://{host}:{socket.getsockname()[1]} (Ctrl-C ends it)")
         server.run(sockets=[socket])
 

@@ -78,8 +78,8 @@ def served(workspace: Workspace, place: Path) -> Iterator[Service]:
     assert server.stdout is not None
     address = re.findall(r"http://127\.0\.0\.1:\d+", server.stdout.readline())[0]
     good = paintings.jpeg(painting(300, 200), 90)
-    before = requests.post(f"{address}/api/predict", files={"picture": good}, timeout=60).json()
     try:
+        before = requests.post(f"{address}/api/predict", files={"picture": good}, timeout=60).json()
         yield Service(address, psutil.Process(server.pid), scratch, secret, good, before)
     finally:
         os.killpg(server.pid, signal.SIGINT)

@@ -8,6 +8,7 @@ import contextlib
 import getpass
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -24,6 +25,8 @@ from typing import Protocol
 
 import pytest
 import s3fs
+
+from tests.conftest import Workspace, environment_for
 
 HOST = "127.0.0.1"
 BUCKET = "team"
@@ -341,3 +344,33 @@ class CutCable:
     def _stop(self) -> None:
         self.cut.set()
         self._listener.close()
+
+
+@dataclass(frozen=True)
+class Page:
+    """A running `redarte serve`: where it is, its process, and the folder and the file that it writes to."""
+
+    address: str
+    process: "subprocess.Popen[str]"
+    scratch: Path
+    log: Path
+
+
+@contextlib.contextmanager
+def page(workspace: Workspace, place: Path) -> Iterator[Page]:
+    """Serves a workspace in which networks are, and ends it. Nothing of what it was sent is left then."""
+    scratch, log = place / "scratch", place / "log"
+    scratch.mkdir()
+    environment = environment_for({"PYTHONPATH": str(workspace.path / "src"), "TMPDIR": str(scratch)})
+    with log.open("wb") as said:  # and no pipe, which would fill up
+        server = subprocess.Popen(
+            ["redarte", "serve", "--port", "0"], cwd=workspace.path, env=environment, stdout=subprocess.PIPE,
+            stderr=said, text=True, start_new_session=True,
+        )  # fmt: skip
+    assert server.stdout is not None
+    try:
+        yield Page(re.findall(r"http://127\.0\.0\.1:\d+", server.stdout.readline())[0], server, scratch, log)
+    finally:
+        os.killpg(server.pid, signal.SIGINT)
+        server.communicate(timeout=60)
+    assert list(scratch.iterdir()) == []

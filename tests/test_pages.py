@@ -3,12 +3,8 @@
 import concurrent.futures
 import contextlib
 import io
-import os
 import re
 import shutil
-import signal
-import subprocess
-import tempfile
 import time
 import zlib
 from collections.abc import Iterator
@@ -19,7 +15,7 @@ import pytest
 import requests
 from PIL import Image
 
-from tests import browser
+from tests import browser, servers
 from tests.conftest import Workspace, write_painting
 
 FIGURES = ("table_one", "curves", "confusion", "recall", "confused_pairs", "mistakes", "copies")
@@ -117,34 +113,17 @@ def test_the_report_says_what_was_measured(finished: Workspace) -> None:
     assert re.search(r'<polyline class="val" points="0\.0,([\d.]+) 100\.0,\1"/>', page)
 
 
-@contextlib.contextmanager
-def serving(finished: Workspace) -> "Iterator[tuple[str, subprocess.Popen[str]]]":
-    """Serves a finished clone. Nothing of what it was sent is left when it ends."""
-    with tempfile.TemporaryDirectory() as scratch:
-        environment = {"PYTHONPATH": str(finished.path / "src"), "TMPDIR": scratch}
-        server = finished.start("redarte", "serve", "--port", "0", **environment)
-        assert server.stdout is not None
-        said = server.stdout.readline()
-        try:
-            yield re.findall(r"http://127\.0\.0\.1:\d+", said)[0], server
-        finally:
-            os.killpg(server.pid, signal.SIGINT)
-            _, err = server.communicate(timeout=30)
-        assert "Traceback" not in err
-        assert list(Path(scratch).iterdir()) == []
-        assert finished.run("git", "status", "--porcelain").stdout == ""
-
-
 @pytest.fixture(scope="module")
-def server(finished: Workspace) -> "Iterator[tuple[str, subprocess.Popen[str]]]":
-    with serving(finished) as served:
+def server(finished: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Page]:
+    with servers.page(finished, tmp_path_factory.mktemp("page")) as served:
         yield served
+    assert "Traceback" not in served.log.read_text(encoding="utf-8")
+    assert finished.run("git", "status", "--porcelain").stdout == ""
 
 
 @pytest.fixture
-def address(server: "tuple[str, subprocess.Popen[str]]") -> str:
-    """Where the page is."""
-    return server[0]
+def address(server: servers.Page) -> str:
+    return server.address
 
 
 def test_a_person_tries_a_picture(address: str, tmp_path: Path) -> None:
@@ -233,9 +212,9 @@ def test_hostile_uploads_are_refused_and_the_service_stays(address: str, tmp_pat
     assert ask(address, whole).status_code == 200
 
 
-def test_a_machine_in_want_of_memory_is_not_the_uploads_fault(server: "tuple[str, subprocess.Popen[str]]") -> None:
+def test_a_machine_in_want_of_memory_is_not_the_uploads_fault(server: servers.Page) -> None:
     """Whatever decodes the upload is killed, and again, as the kernel does it."""
-    address, service = server
+    address, service = server.address, server.process
     content = io.BytesIO()
     Image.new("RGB", (7000, 7000)).save(content, "PNG", compress_level=1)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:

@@ -7,11 +7,8 @@ answers as before, holds no more memory and no more files, and has told nobody a
 
 import asyncio
 import json
-import os
 import random
 import re
-import signal
-import subprocess
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -25,8 +22,9 @@ import requests
 from yarl import URL
 
 from redarte import paintings
+from tests import servers
 from tests.campaigns.pictures import hostile
-from tests.conftest import Workspace, environment_for, new_workspace, painting
+from tests.conftest import Workspace, new_workspace, painting
 
 CLIENTS = 200
 SECONDS = 60.0
@@ -64,30 +62,16 @@ def prepared(place: Path) -> Iterator[Service]:
 
 @contextmanager
 def served(workspace: Workspace, place: Path) -> Iterator[Service]:
-    """Serves a workspace in which networks are, and ends it."""
-    scratch, secret = place / "scratch", place / "secret.txt"
-    scratch.mkdir()
+    """Serves a workspace in which networks are, beside a secret."""
+    secret = place / "secret.txt"
     secret.write_text(_SECRET, encoding="utf-8")
-    environment = environment_for({"PYTHONPATH": str(workspace.path / "src"), "TMPDIR": str(scratch)})
-    log = place / "log"
-    with log.open("wb") as said:  # and no pipe, which would fill up
-        server = subprocess.Popen(
-            ["redarte", "serve", "--port", "0"], cwd=workspace.path, env=environment, stdout=subprocess.PIPE,
-            stderr=said, text=True, start_new_session=True,
-        )  # fmt: skip
-    assert server.stdout is not None
-    address = re.findall(r"http://127\.0\.0\.1:\d+", server.stdout.readline())[0]
     good = paintings.jpeg(painting(300, 200), 90)
-    try:
-        before = requests.post(f"{address}/api/predict", files={"picture": good}, timeout=60).json()
-        yield Service(address, psutil.Process(server.pid), scratch, secret, good, before)
-    finally:
-        os.killpg(server.pid, signal.SIGINT)
-        server.communicate(timeout=60)
-        # gradio's own endpoints log what they cannot take; nothing of ours raises.
-        ours = re.search(r"src/redarte/[^\n]*\n[^\n]*\n(?: *[\^~]+\n)?\S.*", log.read_text(encoding="utf-8"))
-        assert ours is None, ours
-        assert list(scratch.iterdir()) == []
+    with servers.page(workspace, place) as page:
+        before = requests.post(f"{page.address}/api/predict", files={"picture": good}, timeout=60).json()
+        yield Service(page.address, psutil.Process(page.process.pid), page.scratch, secret, good, before)
+    # gradio's own endpoints log what they cannot take; nothing of ours raises.
+    ours = re.search(r"src/redarte/[^\n]*\n[^\n]*\n(?: *[\^~]+\n)?\S.*", page.log.read_text(encoding="utf-8"))
+    assert ours is None, ours
 
 
 def attack(service: Service, seed: int) -> Counter[str]:

@@ -198,13 +198,13 @@ def save_backbone(path: Path) -> Path:
         [
             keras.Input((24, 24, 3)),
             layers.Rescaling(1 / 255),
-            layers.Conv2D(8, 3, padding="same", activation="relu"),
+            layers.Conv2D(8, 3, padding="same", activation="relu", name="first"),
             layers.MaxPooling2D(),
-            layers.Conv2D(12, 3, padding="same"),
+            layers.Conv2D(12, 3, padding="same", name="second"),
             layers.BatchNormalization(),
             layers.ReLU(),
             layers.MaxPooling2D(),
-            layers.Conv2D(16, 3, padding="same", activation="relu"),
+            layers.Conv2D(16, 3, padding="same", activation="relu", name="third"),
             layers.GlobalAveragePooling2D(),
         ]
     ).save(path)
@@ -217,7 +217,6 @@ def finetuning_params(backbone: Path) -> dict[str, Any]:
         "finetuned.backbone": str(backbone),
         "finetuned.input_size": 48,
         "finetuned.filters": 4,
-        "finetuned.kinds": 2,
         "finetuned.tail.epochs": 1,
         "finetuned.copies": True,
     }

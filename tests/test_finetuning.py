@@ -14,6 +14,7 @@ from redarte import backbones, dataset, doctor, exporting, finetuning, metrics, 
 from redarte.backend import keras, tf
 from redarte.dataset import Pictures
 from redarte.errors import UserError
+from redarte.layers import CovarianceRoot, by_region
 from redarte.params import Finetuned, Params
 from redarte.prediction import Card, Network
 from tests.conftest import Workspace, finetuning_params, new_workspace, save_backbone, write_painting
@@ -176,22 +177,103 @@ def test_phase_one_leaves_the_backbone_as_it_is_and_sees_each_picture_once(
     assert float(taught.metrics["accuracy"]) > 0.9
 
 
+@pytest.mark.parametrize("weight", ["none", "balanced"])
+def test_phase_one_can_be_learned_in_epochs(settings: MakeSettings, tiny: Path, tmp_path: Path, weight: str) -> None:
+    wanted = finetuning_params(tiny) | {
+        "finetuned.tail.epochs": 0,
+        "finetuned.head.epochs": 60,
+        "finetuned.head.learning_rate": 0.1,
+        "train.class_weight": weight,
+    }
+    train, val = pictures(tmp_path / "train"), pictures(tmp_path / "val")
+    one, other = (finetuning.teach(settings(wanted), train, val, tmp_path / "history.csv") for _ in range(2))
+    assert float(one.metrics["accuracy"]) > 0.9
+    assert one.metrics == other.metrics
+    for weight_of_one, weight_of_other in zip(one.network.get_weights(), other.network.get_weights(), strict=True):
+        np.testing.assert_array_equal(weight_of_one, weight_of_other)
+    less = settings(wanted | {"finetuned.head.epochs": 1, "finetuned.head.learning_rate": 1e-6})
+    assert float(finetuning.teach(less, train, val, tmp_path / "history.csv").metrics["loss"]) > 0.6
+
+
+def test_what_a_root_says_is_of_one_size_and_in_proportion(settings: MakeSettings, tiny: Path, tmp_path: Path) -> None:
+    """Standardised, means and deviations together are as far from their mean as 1, and the root as 2."""
+    whole = settings(finetuning_params(tiny) | {"finetuned.tail.epochs": 0})
+    train = pictures(tmp_path)
+    network = finetuning.teach(whole, train, train, tmp_path / "history.csv").network
+    seen = train.batch(np.arange(12))[0]
+    standardised = keras.Model(network.input, network.get_layer("standardised").output)(seen).numpy()
+    described = keras.Model(network.input, network.get_layer("described").output)(seen).numpy()
+    root = standardised[:, -10:]
+    np.testing.assert_allclose(standardised.mean(axis=0), 0, atol=1e-5)
+    assert np.square(root).sum(axis=1).mean() == pytest.approx(2, rel=1e-3)
+    assert np.square(standardised[:, :-10]).sum(axis=1).mean() < 1
+    spread = root.std(axis=0) / described[:, -10:].std(axis=0)
+    np.testing.assert_allclose(spread, spread[0], rtol=1e-3)
+
+
 @pytest.mark.parametrize(
-    ("unfreeze", "learn"), [(0.0, set()), (0.35, {"conv2d_2"}), (1.0, {"conv2d", "conv2d_1", "conv2d_2"})]
+    ("unfreeze", "learn"),
+    [
+        (0.0, set()),
+        (0.35, {"third"}),
+        (1.0, {"first", "second", "third"}),
+        ("sec", {"second", "third"}),
+    ],
 )
 def test_phase_two_teaches_the_last_layers_and_no_batch_normalization(
-    chosen: Callable[..., Finetuned], unfreeze: float, learn: set[str]
+    chosen: Callable[..., Finetuned], unfreeze: float | str, learn: set[str]
 ) -> None:
     section = chosen(unfreeze=unfreeze)
     network = finetuning.assemble(backbones.load(section), 2, section)
-    convolutions = [
-        layer for layer in network.layers if isinstance(layer, keras.layers.Conv2D) and layer.name != "patches"
-    ]
-    order = ["conv2d", "conv2d_1", "conv2d_2"]
-    assert {order[place] for place, layer in enumerate(convolutions) if layer.trainable_weights} == learn
+    convolutions = [layer for layer in network.layers if layer.name in ("first", "second", "third")]
+    assert {layer.name for layer in convolutions if layer.trainable_weights} == learn
     normalised = [layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]
     assert normalised
     assert not any(layer.trainable_weights for layer in normalised)
+
+
+def test_a_layer_that_the_backbone_has_not_is_one_sentence(chosen: Callable[..., Finetuned]) -> None:
+    section = chosen(unfreeze="sceond")
+    with pytest.raises(UserError, match=r"finetuned.unfreeze is 'sceond', and no layer .*; did you mean second\?"):
+        finetuning.assemble(backbones.load(section), 2, section)
+
+
+def test_a_root_is_that_of_the_covariance() -> None:
+    seen = np.random.default_rng(0).normal(0, [1, 1.5, 2, 1.2], (2, 8, 9, 4)).astype(np.float32)
+    seen[..., 1] += seen[..., 0]
+    numbers = CovarianceRoot()(seen).numpy()
+    for picture, found in zip(seen, numbers, strict=True):
+        covariance = np.cov(picture.reshape(-1, 4).T)
+        values, vectors = np.linalg.eigh(covariance / np.trace(covariance))
+        root = (vectors * np.sqrt(values)) @ vectors.T
+        scale = np.where(np.eye(4, dtype=bool), 1, np.sqrt(2))
+        np.testing.assert_allclose(found, (root * scale)[np.triu_indices(4)], atol=0.01)
+        assert np.square(found).sum() == pytest.approx(1, abs=0.01)
+
+
+def test_a_picture_that_is_the_same_everywhere_has_no_root() -> None:
+    np.testing.assert_array_equal(CovarianceRoot()(np.full((1, 6, 6, 3), 7, np.float32)), np.zeros((1, 6)))
+
+
+@pytest.mark.parametrize(("places", "regions"), [(20, 10), (21, 10), (7, 3), (5, 5), (6, 1)])
+def test_regions_of_a_root_add_up_to_it(places: int, regions: int) -> None:
+    seen = np.random.default_rng(0).random((2, places, places, 5), np.float32)
+    layer = CovarianceRoot()
+    parts = layer.regions(seen, regions, regions).numpy()
+    assert parts.shape == (2, regions, regions, 15)
+    np.testing.assert_allclose(parts.sum(axis=(1, 2)), layer(seen).numpy(), atol=1e-5)
+
+
+def test_a_region_has_the_places_that_lie_there() -> None:
+    """Of 21 places in 10 regions the last two are in the last, and none of it is empty."""
+    seen = np.zeros((1, 21, 21, 1), np.float32)
+    seen[0, 19, 20], seen[0, 0, 0] = 1, 5
+    cut = by_region(seen, 10, 10).numpy()
+    assert cut.shape == (1, 10, 10, 9, 1)
+    summed = cut.sum(axis=(3, 4))[0]
+    assert summed[9, 9] == 1
+    assert summed[0, 0] == 5
+    assert summed.sum() == 6
 
 
 def test_the_whole_network_is_saved_and_loaded_in_safe_mode(chosen: Callable[..., Finetuned], tmp_path: Path) -> None:

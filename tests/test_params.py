@@ -46,6 +46,21 @@ def test_the_committed_file_is_valid_and_is_the_default_study() -> None:
         ("fetch.archive.sha256", "abc", "fetch.archive.sha256 is 'abc' and must match pattern"),
         ("fetch.kaggle.dataset", "one", "fetch.kaggle.dataset is 'one' and must match pattern"),
         ("fetch.archive.path", "a\0b", r"path is 'a\x00b' and must be a text on one line, and not empty."),
+        (
+            "finetuned.unfreeze",
+            1.5,
+            "finetuned.unfreeze is 1.5 and must be a share from 0 to 1, or the name of a layer.",
+        ),
+        (
+            "finetuned.unfreeze",
+            True,
+            "finetuned.unfreeze is True and must be a share from 0 to 1, or the name of a layer.",
+        ),
+        (
+            "finetuned.unfreeze",
+            "0.5",
+            "finetuned.unfreeze is '0.5' and must be a share from 0 to 1, or the name of a layer.",
+        ),
         ("finetuned.backbone", " ", "finetuned.backbone is ' ' and must be a text on one line, and not empty."),
         ("red2", 3, "red2 is 3 and must be a valid dictionary or instance of Network."),
     ],

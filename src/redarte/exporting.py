@@ -27,7 +27,7 @@ from onnx import helper, numpy_helper
 
 from redarte.backend import keras, quiet, tf
 from redarte.errors import UserError
-from redarte.layers import LEAST_VARIANCE, Deviation, FisherVector
+from redarte.layers import LEAST_VARIANCE, Deviation, FisherVector, region_of
 from redarte.prediction import Card
 
 _OPSET = 18
@@ -130,23 +130,20 @@ def _parts_of_study(network: keras.Model) -> Parts:
 
 
 def _parts_of_finetuned(network: keras.Model) -> Parts:
-    """Splits up each mean, each deviation and the Fisher vector into what its places give to it.
+    """Splits up each mean, each deviation and the root of the covariance into what its places give to it.
 
     A mean is the sum of its places' values / n. A deviation d about a mean m is the sum of
     ((value - m)² + LEAST_VARIANCE) / (n d).
     """
     deviations = [layer for layer in network.layers if isinstance(layer, Deviation)]
     maps = [layer.input for layer in deviations]
-    vector = network.get_layer("fisher")
-    trunk = keras.Model(network.inputs, [*maps, vector.input])
+    root = network.get_layer("root")
+    trunk = keras.Model(network.inputs, [*maps, root.input])
     rows, columns = maps[-1].shape[1:3]
-    dense, standardised, short = (network.get_layer(name) for name in ("artists", "standardised", "short"))
+    dense, standardised = (network.get_layer(name) for name in ("artists", "standardised"))
     middle, variance = (weight.numpy() for weight in standardised.weights)
-    size = len(middle)
-    scale = short.scale / np.sqrt(variance + standardised.epsilon)
-    whole = dense.kernel.numpy()
-    kernel = np.concatenate([whole[:size] * scale[:, None], whole[size:]])
-    bias = dense.bias.numpy() - (middle * scale) @ whole[:size]
+    kernel = dense.kernel.numpy() / np.sqrt(variance + standardised.epsilon)[:, None]
+    bias = dense.bias.numpy() - middle @ kernel
 
     def look(picture: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         described, spatial = [], []
@@ -160,8 +157,9 @@ def _parts_of_finetuned(network: keras.Model) -> Parts:
             spatial += [_summed(seen / places, rows, columns), _summed(squares / (places * deviation), rows, columns)]
         # The means at the backbone's output say what a picture is like.
         features = described[-2]
-        by_region, differing = _by_region(vector, patches, rows, columns)
-        return tf.concat([*spatial, by_region], -1), tf.concat([*described, differing], -1), features
+        described.append(root(patches))
+        spatial.append(root.regions(patches, rows, columns))
+        return tf.concat(spatial, -1), tf.concat(described, -1), features
 
     return Parts(look, kernel.astype(np.float32), bias.astype(np.float32), (1, 1, len(kernel)))
 
@@ -189,12 +187,12 @@ def _by_region(vector: FisherVector, patches: tf.Tensor, rows: int, columns: int
 
 def _summed(seen: tf.Tensor, rows: int, columns: int) -> tf.Tensor:
     """Sums up a map (n, rows, columns, channels) to one of fewer places, each of about as many as any other."""
-    return tf.einsum("nijc,ri,sj->nrsc", seen, _region_of(seen.shape[1], rows), _region_of(seen.shape[2], columns))
+    return tf.einsum("nijc,ri,sj->nrsc", seen, _belongs(seen.shape[1], rows), _belongs(seen.shape[2], columns))
 
 
-def _region_of(places: int, regions: int) -> np.ndarray:
+def _belongs(places: int, regions: int) -> np.ndarray:
     """1 where a place belongs to a region: (regions, places), float32."""
-    return np.eye(regions, dtype=np.float32)[:, np.arange(places) * regions // places]
+    return np.eye(regions, dtype=np.float32)[:, region_of(places, regions)]
 
 
 def complete(model: onnx.ModelProto, trained: np.ndarray, cloud: tuple[np.ndarray, np.ndarray], card: Card) -> bytes:

@@ -1,29 +1,34 @@
 """finetuned: a backbone that others trained, taught these artists in two phases.
 
 A picture is described by the mean and the standard deviation, over its places, of what the backbone sees at its two
-coarsest resolutions (`backbones.taps`), and by how its places at the finer one differ from a mixture of the kinds of
-place that there are (`layers.FisherVector`); one dense layer decides. Means and deviations of feature
-maps are what style is in Huang and Belongie, "Arbitrary style transfer in real-time with adaptive instance
-normalization" (2017); Fisher vectors of them tell textures apart in Cimpoi et al., "Deep filter banks for texture
-recognition and segmentation" (2015). In phase one the backbone is frozen, so that each picture is described once and
-not in every epoch. In phase two (`finetuned.tail`) its last layers learn too.
+coarsest resolutions (`backbones.taps`), and by how what it sees at the finer one varies together
+(`layers.CovarianceRoot`); one dense layer decides. Means and deviations of feature maps are what style is in Huang and
+Belongie, "Arbitrary style transfer in real-time with adaptive instance normalization" (2017); which of them go together
+is what it is in Gatys et al., "Image style transfer using convolutional neural networks" (2016). In phase one the
+backbone is frozen, so that each picture is described once and not in every epoch. In phase two (`finetuned.tail`) its
+last layers learn too.
 """
 
+import difflib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from redarte import backbones, devices, fisher, layers, networks, training
+from redarte import backbones, devices, fisher, jobs, layers, networks, training
 from redarte.backend import keras
 from redarte.checkpoints import Checkpoint
 from redarte.console import say
 from redarte.dataset import Pictures
-from redarte.fisher import Measured
+from redarte.errors import UserError
+from redarte.fisher import Described, Measured
 from redarte.jobs import Job
-from redarte.layers import Deviation, FisherVector
+from redarte.layers import CovarianceRoot, Deviation
 from redarte.params import Finetuned, Params, Train
+
+_LEAST_VARIANCE = 1e-3  # what never varies says nothing, however far it is then divided
+_ROOT_COUNTS = 2  # times what means and deviations count: chosen on val, docs/results.md
 
 
 @dataclass
@@ -59,7 +64,7 @@ def teach(settings: Params, train: Pictures, val: Pictures, history_file: Path) 
     backbone = backbones.load(chosen)
     say(f"finetuned: {chosen.backbone}, {len(train)} pictures of {train.side} px, each seen once in phase one")
     network = assemble(backbone, len(train.artists), chosen)
-    fisher.learn_patches(network, train, settings.seed)
+    fisher.learn_filters(network, train, settings.seed)
     measured = learn_head(network, train, val, settings)
     facts: Measured = {
         "parameters": network.count_params(),
@@ -96,11 +101,14 @@ def assemble(backbone: keras.Model, artists: int, settings: Finetuned, policy: s
 
     Returns:
         A network that takes (batch, side, side, 3) pictures of 0 to 255 and gives probabilities (batch, artists). Of
-        the backbone, the last share `settings.unfreeze` of layers can learn, but no batch normalization: a batch of
-        paintings is too small to measure by.
+        the backbone, what `settings.unfreeze` says can learn, but no batch normalization: a batch of paintings is too
+        small to measure by.
+
+    Raises:
+        UserError: `settings.unfreeze` names no layer of the backbone.
     """
     seeing = _in_policy(backbone, policy)
-    first = round(len(seeing.layers) * (1 - settings.unfreeze))
+    first = _first_to_learn(seeing, settings)
     for place, layer in enumerate(seeing.layers):
         layer.trainable = place >= first and not isinstance(layer, keras.layers.BatchNormalization)
     parts = []
@@ -108,17 +116,14 @@ def assemble(backbone: keras.Model, artists: int, settings: Finetuned, policy: s
     for number, tap in enumerate(taps, start=1):
         parts.append(keras.layers.GlobalAveragePooling2D(dtype="float32", name=f"mean{number}")(tap))
         parts.append(Deviation(dtype="float32", name=f"deviation{number}")(tap))
-    described = keras.layers.Concatenate(dtype="float32", name="described")(parts)
-    standardise = keras.layers.BatchNormalization(
-        center=False, scale=False, trainable=False, dtype="float32", name="standardised"
-    )
-    # About one long, as the Fisher vector is: otherwise it would not be heard.
-    short = keras.layers.Rescaling(described.shape[1] ** -0.5, dtype="float32", name="short")
     filters = min(settings.filters, taps[0].shape[3])
     places = keras.layers.Conv2D(filters, 1, trainable=False, dtype="float32", name="patches")(taps[0])
-    vector = FisherVector(settings.kinds, dtype="float32", name="fisher")(places)
-    whole = keras.layers.Concatenate(dtype="float32", name="whole")([short(standardise(described)), vector])
-    dropped = keras.layers.Dropout(settings.dropout, dtype="float32", name="dropout")(whole)
+    parts.append(CovarianceRoot(dtype="float32", name="root")(places))
+    described = keras.layers.Concatenate(dtype="float32", name="described")(parts)
+    standardised = keras.layers.BatchNormalization(
+        epsilon=0.0, center=False, scale=False, trainable=False, dtype="float32", name="standardised"
+    )(described)
+    dropped = keras.layers.Dropout(settings.dropout, dtype="float32", name="dropout")(standardised)
     decide = keras.layers.Dense(
         artists, activation="softmax", kernel_initializer="zeros", dtype="float32", name="artists"
     )
@@ -131,20 +136,69 @@ def learn_head(network: keras.Model, train: Pictures, val: Pictures, settings: P
     Returns:
         Accuracy and loss on train and val.
     """
-    described = network.get_layer("described").output
-    both = keras.layers.Concatenate()([described, network.get_layer("fisher").output])
-    describing = keras.Model(network.input, both)
+    describing = keras.Model(network.input, network.get_layer("described").output)
     of_train, of_val = (
         np.stack(list(networks.answers(describing, pictures, "finetuned, phase one"))) for pictures in (train, val)
     )
-    size = described.shape[1]
-    standardise = network.get_layer("standardised")
-    standardise.set_weights([of_train[:, :size].mean(axis=0), of_train[:, :size].var(axis=0)])
-    short = network.get_layer("short")
-    for features in (of_train, of_val):
-        features[:, :size] = short(standardise(features[:, :size])).numpy()
-    described_train, described_val = (of_train, train.labels), (of_val, val.labels)
-    return fisher.learn_to_decide(network, described_train, described_val, settings.finetuned.cost, settings)
+    standardised = network.get_layer("standardised")
+    mean = of_train.mean(axis=0)
+    standardised.set_weights([mean, _spread(of_train, network.get_layer("root").output.shape[1])])
+    described_train, described_val = (
+        (standardised(features).numpy(), pictures.labels) for features, pictures in ((of_train, train), (of_val, val))
+    )
+    head = settings.finetuned.head
+    if head.epochs == 0:
+        return fisher.learn_to_decide(network, described_train, described_val, head.cost, settings)
+    _descend(network, described_train, jobs.weights_of_artists(train, settings.train), settings)
+    return fisher.measured(network, described_train, described_val)
+
+
+def _spread(described: np.ndarray, of_root: int) -> np.ndarray:
+    """The variances to standardise descriptions by: (numbers,), float32.
+
+    After it each of the means and deviations varies as much as any other, and the numbers of the root keep their
+    proportions to each other. How far a picture is from their mean, squared, is about 1 for the former together and
+    _ROOT_COUNTS for the latter, however many they are.
+    """
+    variance = described.var(axis=0)
+    single, root = variance[:-of_root], variance[-of_root:]
+    single = (single + _LEAST_VARIANCE) * len(single)
+    return np.concatenate([single, np.full_like(root, max(root.sum(), _LEAST_VARIANCE) / _ROOT_COUNTS)])
+
+
+def _descend(network: keras.Model, train: Described, weights: np.ndarray | None, settings: Params) -> None:
+    """Learns the layer `artists` of a network by Adam, from what it is given."""
+    features, labels = train
+    chosen, decide = settings.finetuned, network.get_layer("artists")
+    seen = keras.Input(features.shape[1:])
+    learning = keras.Model(seen, decide(keras.layers.Dropout(chosen.dropout)(seen)))
+    learning.compile(
+        keras.optimizers.Adam(chosen.head.learning_rate),
+        keras.losses.CategoricalCrossentropy(label_smoothing=chosen.label_smoothing),
+    )
+    learning.fit(
+        features,
+        keras.ops.one_hot(labels, decide.units),
+        batch_size=settings.train.batch_size,
+        epochs=chosen.head.epochs,
+        sample_weight=None if weights is None else weights[labels],
+        verbose=0,
+    )
+
+
+def _first_to_learn(backbone: keras.Model, settings: Finetuned) -> int:
+    """The place, among its layers, of the first layer of a backbone that can learn in phase two."""
+    wanted, names = settings.unfreeze, [layer.name for layer in backbone.layers]
+    if isinstance(wanted, float):
+        return round(len(names) * (1 - wanted))
+    for place, name in enumerate(names):
+        if name.startswith(wanted):
+            return place
+    near = difflib.get_close_matches(wanted, names, n=1, cutoff=0)
+    raise UserError(
+        f"params.yaml: finetuned.unfreeze is {wanted!r}, and no layer of {settings.backbone} begins so; "
+        f"did you mean {near[0]}?"
+    )
 
 
 def _in_policy(backbone: keras.Model, policy: str) -> keras.Model:

@@ -55,9 +55,9 @@ def teach(settings: Params, train: Pictures, val: Pictures) -> tuple[keras.Model
     learn_patches(network, train, settings.seed)
     described = keras.Model(network.input, network.get_layer("fisher").output)
     of_train, of_val = (np.stack(list(networks.answers(described, pictures, "fisher"))) for pictures in (train, val))
-    measured = learn_to_decide(network, (of_train, train.labels), (of_val, val.labels), settings.fisher.cost, settings)
+    found = learn_to_decide(network, (of_train, train.labels), (of_val, val.labels), settings.fisher.cost, settings)
     facts = {"parameters": network.count_params(), "precision": "float32", "input_size": train.side}
-    return network, measured | facts
+    return network, found | facts
 
 
 def learn_to_decide(network: keras.Model, train: Described, val: Described, cost: float, settings: Params) -> Measured:
@@ -86,14 +86,19 @@ def learn_to_decide(network: keras.Model, train: Described, val: Described, cost
         kernel, bias = np.hstack([-kernel, kernel]), np.concatenate([-bias, bias])
     described, labels = val
     scale = 1 / metrics.fit_temperature(labels, described @ kernel + bias)
+    network.get_layer("artists").set_weights([kernel * scale, bias * scale])
+    return measured(network, train, val)
+
+
+def measured(network: keras.Model, train: Described, val: Described) -> Measured:
+    """Accuracy and loss of the layer `artists` of a network on train and val."""
     decide = network.get_layer("artists")
-    decide.set_weights([kernel * scale, bias * scale])
-    measured: Measured = {}
+    found: Measured = {}
     for (described, labels), prefix in ((train, ""), (val, "val_")):
         probabilities = decide(described).numpy()
-        measured[f"{prefix}accuracy"] = round(metrics.accuracy(labels, probabilities), 6)
-        measured[f"{prefix}loss"] = round(metrics.cross_entropy(labels, probabilities), 6)
-    return measured
+        found[f"{prefix}accuracy"] = round(metrics.accuracy(labels, probabilities), 6)
+        found[f"{prefix}loss"] = round(metrics.cross_entropy(labels, probabilities), 6)
+    return found
 
 
 def assemble(settings: Fisher, side: int, artists: int) -> keras.Model:
@@ -118,18 +123,9 @@ def learn_patches(network: keras.Model, train: Pictures, seed: int) -> None:
     Raises:
         UserError: there are fewer patches than filters or kinds.
     """
-    filtering, vector = network.get_layer("patches"), network.get_layer("fisher")
-    patches = _patches(network, train, seed)
-    least = max(filtering.filters, vector.kinds)
-    if len(patches) <= least:
-        raise UserError(
-            f"the training pictures have {len(patches)} patches, too few for {least} filters or kinds in params.yaml's "
-            f"{network.name}: lower these, or raise {network.name}.input_size."
-        )
-    filters = PCA(filtering.filters, svd_solver="covariance_eigh").fit(patches)
-    kernel = filters.components_.T.reshape(filtering.kernel.shape)
-    filtering.set_weights([kernel, -filters.components_ @ filters.mean_])
-    summed_up = filters.transform(patches)
+    vector = network.get_layer("fisher")
+    summed_up = learn_filters(network, train, seed)
+    _check_enough(summed_up, network, "kinds", vector.kinds)
     mixture = GaussianMixture(
         vector.kinds,
         covariance_type="diag",
@@ -142,6 +138,32 @@ def learn_patches(network: keras.Model, train: Pictures, seed: int) -> None:
         warnings.simplefilter("ignore", ConvergenceWarning)
         mixture.fit(summed_up)
     vector.set_weights([mixture.weights_, mixture.means_, np.sqrt(mixture.covariances_)])
+
+
+def learn_filters(network: keras.Model, train: Pictures, seed: int) -> np.ndarray:
+    """Fits the layer `patches` of a network: to the principal components of what it is given.
+
+    Returns:
+        Some of the patches of the training pictures, summed up by it: (n, filters).
+
+    Raises:
+        UserError: there are fewer patches than filters.
+    """
+    filtering = network.get_layer("patches")
+    patches = _patches(network, train, seed)
+    _check_enough(patches, network, "filters", filtering.filters)
+    filters = PCA(filtering.filters, svd_solver="covariance_eigh").fit(patches)
+    kernel = filters.components_.T.reshape(filtering.kernel.shape)
+    filtering.set_weights([kernel, -filters.components_ @ filters.mean_])
+    return np.asarray(filters.transform(patches))
+
+
+def _check_enough(patches: np.ndarray, network: keras.Model, name: str, wanted: int) -> None:
+    if len(patches) <= wanted:
+        raise UserError(
+            f"the training pictures have {len(patches)} patches, too few for {wanted} {name} (params.yaml's "
+            f"{network.name}.{name}): lower it, or raise {network.name}.input_size."
+        )
 
 
 def _patches(network: keras.Model, train: Pictures, seed: int) -> np.ndarray:

@@ -2,12 +2,15 @@
 
 from typing import Any
 
+import numpy as np
+
 from redarte.backend import keras
 
 LEAST_VARIANCE = 1e-6  # so that a map of one value has a slope
 # Nearer to nothing a slope is only rounding, which its root would make a thousand times as large.
 _LEAST_SLOPE = 1e-6
-_SMALLEST = 1e-12  # to divide by, where a picture is like the average of all
+_SMALLEST = 1e-12  # to divide by, where a picture is like the average of all, or the same everywhere
+_STEPS = 5  # of the iteration to a matrix's root, as in Li et al.
 
 ops = keras.ops
 
@@ -21,6 +24,41 @@ class Deviation(keras.layers.Layer):
 
     def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return shape[0], shape[3]
+
+
+@keras.saving.register_keras_serializable(package="redarte")
+class CovarianceRoot(keras.layers.Layer):
+    """How the channels of a map vary together: the square root of their covariance over its places.
+
+    The root is for a matrix what it is for a number: it keeps the few directions in which a picture varies most from
+    drowning the others. By five steps of Newton and Schulz's iteration, which needs nothing but products (Li et al.,
+    "Towards faster training of global covariance pooling networks by iterative matrix square root normalization", 2018,
+    equations 4 to 6); of a covariance with a trace of 1, so that the answer is about one long. (batch, rows, columns,
+    channels) -> (batch, channels * (channels + 1) / 2): the matrix from its diagonal on, the rest of it times the root
+    of 2, which says the same of distances as the whole.
+    """
+
+    def call(self, seen: Any) -> Any:
+        return self.regions(seen, 1, 1)[:, 0, 0]
+
+    def regions(self, seen: Any, rows: int, columns: int) -> Any:
+        """What each of rows × columns regions gives to the root: (batch, rows, columns, numbers).
+
+        A root R of a covariance C is Z C, where Z is the root of its inverse, and C is a sum over places.
+        """
+        centred = seen - ops.mean(seen, axis=(1, 2), keepdims=True)
+        centred = centred / ops.sqrt(ops.sum(ops.square(centred), axis=(1, 2, 3), keepdims=True) + _SMALLEST)
+        places = ops.reshape(centred, (-1, seen.shape[1] * seen.shape[2], seen.shape[3]))
+        inverse = _inverse_root(ops.matmul(ops.swapaxes(places, 1, 2), places))
+        turned = ops.matmul(centred, inverse[:, None])
+        turned, centred = (by_region(values, rows, columns) for values in (turned, centred))
+        given = ops.matmul(ops.swapaxes(turned, -1, -2), centred)
+        symmetric = (given + ops.swapaxes(given, -1, -2)) / 2
+        return _upper(symmetric)
+
+    def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        channels = shape[3] or 0
+        return shape[0], channels * (channels + 1) // 2
 
 
 @keras.saving.register_keras_serializable(package="redarte")
@@ -80,7 +118,7 @@ class FisherVector(keras.layers.Layer):
         """What each of rows × columns regions gives to the gradient: (batch, rows, columns, numbers)."""
         places = seen.shape[1] * seen.shape[2]
         shares = self._shares(seen)
-        shares, seen = (_by_region(values, rows, columns) for values in (shares, seen))
+        shares, seen = (by_region(values, rows, columns) for values in (shares, seen))
         turned = ops.swapaxes(shares, -1, -2)
         count = ops.sum(turned, axis=-1, keepdims=True)
         first, second = ops.matmul(turned, seen), ops.matmul(turned, ops.square(seen))
@@ -114,10 +152,45 @@ class FisherVector(keras.layers.Layer):
         return {**super().get_config(), "kinds": self.kinds}
 
 
-def _by_region(values: Any, rows: int, columns: int) -> Any:
+def region_of(places: int, regions: int) -> np.ndarray:
+    """Which of some regions, each of about as many places as any other, each place is in: (places,) int64."""
+    return np.arange(places) * regions // places
+
+
+def by_region(values: Any, rows: int, columns: int) -> Any:
     """Cuts a map into regions, padded with zeros: (batch, rows, columns, places of a region, channels)."""
-    high, wide, channels = -(-values.shape[1] // rows), -(-values.shape[2] // columns), values.shape[3]
-    below, beside = high * rows - values.shape[1], wide * columns - values.shape[2]
-    padded = ops.pad(values, [(0, 0), (0, below), (0, beside), (0, 0)])
-    cut = ops.transpose(ops.reshape(padded, (-1, rows, high, columns, wide * channels)), (0, 1, 3, 2, 4))
-    return ops.reshape(cut, (-1, rows, columns, high * wide, channels))
+    down, right = _places_of(values.shape[1], rows), _places_of(values.shape[2], columns)
+    channels = values.shape[3]
+    # The zeros that stand after the last place.
+    padded = ops.pad(values, [(0, 0), (0, 1), (0, 1), (0, 0)])
+    cut = ops.take(ops.take(padded, down.ravel(), axis=1), right.ravel(), axis=2)
+    cut = ops.reshape(cut, (-1, rows, down.shape[1], columns, right.shape[1] * channels))
+    return ops.reshape(
+        ops.transpose(cut, (0, 1, 3, 2, 4)), (-1, rows, columns, down.shape[1] * right.shape[1], channels)
+    )
+
+
+def _places_of(places: int, regions: int) -> np.ndarray:
+    """The places of each region, filled up with `places`: (regions, most places of a region) int64."""
+    of = [np.flatnonzero(region_of(places, regions) == region) for region in range(regions)]
+    most = max(map(len, of))
+    return np.array([np.pad(these, (0, most - len(these)), constant_values=places) for these in of])
+
+
+def _inverse_root(covariance: Any) -> Any:
+    """About the root of the inverse of matrices (batch, channels, channels) with a trace of 1."""
+    unit = ops.eye(covariance.shape[-1])
+    root, inverse = covariance, ops.broadcast_to(unit, ops.shape(covariance))
+    for _ in range(_STEPS):
+        step = (3 * unit - ops.matmul(inverse, root)) / 2
+        root, inverse = ops.matmul(root, step), ops.matmul(step, inverse)
+    return inverse
+
+
+def _upper(matrices: Any) -> Any:
+    """Symmetric matrices (..., channels, channels) as (..., numbers): from the diagonal on."""
+    channels = matrices.shape[-1]
+    down, right = np.triu_indices(channels)
+    scale = np.where(down == right, 1, 2**0.5).astype(np.float32)
+    flat = ops.reshape(matrices, (-1, *matrices.shape[1:-2], channels * channels))
+    return ops.take(flat, down * channels + right, axis=-1) * scale

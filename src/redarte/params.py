@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
 
 from redarte.errors import UserError, shown
 
@@ -53,7 +53,16 @@ def _each_once(names: list[CopyName]) -> list[CopyName]:
     return names
 
 
+def _share_or_layer(value: object) -> float | str:
+    if isinstance(value, str) and not re.match(r"[-+.0-9]", value):
+        return _on_a_line(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValueError("must be a share from 0 to 1, or the name of a layer")
+    return float(value)
+
+
 Text = Annotated[str, AfterValidator(_on_a_line)]
+ShareOrLayer = Annotated[float | str, PlainValidator(_share_or_layer)]
 
 
 class _Section(BaseModel):
@@ -160,6 +169,12 @@ class Fisher(_Section):
         return self
 
 
+class Head(_Section):
+    cost: float = Field(gt=0, le=1e6)
+    epochs: int = Field(ge=0, le=10_000)
+    learning_rate: float = Field(gt=0, le=1)
+
+
 class Tail(_Section):
     epochs: int = Field(ge=0, le=10_000)
     learning_rate: float = Field(gt=0, le=1)
@@ -169,11 +184,10 @@ class Finetuned(_Section):
     backbone: Text
     weights: Text
     input_size: int = Field(ge=8, le=2048)
-    filters: int = Field(ge=1, le=4096)
-    kinds: int = Field(ge=1, le=1024)
-    cost: float = Field(gt=0, le=1e6)
+    filters: int = Field(ge=1, le=512)
+    head: Head
     tail: Tail
-    unfreeze: float = Field(ge=0, le=1)
+    unfreeze: ShareOrLayer
     dropout: float = Field(ge=0, lt=1)
     label_smoothing: float = Field(ge=0, lt=1)
     copies: bool

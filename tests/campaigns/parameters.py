@@ -44,8 +44,8 @@ TINY: dict[str, Any] = {
     "fisher.input_size": st.integers(8, 96),
     "fisher.kinds": st.integers(1, 8),
     "finetuned.input_size": st.integers(8, 96),
-    "finetuned.kinds": st.integers(1, 4),
     "finetuned.filters": st.integers(1, 20),
+    "finetuned.head.epochs": st.integers(0, 1),
     "finetuned.tail.epochs": st.integers(0, 1),
     "evaluate.gallery": st.integers(1, 6),
 }
@@ -173,6 +173,7 @@ OURS: dict[str, st.SearchStrategy[Any]] = {
     "fetch.kaggle.dataset": st.from_regex(r"[a-z0-9-]{1,9}/[a-z0-9-]{1,9}", fullmatch=True),
     "finetuned.backbone": _TEXT,
     "finetuned.weights": _TEXT,
+    "finetuned.unfreeze": st.floats(0, 1) | st.just("sec"),
 }
 
 

@@ -166,7 +166,7 @@ def test_phase_one_leaves_the_backbone_as_it_is_and_sees_each_picture_once(
 
     monkeypatch.setattr(Pictures, "batch", counted)
     taught = finetuning.teach(whole, train, val, tmp_path / "history.csv")
-    # Train for its kinds of place, train, val.
+    # Train for its filters, train, val.
     assert sorted(read) == sorted([*range(12)] * 3)
     before = {weight.path: weight.numpy() for weight in keras.saving.load_model(tiny).weights}
     of_backbone = [weight for weight in taught.network.weights if weight.path in before]

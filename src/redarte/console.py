@@ -28,6 +28,7 @@ def run_stage(stage: Callable[[], None]) -> None:
     name = " ".join([Path(sys.argv[0]).stem, *sys.argv[1:]])
     # As an exception, so that half-written outputs are cleared on the way out.
     signal.signal(signal.SIGTERM, _terminated)
+    # While this module was imported Ctrl-C ended the process without a word (stages/__init__.py).
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

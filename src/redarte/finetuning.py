@@ -28,7 +28,7 @@ from redarte.layers import CovarianceRoot, Deviation
 from redarte.params import Finetuned, Params, Train
 
 _LEAST_VARIANCE = 1e-3  # what never varies says nothing, however far it is then divided
-_ROOT_COUNTS = 2  # times what means and deviations count: chosen on val, docs/results.md
+_ROOT_COUNTS = 2  # times as much as means and deviations: docs/results.md
 
 
 @dataclass
@@ -141,12 +141,13 @@ def learn_head(network: keras.Model, train: Pictures, val: Pictures, settings: P
         np.stack(list(networks.answers(describing, pictures, "finetuned, phase one"))) for pictures in (train, val)
     )
     standardised = network.get_layer("standardised")
-    mean = of_train.mean(axis=0)
-    standardised.set_weights([mean, _spread(of_train, network.get_layer("root").output.shape[1])])
+    spread = _spread(of_train, network.get_layer("root").output.shape[1])
+    standardised.set_weights([of_train.mean(axis=0), spread])
     described_train, described_val = (
         (standardised(features).numpy(), pictures.labels) for features, pictures in ((of_train, train), (of_val, val))
     )
     head = settings.finetuned.head
+    say(f"finetuned: the last layer, {f'{head.epochs} epochs' if head.epochs else 'by support vectors'}")
     if head.epochs == 0:
         return fisher.learn_to_decide(network, described_train, described_val, head.cost, settings)
     _descend(network, described_train, jobs.weights_of_artists(train, settings.train), settings)

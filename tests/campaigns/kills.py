@@ -242,7 +242,7 @@ def ways(reference: Reference) -> list[Callable[[Ending], Ended]]:
     return [way for way in WAYS if way not in impossible]
 
 
-# What a person is told of in a sentence. Ctrl-C is not among them: while Python imports, it is Python's own.
+# What a person is told of in a sentence. Ctrl-C is not among them: while the interpreter itself starts, it is its own.
 SPOKEN = (a_worker_killed, terminated, disk_full)
 
 

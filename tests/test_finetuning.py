@@ -255,13 +255,24 @@ def test_a_picture_that_is_the_same_everywhere_has_no_root() -> None:
     np.testing.assert_array_equal(CovarianceRoot()(np.full((1, 6, 6, 3), 7, np.float32)), np.zeros((1, 6)))
 
 
+def test_a_root_passes_over_the_border() -> None:
+    seen = np.random.default_rng(0).random((2, 8, 9, 3), np.float32)
+    other = seen.copy()
+    other[:, [0, -1]], other[:, :, [0, -1]] = 9, 7
+    one, same = (CovarianceRoot(border=1)(picture).numpy() for picture in (seen, other))
+    np.testing.assert_array_equal(one, same)
+    np.testing.assert_allclose(one, CovarianceRoot()(seen[:, 1:-1, 1:-1]).numpy(), atol=1e-6)
+
+
 @pytest.mark.parametrize(("places", "regions"), [(20, 10), (21, 10), (7, 3), (5, 5), (6, 1)])
 def test_regions_of_a_root_add_up_to_it(places: int, regions: int) -> None:
     seen = np.random.default_rng(0).random((2, places, places, 5), np.float32)
-    layer = CovarianceRoot()
+    layer = CovarianceRoot(border=1)
     parts = layer.regions(seen, regions, regions).numpy()
     assert parts.shape == (2, regions, regions, 15)
     np.testing.assert_allclose(parts.sum(axis=(1, 2)), layer(seen).numpy(), atol=1e-5)
+    if regions == places:
+        assert not parts[:, [0, -1]].any()
 
 
 def test_a_region_has_the_places_that_lie_there() -> None:

@@ -28,6 +28,7 @@ from redarte.layers import CovarianceRoot, Deviation
 from redarte.params import Finetuned, Params, Train
 
 _LEAST_VARIANCE = 1e-3  # what never varies says nothing, however far it is then divided
+_FEWEST_ROWS = 5  # of a map, for its border to be passed over
 _ROOT_COUNTS = 2  # times as much as means and deviations: docs/results.md
 
 
@@ -118,7 +119,9 @@ def assemble(backbone: keras.Model, artists: int, settings: Finetuned, policy: s
         parts.append(Deviation(dtype="float32", name=f"deviation{number}")(tap))
     filters = min(settings.filters, taps[0].shape[3])
     places = keras.layers.Conv2D(filters, 1, trainable=False, dtype="float32", name="patches")(taps[0])
-    parts.append(CovarianceRoot(dtype="float32", name="root")(places))
+    # At its edge a network sees the zeros that it pads pictures with, which are the same in all of them.
+    border = 1 if places.shape[1] >= _FEWEST_ROWS else 0
+    parts.append(CovarianceRoot(border, dtype="float32", name="root")(places))
     described = keras.layers.Concatenate(dtype="float32", name="described")(parts)
     standardised = keras.layers.BatchNormalization(
         epsilon=0.0, center=False, scale=False, trainable=False, dtype="float32", name="standardised"

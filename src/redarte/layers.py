@@ -36,7 +36,14 @@ class CovarianceRoot(keras.layers.Layer):
     equations 4 to 6); of a covariance with a trace of 1, so that the answer is about one long. (batch, rows, columns,
     channels) -> (batch, channels * (channels + 1) / 2): the matrix from its diagonal on, the rest of it times the root
     of 2, which says the same of distances as the whole.
+
+    Args:
+        border: how many places at each edge of the map are passed over.
     """
+
+    def __init__(self, border: int = 0, **options: Any):
+        super().__init__(**options)
+        self.border = border
 
     def call(self, seen: Any) -> Any:
         return self.regions(seen, 1, 1)[:, 0, 0]
@@ -46,12 +53,17 @@ class CovarianceRoot(keras.layers.Layer):
 
         A root R of a covariance C is Z C, where Z is the root of its inverse, and C is a sum over places.
         """
-        centred = seen - ops.mean(seen, axis=(1, 2), keepdims=True)
+        edge, channels = self.border, seen.shape[3]
+        inner = seen[:, edge : seen.shape[1] - edge, edge : seen.shape[2] - edge]
+        centred = inner - ops.mean(inner, axis=(1, 2), keepdims=True)
         centred = centred / ops.sqrt(ops.sum(ops.square(centred), axis=(1, 2, 3), keepdims=True) + _SMALLEST)
-        places = ops.reshape(centred, (-1, seen.shape[1] * seen.shape[2], seen.shape[3]))
+        places = ops.reshape(centred, (-1, inner.shape[1] * inner.shape[2], channels))
         inverse = _inverse_root(ops.matmul(ops.swapaxes(places, 1, 2), places))
-        turned = ops.matmul(centred, inverse[:, None])
-        turned, centred = (by_region(values, rows, columns) for values in (turned, centred))
+        around = [(0, 0), (edge, edge), (edge, edge), (0, 0)]
+        turned, centred = (
+            by_region(ops.pad(values, around), rows, columns)
+            for values in (ops.matmul(centred, inverse[:, None]), centred)
+        )
         given = ops.matmul(ops.swapaxes(turned, -1, -2), centred)
         symmetric = (given + ops.swapaxes(given, -1, -2)) / 2
         return _upper(symmetric)
@@ -59,6 +71,9 @@ class CovarianceRoot(keras.layers.Layer):
     def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         channels = shape[3] or 0
         return shape[0], channels * (channels + 1) // 2
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "border": self.border}
 
 
 @keras.saving.register_keras_serializable(package="redarte")

@@ -27,7 +27,7 @@ from onnx import helper, numpy_helper
 
 from redarte.backend import keras, quiet, tf
 from redarte.errors import UserError
-from redarte.layers import LEAST_VARIANCE, Deviation, FisherVector, region_of
+from redarte.layers import LEAST_VARIANCE, Deviation, FisherVector, by_region
 from redarte.prediction import Card
 
 _OPSET = 18
@@ -187,12 +187,7 @@ def _by_region(vector: FisherVector, patches: tf.Tensor, rows: int, columns: int
 
 def _summed(seen: tf.Tensor, rows: int, columns: int) -> tf.Tensor:
     """Sums up a map (n, rows, columns, channels) to one of fewer places, each of about as many as any other."""
-    return tf.einsum("nijc,ri,sj->nrsc", seen, _belongs(seen.shape[1], rows), _belongs(seen.shape[2], columns))
-
-
-def _belongs(places: int, regions: int) -> np.ndarray:
-    """1 where a place belongs to a region: (regions, places), float32."""
-    return np.eye(regions, dtype=np.float32)[:, region_of(places, regions)]
+    return tf.reduce_sum(by_region(seen, rows, columns), 3)
 
 
 def complete(model: onnx.ModelProto, trained: np.ndarray, cloud: tuple[np.ndarray, np.ndarray], card: Card) -> bytes:

@@ -167,13 +167,12 @@ class FisherVector(keras.layers.Layer):
         return {**super().get_config(), "kinds": self.kinds}
 
 
-def region_of(places: int, regions: int) -> np.ndarray:
-    """Which of some regions, each of about as many places as any other, each place is in: (places,) int64."""
-    return np.arange(places) * regions // places
-
-
 def by_region(values: Any, rows: int, columns: int) -> Any:
-    """Cuts a map into regions, padded with zeros: (batch, rows, columns, places of a region, channels)."""
+    """Cuts a map into regions, each of about as many places as any other, padded with zeros.
+
+    Returns:
+        (batch, rows, columns, places of a region, channels).
+    """
     down, right = _places_of(values.shape[1], rows), _places_of(values.shape[2], columns)
     channels = values.shape[3]
     # The zeros that stand after the last place.
@@ -187,7 +186,8 @@ def by_region(values: Any, rows: int, columns: int) -> Any:
 
 def _places_of(places: int, regions: int) -> np.ndarray:
     """The places of each region, filled up with `places`: (regions, most places of a region) int64."""
-    of = [np.flatnonzero(region_of(places, regions) == region) for region in range(regions)]
+    region_of = np.arange(places) * regions // places
+    of = [np.flatnonzero(region_of == region) for region in range(regions)]
     most = max(map(len, of))
     return np.array([np.pad(these, (0, most - len(these)), constant_values=places) for these in of])
 

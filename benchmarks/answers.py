@@ -17,22 +17,23 @@ from pathlib import Path
 KERAS = """
 import sys, time
 import numpy as np
-from redarte import networks, paintings
+from redarte.networks import saving
+from redarte.pictures import images
 from pathlib import Path
-network, artists = networks.load(Path(sys.argv[1]))
+network, artists = saving.load(Path(sys.argv[1]))
 side = network.input_shape[1]
 files = [Path(line) for line in sys.stdin.read().splitlines()]
 started = time.perf_counter()
 for start in range(0, len(files), 32):
-    batch = np.stack([paintings.read_square(file, side) for file in files[start : start + 32]])
+    batch = np.stack([images.read_square(file, side) for file in files[start : start + 32]])
     answers = network.predict_on_batch(batch)
 print(time.perf_counter() - started)
 """
 
 ONNX = """
 import sys, time
-from redarte import predict
-from redarte.prediction import Network
+from redarte.commands import predict
+from redarte.inference.predictor import Network
 from pathlib import Path
 network = Network(Path(sys.argv[1]))
 files = [Path(line) for line in sys.stdin.read().splitlines()]

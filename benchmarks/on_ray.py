@@ -22,18 +22,20 @@ from pathlib import Path
 import joblib
 import ray
 
-from redarte import cluster, paintings, params
+from redarte import params
+from redarte.pictures import images
+from redarte.runtime import cluster
 from redarte.stages import augment
 
 Work = Callable[[str], int]
 
 
 def tasks(work: Work, files: list[str]) -> int:
-    return sum(cluster.over("ray", work, files, "augmenting"))
+    return sum(cluster.map_parallel("ray", work, files, "augmenting"))
 
 
 def local(work: Work, files: list[str]) -> int:
-    return sum(cluster.over("local", work, files, "augmenting"))
+    return sum(cluster.map_parallel("local", work, files, "augmenting"))
 
 
 def in_folder(folder: Path, work: Work, file: str) -> int:
@@ -76,7 +78,7 @@ def main() -> None:
     options = parser.parse_args()
     settings = params.load()
     source = options.pictures.resolve()
-    listed = paintings.listing(source)
+    listed = images.list_images(source)
     seconds: dict[str, list[float]] = {name: [] for name in CONTENDERS}
     with tempfile.TemporaryDirectory() as place:
         os.chdir(place)

@@ -28,8 +28,10 @@ import cv2
 import joblib
 import numpy as np
 
-from redarte import paintings, params, workers
+from redarte import params
 from redarte.params import Augment, Resize
+from redarte.pictures import images
+from redarte.runtime import workers
 from redarte.stages import augment, resize
 
 SIDE = 512
@@ -103,7 +105,7 @@ def redarte_augment(settings: Augment) -> Contender:
     def run(source: Path, files: list[str], target: Path) -> None:
         for artist in {Path(file).parent for file in files}:
             (target / artist).mkdir()
-        for _ in workers.over(partial(augment.write_copies, target, settings, 0), files, "augmenting"):
+        for _ in workers.map_parallel(partial(augment.write_copies, target, settings, 0), files, "augmenting"):
             pass
 
     return run
@@ -149,7 +151,7 @@ def square(source: Path, target: Path, file: str) -> None:
 def redarte_resize(settings: Resize) -> Contender:
     def run(source: Path, files: list[str], target: Path) -> None:
         moves = [(source / file, Path(f"{Path(file).stem}.jpg")) for file in files]
-        for _ in workers.over(partial(resize.write_square, target, settings), moves, "resizing"):
+        for _ in workers.map_parallel(partial(resize.write_square, target, settings), moves, "resizing"):
             pass
 
     return run
@@ -171,7 +173,7 @@ def large(files: list[Path], target: Path) -> None:
 
 def table(title: str, contenders: dict[str, Contender], source: Path, repeat: int, copies: int) -> None:
     """Runs the contenders in turn, once to warm up, and prints how many pictures each writes a second."""
-    files = paintings.listing(source)
+    files = images.list_images(source)
     speeds: dict[str, list[float]] = {name: [] for name in contenders}
     for turn in range(repeat + 1):
         for name, run in contenders.items():
@@ -212,7 +214,7 @@ def main() -> None:
         copying["ImageDataGenerator"] = image_data_generator
     squares: dict[str, Contender] = {"bare OpenCV": pooled(square), "redarte resize": redarte_resize(settings.resize)}
     source = options.pictures.resolve()
-    listed = paintings.listing(source)
+    listed = images.list_images(source)
     with tempfile.TemporaryDirectory() as place:
         os.chdir(place)
         chosen = augment.TRAIN
@@ -221,7 +223,7 @@ def main() -> None:
             shutil.copyfile(source / file, chosen / file)
         table("augment", copying, chosen, options.repeat, copies=6)
         table("resize", squares, chosen, options.repeat, copies=1)
-        large([chosen / file for file in paintings.listing(chosen)[:40]], Path("big"))
+        large([chosen / file for file in images.list_images(chosen)[:40]], Path("big"))
         table("resize, 12 megapixels", squares, Path("big"), options.repeat, copies=1)
 
 

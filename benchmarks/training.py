@@ -30,14 +30,15 @@ ARTISTS = 50
 PLAIN = """
 import json, sys, time
 import keras
-from redarte import networks, params
+from redarte.networks import saving
+from redarte import params
 settings = params.load()
 name, epochs = sys.argv[1], int(sys.argv[2])
 keras.utils.set_random_seed(0)
 train, val = (keras.utils.image_dataset_from_directory(
     f"data/resized/{split}", label_mode="categorical", image_size=(224, 224), batch_size=32, seed=0, verbose=False
 ) for split in ("train", "val"))
-network = networks.build(name, 224, len(train.class_names), getattr(settings, name), "float32")
+network = saving.build(name, 224, len(train.class_names), getattr(settings, name), "float32")
 network.compile(optimizer=keras.optimizers.Adam(0.001), loss="categorical_crossentropy", metrics=["accuracy"])
 ends = []
 class Clock(keras.callbacks.Callback):
@@ -52,7 +53,8 @@ print("RESULT" + json.dumps({"seconds": ends, "loss": history.history["loss"]}))
 OURS = """
 import json, sys, time
 from pathlib import Path
-from redarte import batches, dataset, keeper, params, training
+from redarte.training import batches, dataset, callbacks, loop
+from redarte import params
 from redarte.stages.train import job
 settings = params.load()
 name, epochs, precision = sys.argv[1], int(sys.argv[2]), sys.argv[3]
@@ -61,15 +63,15 @@ settings = settings.model_copy(update={"train": chosen})
 train = dataset.load(Path("data/resized/train"))
 val = dataset.load(Path("data/resized/val"), train.artists)
 began, ends = [0.0], []
-begin, end = keeper.Keeper.on_epoch_begin, keeper.Keeper.on_epoch_end
+begin, end = callbacks.TrainingCallback.on_epoch_begin, callbacks.TrainingCallback.on_epoch_end
 def on_epoch_begin(self, epoch, logs=None):
     began[0] = time.perf_counter()
     begin(self, epoch, logs)
 def on_epoch_end(self, epoch, logs=None):
     end(self, epoch, logs)
     ends.append(time.perf_counter() - began[0])
-keeper.Keeper.on_epoch_begin, keeper.Keeper.on_epoch_end = on_epoch_begin, on_epoch_end
-result = training.train(job(name, settings, train, val), Path("history.csv"))
+callbacks.TrainingCallback.on_epoch_begin, callbacks.TrainingCallback.on_epoch_end = on_epoch_begin, on_epoch_end
+result = loop.train(job(name, settings, train, val), Path("history.csv"))
 started = time.perf_counter()
 for _ in batches.training_batches(train, 32, 0, range(1, 3)):
     pass

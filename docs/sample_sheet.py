@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from redarte import paintings, params
-from redarte.sources import sample
+from redarte import params
+from redarte.pictures import images
+from redarte.pictures.sources import sample
 
 CELL, GAP, COLUMNS = 150, 6, 6
 
@@ -17,12 +18,12 @@ def main() -> None:
     sheet = np.full((len(schools) * step + GAP, COLUMNS * step + GAP, 3), 255, np.uint8)
     for row, school in enumerate(schools):
         for column in range(COLUMNS):
-            picture = paintings.shrink(sample.paint(school, column + 1, settings), CELL)
+            picture = images.shrink(sample.paint(school, column + 1, settings), CELL)
             height, width = picture.shape[:2]
             top = GAP + row * step + (CELL - height) // 2
             left = GAP + column * step + (CELL - width) // 2
             sheet[top : top + height, left : left + width] = picture
-    paintings.write_jpeg(Path("docs/sample.jpg"), sheet, quality=76)
+    images.write_jpeg(Path("docs/sample.jpg"), sheet, quality=76)
 
 
 if __name__ == "__main__":

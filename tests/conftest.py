@@ -18,8 +18,9 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from redarte import paintings, params
+from redarte import params
 from redarte.params import Params
+from redarte.pictures import images
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -189,7 +190,7 @@ def run_again(finished: Workspace, path: Path, changes: dict[str, Any]) -> Works
 
 def save_backbone(path: Path) -> Path:
     """A feature extractor of a few filters, with random weights, as others would have saved it."""
-    from redarte.backend import keras
+    from redarte.training.backend import keras
 
     keras.utils.set_random_seed(0)
     layers = keras.layers
@@ -246,7 +247,7 @@ def one_worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
-def painting(width: int = 40, height: int = 30, seed: int = 0) -> paintings.Picture:
+def painting(width: int = 40, height: int = 30, seed: int = 0) -> images.Picture:
     """Smooth colour, so that JPEG keeps it, and not symmetric, so that turns and mirrors show."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width]
@@ -256,7 +257,7 @@ def painting(width: int = 40, height: int = 30, seed: int = 0) -> paintings.Pict
 
 def write_painting(path: Path, width: int = 40, height: int = 30, seed: int = 0) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    paintings.write_jpeg(path, painting(width, height, seed), quality=95)
+    images.write_jpeg(path, painting(width, height, seed), quality=95)
     return path
 
 

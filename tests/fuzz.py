@@ -17,8 +17,9 @@ with atheris.instrument_imports(include=["PIL", "yaml", "redarte"]):
     import yaml
     from PIL import Image
 
-    from redarte import paintings, params
-    from redarte.errors import UserError
+    from redarte import params
+    from redarte.pictures import images
+    from redarte.runtime.errors import UserError
 
 from tests.conftest import ROOT, painting
 
@@ -28,7 +29,7 @@ MOST_PIXELS = 1e5
 def read_picture(data: bytes) -> None:
     """What fetch, predict and the page do with a file."""
     try:
-        paintings.read_strange(data, 32, MOST_PIXELS)
+        images.read_strange(data, 32, MOST_PIXELS)
     except UserError:
         return
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from redarte.errors import UserError
 from redarte.params import Params
-from redarte.sources import archive
+from redarte.pictures.sources import archive
+from redarte.runtime.errors import UserError
 from tests.conftest import tree_bytes
 
 FILES = {"set/Ana/1.jpg": b"one" * 100, "set/Ben/é 🎨.jpg": b"two" * 100, "artists.csv": b"name\n"}

@@ -10,8 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from redarte import cluster
-from redarte.errors import UserError
+from redarte.runtime import cluster
+from redarte.runtime.errors import UserError
 from tests.conftest import Workspace, environment_for, new_workspace, tree_bytes, write_painting
 from tests.servers import HOST, free_port, is_open
 

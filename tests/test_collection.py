@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from redarte import collection
-from redarte.collection import Collection
-from redarte.errors import UserError
+from redarte.pictures import collection
+from redarte.pictures.collection import Collection
+from redarte.runtime.errors import UserError
 from tests.conftest import write_painting
 
 pytestmark = pytest.mark.usefixtures("one_worker")

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from redarte import crossval
-from redarte.crossval import Fold
-from redarte.errors import UserError
+from redarte.commands import crossval
+from redarte.commands.crossval import Fold
+from redarte.runtime.errors import UserError
 from tests.conftest import Workspace, new_workspace, tree_bytes
 
 

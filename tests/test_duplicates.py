@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 import pytest
 
-from redarte import duplicates, paintings
-from redarte.duplicates import fingerprint, pairs
-from redarte.paintings import Picture
 from redarte.params import Params, Sample
-from redarte.sources import sample
+from redarte.pictures import duplicates, images
+from redarte.pictures.duplicates import fingerprint, pairs
+from redarte.pictures.images import Picture
+from redarte.pictures.sources import sample
 from tests.conftest import Workspace, painting
 
 MakeSettings = Callable[..., Params]
@@ -26,7 +26,7 @@ def cropped(picture: Picture, share: float) -> Picture:
 
 
 def encoded(picture: Picture, quality: int) -> Picture:
-    data = np.frombuffer(paintings.jpeg(picture, quality), np.uint8)
+    data = np.frombuffer(images.jpeg(picture, quality), np.uint8)
     decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
     assert decoded is not None
     return np.ascontiguousarray(decoded[..., ::-1])
@@ -80,9 +80,9 @@ def test_nothing_and_one_picture_have_no_pairs(drawn: dict[str, list[Picture]]) 
 
 def duplicate(raw: Path, one: str, other: str) -> None:
     """Puts a version of one picture in the place of another."""
-    picture = paintings.read_within(raw / one, 4000)
+    picture = images.read_within(raw / one, 4000)
     (raw / other).parent.mkdir(exist_ok=True)
-    paintings.write_jpeg(raw / other, VERSIONS["all of it"](picture), quality=90)
+    images.write_jpeg(raw / other, VERSIONS["all of it"](picture), quality=90)
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def doubled(workspace: Workspace) -> Workspace:
     workspace.set({"fetch.sample.pictures": 8})
     workspace.run("dvc", "repro", "fetch")
     raw = workspace.path / "data/raw"
-    artists = paintings.classes(raw)
+    artists = images.classes(raw)
     names = {artist: sorted(path.name for path in (raw / artist).iterdir()) for artist in artists}
     for copy in ("copy_1.jpg", "copy_2.jpg"):
         duplicate(raw, f"{artists[0]}/{names[artists[0]][0]}", f"{artists[0]}/{copy}")
@@ -101,7 +101,7 @@ def doubled(workspace: Workspace) -> Workspace:
 
 def test_the_groups_are_found_within_and_across_artists(doubled: Workspace) -> None:
     raw = doubled.path / "data/raw"
-    groups = duplicates.groups(raw, paintings.listing(raw))
+    groups = duplicates.groups(raw, images.list_images(raw))
     assert sorted(map(len, groups)) == [2, 3]
     assert sorted(len({path.partition("/")[0] for path in group}) for group in groups) == [1, 2]
 
@@ -144,8 +144,8 @@ def test_the_split_says_what_leaks_when_groups_are_parted(doubled: Workspace) ->
 
 
 def test_evaluate_measures_with_and_without_leaks(finished: Workspace, tmp_path: Path) -> None:
-    from redarte import dataset
     from redarte.stages.evaluate import leaked
+    from redarte.training import dataset
 
     test = dataset.load(finished.path / "data/resized/test")
     listing = tmp_path / "data/near_duplicates.csv"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from redarte import figures
+from redarte.evaluation import figures
 from tests.conftest import painting
 
 NAMES = [f"Artist_{letter}" for letter in "ABCDEFGH"]

@@ -10,13 +10,17 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from redarte import backbones, dataset, doctor, exporting, finetuning, metrics, networks, page
-from redarte.backend import keras, tf
-from redarte.dataset import Pictures
-from redarte.errors import UserError
-from redarte.layers import CovarianceRoot, by_region
+from redarte.commands import doctor, page
+from redarte.evaluation import metrics
+from redarte.inference import export
+from redarte.inference.predictor import Metadata, Network
+from redarte.networks import backbones, finetuned, saving
+from redarte.networks.layers import CovarianceRoot, by_region
 from redarte.params import Finetuned, Params
-from redarte.prediction import Card, Network
+from redarte.runtime.errors import UserError
+from redarte.training import dataset
+from redarte.training.backend import keras, tf
+from redarte.training.dataset import Pictures
 from tests.conftest import Workspace, finetuning_params, new_workspace, save_backbone, write_painting
 
 MakeSettings = Callable[..., Params]
@@ -165,7 +169,7 @@ def test_phase_one_leaves_the_backbone_as_it_is_and_sees_each_picture_once(
         return batch(self, places)
 
     monkeypatch.setattr(Pictures, "batch", counted)
-    taught = finetuning.teach(whole, train, val, tmp_path / "history.csv")
+    taught = finetuned.teach(whole, train, val, tmp_path / "history.csv")
     # Train for its filters, train, val.
     assert sorted(read) == sorted([*range(12)] * 3)
     before = {weight.path: weight.numpy() for weight in keras.saving.load_model(tiny).weights}
@@ -186,20 +190,20 @@ def test_phase_one_can_be_learned_in_epochs(settings: MakeSettings, tiny: Path, 
         "train.class_weight": weight,
     }
     train, val = pictures(tmp_path / "train"), pictures(tmp_path / "val")
-    one, other = (finetuning.teach(settings(wanted), train, val, tmp_path / "history.csv") for _ in range(2))
+    one, other = (finetuned.teach(settings(wanted), train, val, tmp_path / "history.csv") for _ in range(2))
     assert float(one.metrics["accuracy"]) > 0.9
     assert one.metrics == other.metrics
     for weight_of_one, weight_of_other in zip(one.network.get_weights(), other.network.get_weights(), strict=True):
         np.testing.assert_array_equal(weight_of_one, weight_of_other)
     less = settings(wanted | {"finetuned.head.epochs": 1, "finetuned.head.learning_rate": 1e-6})
-    assert float(finetuning.teach(less, train, val, tmp_path / "history.csv").metrics["loss"]) > 0.6
+    assert float(finetuned.teach(less, train, val, tmp_path / "history.csv").metrics["loss"]) > 0.6
 
 
 def test_what_a_root_says_is_of_one_size_and_in_proportion(settings: MakeSettings, tiny: Path, tmp_path: Path) -> None:
     """Standardised, means and deviations together are as far from their mean as 1, and the root as 2."""
     whole = settings(finetuning_params(tiny) | {"finetuned.tail.epochs": 0})
     train = pictures(tmp_path)
-    network = finetuning.teach(whole, train, train, tmp_path / "history.csv").network
+    network = finetuned.teach(whole, train, train, tmp_path / "history.csv").network
     seen = train.batch(np.arange(12))[0]
     standardised = keras.Model(network.input, network.get_layer("standardised").output)(seen).numpy()
     described = keras.Model(network.input, network.get_layer("described").output)(seen).numpy()
@@ -224,7 +228,7 @@ def test_phase_two_teaches_the_last_layers_and_no_batch_normalization(
     chosen: Callable[..., Finetuned], unfreeze: float | str, learn: set[str]
 ) -> None:
     section = chosen(unfreeze=unfreeze)
-    network = finetuning.assemble(backbones.load(section), 2, section)
+    network = finetuned.assemble(backbones.load(section), 2, section)
     convolutions = [layer for layer in network.layers if layer.name in ("first", "second", "third")]
     assert {layer.name for layer in convolutions if layer.trainable_weights} == learn
     normalised = [layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]
@@ -235,7 +239,7 @@ def test_phase_two_teaches_the_last_layers_and_no_batch_normalization(
 def test_a_layer_that_the_backbone_has_not_is_one_sentence(chosen: Callable[..., Finetuned]) -> None:
     section = chosen(unfreeze="sceond")
     with pytest.raises(UserError, match=r"finetuned.unfreeze is 'sceond', and no layer .*; did you mean second\?"):
-        finetuning.assemble(backbones.load(section), 2, section)
+        finetuned.assemble(backbones.load(section), 2, section)
 
 
 def test_a_root_is_that_of_the_covariance() -> None:
@@ -289,9 +293,9 @@ def test_a_region_has_the_places_that_lie_there() -> None:
 
 def test_the_whole_network_is_saved_and_loaded_in_safe_mode(chosen: Callable[..., Finetuned], tmp_path: Path) -> None:
     section = chosen()
-    network = finetuning.assemble(backbones.load(section), 2, section)
-    networks.save(network, ["Ana", "Bente"], tmp_path / "n.keras")
-    again, artists = networks.load(tmp_path / "n.keras")
+    network = finetuned.assemble(backbones.load(section), 2, section)
+    saving.save(network, ["Ana", "Bente"], tmp_path / "n.keras")
+    again, artists = saving.load(tmp_path / "n.keras")
     seen = np.random.default_rng(0).integers(0, 256, (2, 48, 48, 3)).astype(np.float32)
     np.testing.assert_array_equal(network(seen).numpy(), again(seen).numpy())
     assert artists == ["Ana", "Bente"]
@@ -302,19 +306,19 @@ def test_a_backbone_with_squeeze_and_excitation_answers_by_itself(
 ) -> None:
     """Its reshapes cannot be asked about no pictures at all."""
     section = chosen(backbone="MobileNetV3Small", weights="none", input_size=64)
-    network = finetuning.assemble(backbones.load(section), 2, section)
+    network = finetuned.assemble(backbones.load(section), 2, section)
     rng = np.random.default_rng(0)
     decide = network.get_layer("artists")
     decide.set_weights([rng.normal(0, 1, decide.kernel.shape), np.array([0.1, -0.1])])
     trained = rng.random((3, 576), np.float32)
-    card = Card("finetuned", "sample", ["Ana", "Bente"], 1.0, 0.9, 9.0, ["Ana/1.jpg", "Ana/2.jpg", "Bente/1.jpg"])
+    card = Metadata("finetuned", "sample", ["Ana", "Bente"], 1.0, 0.9, 9.0, ["Ana/1.jpg", "Ana/2.jpg", "Bente/1.jpg"])
     file = tmp_path / "n.onnx"
-    file.write_bytes(exporting.complete(exporting.export(network), trained, metrics.whitening(trained), card))
+    file.write_bytes(export.complete(export.export(network), trained, metrics.whitening(trained), card))
     exported = Network(file)
     seen = rng.integers(0, 256, (3, 64, 64, 3)).astype(np.uint8)
-    answers = exported.answers([seen[:2], seen[2:]])
-    np.testing.assert_allclose(answers.raw, network.predict(seen.astype(np.float32), verbose=0), atol=1e-5)
-    assert exported.answers([]).probabilities.shape == (0, 2)
+    answers = exported.predict([seen[:2], seen[2:]])
+    np.testing.assert_allclose(answers.probabilities, network.predict(seen.astype(np.float32), verbose=0), atol=1e-5)
+    assert exported.predict([]).calibrated.shape == (0, 2)
 
 
 def test_a_plain_run_does_not_train_it(finished: Workspace) -> None:
@@ -354,10 +358,10 @@ def test_everything_downstream_works_with_it(taught: Workspace) -> None:
 def test_the_evidence_adds_up_to_the_logit(taught: Workspace) -> None:
     network = Network(taught.path / "models/finetuned.onnx")
     seen = [np.asarray(picture) for picture in dataset.load(taught.path / "data/split/test", side=48).batches(1)]
-    for artist in range(len(network.card.artists)):
+    for artist in range(len(network.metadata.artists)):
         # The difference is the bias, which is the same for every picture.
         biases = [
-            network.answers([picture]).logits[0, artist] - network.evidence(picture[0], artist).sum()
+            network.predict([picture]).logits[0, artist] - network.evidence(picture[0], artist).sum()
             for picture in seen
         ]
         np.testing.assert_allclose(biases, biases[0], atol=1e-3)
@@ -367,8 +371,8 @@ def test_the_evidence_adds_up_to_the_logit(taught: Workspace) -> None:
 def test_a_map_of_any_size_is_summed_up_to_fewer_places(places: int, fewer: int) -> None:
     """VGG16 sees 21 places and then 10 in a picture of 336 px, which is no whole number of times fewer."""
     spec = tf.TensorSpec((None, places, places, 2), tf.float32, name="picture")
-    summed = tf.function(lambda seen: {"summed": exporting._summed(seen, fewer, fewer)}, input_signature=[spec])
-    session = onnxruntime.InferenceSession(exporting._converted(summed).SerializeToString())
+    summed = tf.function(lambda seen: {"summed": export._summed(seen, fewer, fewer)}, input_signature=[spec])
+    session = onnxruntime.InferenceSession(export._converted(summed).SerializeToString())
     seen = np.random.default_rng(0).random((3, places, places, 2), np.float32)
     (answer,) = session.run(["summed"], {"picture": seen})
     assert answer.shape == (3, fewer, fewer, 2)

@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 from sklearn.mixture import GaussianMixture
 
-from redarte import dataset, fisher, networks, paintings
-from redarte.backend import keras
-from redarte.dataset import Pictures
-from redarte.errors import UserError
-from redarte.layers import Cells, FisherVector
+from redarte.inference.predictor import Network
+from redarte.networks import fisher, saving
+from redarte.networks.layers import Cells, FisherVector
 from redarte.params import Params
-from redarte.prediction import Network
+from redarte.pictures import images
+from redarte.runtime.errors import UserError
+from redarte.training import dataset
+from redarte.training.backend import keras
+from redarte.training.dataset import Pictures
 from tests.conftest import FISHER, Workspace, painting
 
 MakeSettings = Callable[..., Params]
@@ -26,7 +28,7 @@ def pictures(folder: Path, side: int = 48, artists: tuple[str, ...] = ("Ana", "B
         for seed in range(6):
             (folder / artist).mkdir(parents=True, exist_ok=True)
             waves = np.tile(painting(48 // repeated, 48 // repeated, seed), (repeated, repeated, 1))
-            paintings.write_jpeg(folder / artist / f"{seed}.jpg", waves, quality=95)
+            images.write_jpeg(folder / artist / f"{seed}.jpg", waves, quality=95)
     return dataset.load(folder, side=side)
 
 
@@ -115,8 +117,8 @@ def test_it_learns_what_sets_the_artists_apart(
     train, val = (pictures(tmp_path / name, artists=artists) for name in ("train", "val"))
     network, measured = fisher.teach(settings(FISHER), train, val)
     assert measured["accuracy"] == measured["val_accuracy"] == 1.0
-    networks.save(network, list(artists), tmp_path / "n.keras")
-    again, _ = networks.load(tmp_path / "n.keras")
+    saving.save(network, list(artists), tmp_path / "n.keras")
+    again, _ = saving.load(tmp_path / "n.keras")
     seen = val.batch(np.arange(len(val)))[0]
     np.testing.assert_array_equal(network(seen).numpy(), again(seen).numpy())
 
@@ -146,8 +148,8 @@ def test_everything_downstream_works_with_it(fished: Workspace) -> None:
 
 def test_the_evidence_adds_up_to_the_logit(fished: Workspace) -> None:
     network = Network(fished.path / "models/fisher.onnx")
-    saved, _ = networks.load(fished.path / "models/fisher.keras")
+    saved, _ = saving.load(fished.path / "models/fisher.keras")
     bias = saved.get_layer("artists").bias.numpy()
     for picture in dataset.load(fished.path / "data/split/test", side=48).batches(1):
         evidence = [network.evidence(picture[0], artist).sum() for artist in range(3)]
-        np.testing.assert_allclose(network.answers([picture]).logits[0], evidence + bias, atol=1e-3)
+        np.testing.assert_allclose(network.predict([picture]).logits[0], evidence + bias, atol=1e-3)

@@ -113,8 +113,8 @@ def test_machines_with_other_parameters_do_not_learn_together(ready: Workspace, 
     ],
 )
 def test_a_tf_config_that_says_nothing_is_refused(config: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from redarte import devices
-    from redarte.errors import UserError
+    from redarte.runtime.errors import UserError
+    from redarte.training import devices
 
     monkeypatch.setenv("TF_CONFIG", config)
     with pytest.raises(UserError, match=r"TF_CONFIG is not of the form \{"):
@@ -122,7 +122,7 @@ def test_a_tf_config_that_says_nothing_is_refused(config: str, monkeypatch: pyte
 
 
 def test_the_machines_are_numbered_chief_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    from redarte import devices
+    from redarte.training import devices
 
     cluster = {"chief": ["a:1"], "worker": ["b:1", "c:1"]}
     for kind, index, number in (("chief", 0, 0), ("worker", 0, 1), ("worker", 1, 2)):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, precision_recall_fscore_support
 
-from redarte import metrics
+from redarte.evaluation import metrics
 from redarte.stages import compare
 
 TRUTH = np.array([0, 0, 1, 2])

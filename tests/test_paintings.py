@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from redarte import paintings
-from redarte.errors import UserError
+from redarte.pictures import images
+from redarte.runtime.errors import UserError
 from tests.conftest import painting, write_painting
 
 RGB = painting()
@@ -26,27 +26,27 @@ def distance(one: np.ndarray, other: np.ndarray) -> float:
 
 def test_an_ordinary_jpeg(tmp_path: Path) -> None:
     file = write_painting(tmp_path / "a.jpg")
-    assert paintings.problem(file, 1e6) is None
-    assert distance(paintings.read_within(file, 100), RGB) < 3
+    assert images.problem(file, 1e6) is None
+    assert distance(images.read_within(file, 100), RGB) < 3
 
 
 def test_a_cmyk_jpeg_keeps_its_colours(tmp_path: Path) -> None:
     file = saved(tmp_path / "a.jpg", Image.fromarray(RGB).convert("CMYK"), quality=95)
-    assert paintings.problem(file, 1e6) is None
-    assert distance(paintings.read_within(file, 100), RGB) < 4
+    assert images.problem(file, 1e6) is None
+    assert distance(images.read_within(file, 100), RGB) < 4
 
 
 def test_a_16_bit_png_is_scaled_and_not_clipped(tmp_path: Path) -> None:
     grey = np.linspace(0, 65535, 30 * 40).reshape(30, 40).astype(np.uint16)
     file = saved(tmp_path / "a.png", Image.fromarray(grey))
-    read = paintings.read_within(file, 100)
+    read = images.read_within(file, 100)
     assert distance(read[..., 0], (grey / 257).round()) < 1
 
 
 def test_transparency_becomes_white(tmp_path: Path) -> None:
     alpha = np.zeros((30, 40, 1), np.uint8)
     alpha[:, 20:] = 255
-    read = paintings.read_within(saved(tmp_path / "a.png", Image.fromarray(np.dstack([RGB, alpha]))), 100)
+    read = images.read_within(saved(tmp_path / "a.png", Image.fromarray(np.dstack([RGB, alpha]))), 100)
     assert (read[:, :20] == 255).all()
     assert distance(read[:, 20:], RGB[:, 20:]) == 0
 
@@ -55,14 +55,14 @@ def test_a_palette_with_transparency_becomes_white(tmp_path: Path) -> None:
     image = Image.new("P", (8, 8), 1)
     image.putpalette([0, 0, 0, 200, 10, 10])
     image.putpixel((0, 0), 0)
-    read = paintings.read_within(saved(tmp_path / "a.png", image, transparency=0), 100)
+    read = images.read_within(saved(tmp_path / "a.png", image, transparency=0), 100)
     assert read[0, 0].tolist() == [255, 255, 255]
     assert read[1, 1].tolist() == [200, 10, 10]
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
 def test_grey_has_three_equal_channels(tmp_path: Path, suffix: str) -> None:
-    read = paintings.read_within(saved(tmp_path / f"a{suffix}", Image.fromarray(RGB).convert("L")), 100)
+    read = images.read_within(saved(tmp_path / f"a{suffix}", Image.fromarray(RGB).convert("L")), 100)
     assert read.shape == (30, 40, 3)
     assert (read[..., 0] == read[..., 2]).all()
 
@@ -79,7 +79,7 @@ def test_pictures_are_turned_upright(tmp_path: Path, orientation: int, suffix: s
     exif = Image.Exif()
     exif[0x0112] = orientation
     file = saved(tmp_path / f"a{suffix}", image.transpose(undo) if undo is not None else image, exif=exif)
-    assert distance(paintings.read_within(file, 100), RGB) < 5
+    assert distance(images.read_within(file, 100), RGB) < 5
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp"])
@@ -87,14 +87,14 @@ def test_an_animation_is_its_first_frame(tmp_path: Path, suffix: str) -> None:
     frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "blue")]
     options = {"lossless": True} if suffix == ".webp" else {}
     file = saved(tmp_path / f"a{suffix}", frames[0], save_all=True, append_images=frames[1:], **options)
-    assert paintings.problem(file, 1e6) is None
-    assert paintings.read_within(file, 100)[5, 5].tolist() == [255, 0, 0]
+    assert images.problem(file, 1e6) is None
+    assert images.read_within(file, 100)[5, 5].tolist() == [255, 0, 0]
 
 
 def test_the_content_counts_and_not_the_suffix(tmp_path: Path) -> None:
     file = tmp_path / "a.jpg"
     Image.fromarray(RGB).save(file, format="PNG")
-    assert paintings.problem(file, 1e6) is None
+    assert images.problem(file, 1e6) is None
 
 
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.6, 0.9, 0.99])
@@ -103,7 +103,7 @@ def test_a_truncated_file_is_noticed(tmp_path: Path, share: float, suffix: str) 
     whole = saved(tmp_path / f"whole{suffix}", Image.fromarray(painting(200, 150))).read_bytes()
     file = tmp_path / f"a{suffix}"
     file.write_bytes(whole[: int(len(whole) * share)])
-    assert paintings.problem(file, 1e6) in ("truncated_or_corrupt", "not_a_picture")
+    assert images.problem(file, 1e6) in ("truncated_or_corrupt", "not_a_picture")
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_a_truncated_file_is_noticed(tmp_path: Path, share: float, suffix: str) 
 def test_what_is_no_picture(tmp_path: Path, content: bytes, reason: str) -> None:
     file = tmp_path / "a.jpg"
     file.write_bytes(content)
-    assert paintings.problem(file, 1e6) == reason
+    assert images.problem(file, 1e6) == reason
 
 
 def test_a_bomb_is_not_decoded(tmp_path: Path) -> None:
@@ -125,20 +125,20 @@ def test_a_bomb_is_not_decoded(tmp_path: Path) -> None:
     header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
     file = tmp_path / "a.png"
     file.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")))
-    assert paintings.problem(file, 100e6) == "too_many_pixels"
+    assert images.problem(file, 100e6) == "too_many_pixels"
 
 
 def test_a_file_too_large_for_any_allowed_picture_is_not_read(tmp_path: Path) -> None:
     file = tmp_path / "a.jpg"
     with file.open("wb") as opened:
         opened.truncate(10**12)  # sparse: it takes no room on the disk
-    assert paintings.problem(file, 100e6) == "too_large_a_file"
+    assert images.problem(file, 100e6) == "too_large_a_file"
 
 
 def test_the_longer_side_is_bounded_and_nothing_is_enlarged(tmp_path: Path) -> None:
     file = write_painting(tmp_path / "a.jpg", 400, 300)
-    assert paintings.read_within(file, 100).shape == (75, 100, 3)
-    assert paintings.read_within(file, 1000).shape == (300, 400, 3)
+    assert images.read_within(file, 100).shape == (75, 100, 3)
+    assert images.read_within(file, 1000).shape == (300, 400, 3)
 
 
 @pytest.mark.parametrize("size", [(400, 300), (1601, 903), (37, 500)])
@@ -146,7 +146,7 @@ def test_squares_are_close_to_those_of_a_whole_decoding(tmp_path: Path, size: tu
     """Decoding a JPEG at a fraction of its size must not change what is seen."""
     file = write_painting(tmp_path / "a.jpg", *size)
     whole = Image.open(io.BytesIO(file.read_bytes())).resize((64, 64), Image.Resampling.BOX)
-    assert distance(paintings.read_square(file, 64), np.asarray(whole)) < 3
+    assert distance(images.read_square(file, 64), np.asarray(whole)) < 3
 
 
 def test_the_same_picture_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -156,12 +156,12 @@ def test_the_same_picture_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_listing_is_sorted_and_names_are_any(tmp_path: Path) -> None:
     for name in ("Zoë/ä b.jpg", "Ana/🎨.jpg", "Ana/1.jpg"):
         write_painting(tmp_path / name)
-    assert paintings.listing(tmp_path) == ["Ana/1.jpg", "Ana/🎨.jpg", "Zoë/ä b.jpg"]
-    assert paintings.read_square(tmp_path / "Ana/🎨.jpg", 8).shape == (8, 8, 3)
+    assert images.list_images(tmp_path) == ["Ana/1.jpg", "Ana/🎨.jpg", "Zoë/ä b.jpg"]
+    assert images.read_square(tmp_path / "Ana/🎨.jpg", 8).shape == (8, 8, 3)
 
 
 def test_a_file_broken_after_fetch_is_named(tmp_path: Path) -> None:
     file = tmp_path / "a.jpg"
     file.write_bytes(write_painting(tmp_path / "b.jpg").read_bytes()[:200])
     with pytest.raises(UserError, match=r"a\.jpg cannot be decoded"):
-        paintings.read_square(file, 8)
+        images.read_square(file, 8)

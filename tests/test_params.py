@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from redarte import params
-from redarte.errors import UserError
 from redarte.params import Params
+from redarte.runtime.errors import UserError
 from tests.conftest import ROOT, write_params
 
 

@@ -44,7 +44,7 @@ def test_everything_is_there_after_a_run(finished: Workspace) -> None:
 
 def test_the_predictions_agree_with_the_metrics(finished: Workspace) -> None:
     header, *rows = (finished.path / "plots/predictions.csv").read_text(encoding="utf-8").splitlines()
-    assert header == "path,artist,predicted,probability,calibrated,of_artist,rank,known"
+    assert header == "path,artist,predicted,probability,calibrated,true_class_probability,rank,known"
     right = [row.split(",")[1] == row.split(",")[2] for row in rows]
     assert [row.split(",")[6] == "1" for row in rows] == right
     evaluated, compared = metrics(finished, "evaluate"), metrics(finished, "compare")
@@ -137,7 +137,7 @@ def test_the_committed_lock_is_the_codes(tmp_path: Path) -> None:
 def test_a_stale_lock_is_caught_in_a_clone_without_data(finished: Workspace, tmp_path: Path) -> None:
     clone = finished.clone(tmp_path / "clone")
     clone.run("redarte", "check", "--lock")
-    with (clone.path / "src/redarte/figures.py").open("a", encoding="utf-8") as code:
+    with (clone.path / "src/redarte/evaluation/figures.py").open("a", encoding="utf-8") as code:
         code.write("# another comment\n")
     clone.set({"red2.l2": 0.5})
     (clone.path / "metrics/split.json").write_text("{}\n")
@@ -145,7 +145,7 @@ def test_a_stale_lock_is_caught_in_a_clone_without_data(finished: Workspace, tmp
     assert done.returncode == 1
     assert done.stderr == (
         "redarte: dvc.lock is stale (split: metrics/split.json; train_red2: red2; "
-        "evaluate: src/redarte/figures.py; compare: src/redarte/figures.py; report: metrics/split.json): "
+        "evaluate: src/redarte/evaluation/figures.py; compare: src/redarte/evaluation/figures.py; report: metrics/split.json): "
         "run `dvc repro`, and commit dvc.lock and metrics/.\n"
     )
 

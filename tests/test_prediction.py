@@ -9,21 +9,25 @@ import numpy as np
 import onnx
 import pytest
 
-from redarte import exporting, metrics, networks, paintings, predict, prediction
-from redarte.backend import keras
-from redarte.errors import UserError
-from redarte.explanations import overlay
+from redarte.commands import predict
+from redarte.evaluation import metrics
+from redarte.inference import export, predictor
+from redarte.inference.explanations import overlay
+from redarte.inference.predictor import Metadata, Network
+from redarte.networks import saving
 from redarte.params import Network as Penalty
-from redarte.prediction import Card, Network
+from redarte.pictures import images
+from redarte.runtime.errors import UserError
+from redarte.training.backend import keras
 from tests.conftest import Workspace, painting, write_painting
 
 ARTISTS = ["Ana", "Bente", "Cleo"]
 
 
-def card(trained: list[str], **changes: object) -> Card:
+def card(trained: list[str], **changes: object) -> Metadata:
     settings = {"network": "red1", "data": "sample", "artists": ARTISTS, "temperature": 2.0, "coverage": 0.9,
-                "strangest": 50.0, "trained": trained}  # fmt: skip
-    return Card(**settings | changes)  # type: ignore[arg-type]
+                "ood_threshold": 50.0, "trained": trained}  # fmt: skip
+    return Metadata(**settings | changes)  # type: ignore[arg-type]
 
 
 def written(network: keras.Model, path: Path, **changes: object) -> Network:
@@ -31,21 +35,21 @@ def written(network: keras.Model, path: Path, **changes: object) -> Network:
     channels = network.layers[-2].input.shape[-1]
     trained = np.random.default_rng(0).random((2, channels), np.float32)
     said = card(["Ana/1.jpg", "Cleo/2.jpg"], **changes)
-    path.write_bytes(exporting.complete(exporting.export(network), trained, metrics.whitening(trained), said))
+    path.write_bytes(export.complete(export.export(network), trained, metrics.whitening(trained), said))
     return Network(path)
 
 
 @pytest.fixture(scope="module")
 def red3() -> keras.Model:
     keras.utils.set_random_seed(5)
-    return networks.build("red3", 32, 3, Penalty(l1=0.0, l2=0.0))
+    return saving.build("red3", 32, 3, Penalty(l1=0.0, l2=0.0))
 
 
 def test_onnx_answers_as_keras_does(red3: keras.Model, tmp_path: Path) -> None:
     pictures = np.stack([painting(32, 32, seed) for seed in range(5)])
-    answers = written(red3, tmp_path / "n.onnx").answers([pictures[:3], pictures[3:]])
-    np.testing.assert_allclose(answers.raw, red3.predict(pictures, verbose=0), atol=1e-6)
-    np.testing.assert_allclose(answers.probabilities, prediction.softmax(answers.logits / 2))
+    answers = written(red3, tmp_path / "n.onnx").predict([pictures[:3], pictures[3:]])
+    np.testing.assert_allclose(answers.probabilities, red3.predict(pictures, verbose=0), atol=1e-6)
+    np.testing.assert_allclose(answers.calibrated, predictor.softmax(answers.logits / 2))
     assert answers.similarity.shape == (5, 2)
     assert np.abs(answers.similarity).max() <= 1 + 1e-6
 
@@ -64,14 +68,14 @@ def test_evidence_adds_up_to_the_logit(red3: keras.Model, tmp_path: Path) -> Non
     network = written(red3, tmp_path / "n.onnx")
     picture = painting(32, 32)
     bias = red3.layers[-1].bias.numpy()
-    logits = network.answers([picture[None]]).logits[0]
+    logits = network.predict([picture[None]]).logits[0]
     for artist in range(3):
         assert network.evidence(picture, artist).sum() + bias[artist] == pytest.approx(logits[artist], abs=1e-4)
 
 
 def test_a_network_that_looks_at_one_corner_lights_that_corner(tmp_path: Path) -> None:
     """Grad-CAM's average over places would light the whole of a picture that is the same everywhere."""
-    network = networks.build("red1", 32, 3, Penalty(l1=0.0, l2=0.0))
+    network = saving.build("red1", 32, 3, Penalty(l1=0.0, l2=0.0))
     for layer in network.layers[1:-2]:
         if layer.weights:
             layer.set_weights([np.full(layer.kernel.shape, 0.1), np.zeros(layer.bias.shape)])
@@ -91,19 +95,19 @@ def test_a_network_that_looks_at_one_corner_lights_that_corner(tmp_path: Path) -
 
 def test_a_stranger_picture_than_val_pictures_is_not_known(red3: keras.Model, tmp_path: Path) -> None:
     picture = painting(32, 32)[None]
-    strangeness = float(written(red3, tmp_path / "n.onnx").answers([picture]).strangeness[0])
-    for bound, known in ((strangeness * 1.01, True), (strangeness * 0.99, False)):
-        network = written(red3, tmp_path / "n.onnx", strangest=bound)
-        assert network.answers([picture]).known.tolist() == [known]
+    ood_score = float(written(red3, tmp_path / "n.onnx").predict([picture]).ood_score[0])
+    for bound, known in ((ood_score * 1.01, True), (ood_score * 0.99, False)):
+        network = written(red3, tmp_path / "n.onnx", ood_threshold=bound)
+        assert network.predict([picture]).in_distribution.tolist() == [known]
 
 
 def test_noise_is_stranger_than_pictures(finished: Workspace) -> None:
     network = Network(finished.path / "models/red1.onnx")
     files = sorted(finished.path.glob("data/resized/test/*/*.jpg"))
-    test = np.stack([paintings.read_square(file, network.side) for file in files])
+    test = np.stack([images.read_square(file, network.side) for file in files])
     noise = np.random.default_rng(0).integers(0, 256, test.shape, np.uint8)
-    strangeness = network.answers([test, noise]).strangeness
-    assert strangeness[: len(test)].max() < strangeness[len(test) :].min()
+    ood_score = network.predict([test, noise]).ood_score
+    assert ood_score[: len(test)].max() < ood_score[len(test) :].min()
 
 
 def test_what_is_no_network_is_refused(red3: keras.Model, tmp_path: Path) -> None:
@@ -143,7 +147,7 @@ def test_a_file_that_says_what_cannot_be_of_itself_is_refused(
     said.value = json.dumps(json.loads(said.value) | changes)
     file.write_bytes(model.SerializeToString())
     with pytest.raises(UserError, match=told):
-        Network(file).answers([np.zeros((1, 32, 32, 3), np.uint8)])
+        Network(file).predict([np.zeros((1, 32, 32, 3), np.uint8)])
 
 
 def test_a_card_that_is_nested_without_end_is_refused(red3: keras.Model, tmp_path: Path) -> None:
@@ -158,8 +162,8 @@ def test_a_card_that_is_nested_without_end_is_refused(red3: keras.Model, tmp_pat
 
 def test_what_the_converter_did_first_does_not_show(red3: keras.Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """It walks through sets: one export of fisher in twenty had its nodes in another order, and one node more."""
-    expected = exporting.export(red3).SerializeToString(deterministic=True)
-    ordered = exporting._converted
+    expected = export.export(red3).SerializeToString(deterministic=True)
+    ordered = export._converted
 
     def in_another_order(answer: object) -> onnx.ModelProto:
         model = ordered(answer)
@@ -172,8 +176,8 @@ def test_what_the_converter_did_first_does_not_show(red3: keras.Model, monkeypat
         model.graph.node.extend(nodes)
         return model
 
-    monkeypatch.setattr(exporting, "_converted", in_another_order)
-    assert exporting.export(red3).SerializeToString(deterministic=True) == expected
+    monkeypatch.setattr(export, "_converted", in_another_order)
+    assert export.export(red3).SerializeToString(deterministic=True) == expected
 
 
 def test_a_network_does_not_read_other_files(red3: keras.Model, tmp_path: Path) -> None:
@@ -192,7 +196,7 @@ def test_a_network_does_not_read_other_files(red3: keras.Model, tmp_path: Path) 
 def test_only_networks_that_can_be_explained_are_exported() -> None:
     network = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(2, 3)], name="other")
     with pytest.raises(UserError, match="other is none of redarte's networks"):
-        exporting.export(network)
+        export.export(network)
 
 
 @pytest.fixture
@@ -254,13 +258,13 @@ def test_predict_starts_without_tensorflow(finished: Workspace, strange: Path) -
 
 def test_more_pictures_than_a_batch_come_in_order(red3: keras.Model, tmp_path: Path) -> None:
     network = written(red3, tmp_path / "n.onnx")
-    many = 2 * paintings.at_a_time(network.side) + 3
+    many = 2 * images.at_a_time(network.side) + 3
     paths = [write_painting(tmp_path / f"{number}.jpg", seed=number) for number in range(many)]
     paths[5].write_bytes(b"broken")
     told = list(predict.answer(network, paths, 1e6))
     assert [path for path, _ in told] == paths
     for number in (0, 4, 6, 40, 66):
-        alone = network.answers([paintings.read_square(paths[number], 32)[None]])
+        alone = network.predict([images.read_square(paths[number], 32)[None]])
         result = told[number][1]
         assert not isinstance(result, UserError)
         np.testing.assert_allclose(result[0].logits[result[1]], alone.logits[0], atol=1e-4)
@@ -271,7 +275,7 @@ def test_explain_writes_the_explained_picture(finished: Workspace, strange: Path
     out = tmp_path / "seen.jpg"
     told = finished.run("redarte", "explain", str(strange / "a.jpg"), "--out", str(out)).stdout
     assert told.startswith(f"{out}: where School of ")
-    assert paintings.size(out) == (40, 30)
+    assert images.size(out) == (40, 30)
     done = finished.run("redarte", "explain", str(strange / "a.jpg"), "--out", str(out), "--artist", "School of Pints",
                         check=False)  # fmt: skip
     assert done.returncode == 1
@@ -302,7 +306,7 @@ def test_an_export_that_disagrees_fails(finished: Workspace, tmp_path: Path) -> 
     shutil.copytree(finished.path / "data", clone.path / "data", dirs_exist_ok=True)
     shutil.copytree(finished.path / "models", clone.path / "models", dirs_exist_ok=True)
     (clone.path / "models/red1.onnx").unlink()
-    code = clone.path / "src/redarte/exporting.py"
+    code = clone.path / "src/redarte/inference/export.py"
     code.write_text(code.read_text().replace("+ tf.constant(parts.bias)", "+ tf.constant(parts.bias) * 2 + [1, 0, 0]"))
     done = clone.stage("export", "red1", check=False)
     assert done.returncode == 1

@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from redarte.errors import UserError
-from redarte.sandbox import EndedError, LostError, Sandbox
+from redarte.runtime.errors import UserError
+from redarte.runtime.sandbox import EndedError, LostError, Sandbox
 
 MEMORY = 2**30
 
@@ -46,7 +46,7 @@ def die_once(mark: Path) -> str:
 def test_what_kills_or_stops_its_worker_costs_itself_alone() -> None:
     items = ["a", "crash", "b", "hang", "wrong", "abort", "c", *map(str, range(50))]
     with Sandbox(2, MEMORY, longest=0.5) as sandbox:
-        results = list(sandbox.over(work, items))
+        results = list(sandbox.map(work, items))
     told = {item: str(result) for item, result in zip(items, results, strict=True)}
     assert [result.reason for result in results if isinstance(result, LostError)] == [
         "crashes_the_decoder", "takes_too_long", "crashes_the_decoder",
@@ -76,7 +76,7 @@ def test_workers_that_are_ended_while_they_wait_are_replaced() -> None:
         psutil.wait_procs(workers(), timeout=10)
         time.sleep(0.5)
         assert sandbox.call(work, "b") == "B"
-        assert list(sandbox.over(work, ["c", "d"])) == ["C", "D"]
+        assert list(sandbox.map(work, ["c", "d"])) == ["C", "D"]
 
 
 def test_where_workers_are_ended_again_and_again_no_file_is_to_blame() -> None:
@@ -103,7 +103,7 @@ def test_where_workers_are_ended_again_and_again_no_file_is_to_blame() -> None:
 
 def alone(code: str) -> "subprocess.CompletedProcess[str]":
     """Runs code with a Sandbox in a process of its own."""
-    code = f"from redarte.sandbox import Sandbox\n{code}"
+    code = f"from redarte.runtime.sandbox import Sandbox\n{code}"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
 
 
@@ -124,4 +124,4 @@ def test_a_worker_that_the_machine_ends_costs_no_file(tmp_path: Path) -> None:
     with Sandbox(1, MEMORY) as sandbox:
         assert sandbox.call(die_once, tmp_path / "mark") == "whole"
         with pytest.raises(EndedError, match="ended from outside"):
-            list(sandbox.over(work, ["a", "killed", "b"]))
+            list(sandbox.map(work, ["a", "killed", "b"]))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from redarte import networks
+from redarte.networks import saving
 from tests.conftest import ROOT, Workspace, ran, tree_bytes
 
 
@@ -114,7 +114,7 @@ def test_stages_run_on_links_into_the_cache(finished: Workspace, tmp_path: Path,
 def test_one_network_is_brought_out_of_the_repository(finished: Workspace, remote: Path, tmp_path: Path) -> None:
     here = Workspace(tmp_path)
     here.run("dvc", "get", str(finished.path), "models/red2.keras")
-    network, artists = networks.load(tmp_path / "red2.keras")
+    network, artists = saving.load(tmp_path / "red2.keras")
     assert network.name == "red2"
     assert len(artists) == 3
     # An artifact is asked for by its version, which is an annotated git tag.

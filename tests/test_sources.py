@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from redarte.errors import UserError
 from redarte.params import Params
-from redarte.sources import folder, sample
+from redarte.pictures.sources import folder, sample
+from redarte.runtime.errors import UserError
 from tests.conftest import ROOT, Workspace, tree_bytes, write_painting
 
 MakeSettings = Callable[..., Params]
@@ -76,7 +76,7 @@ def test_kaggle_without_network_is_one_sentence_that_tells_what_to_do(workspace:
 
 
 class KaggleHandler(BaseHTTPRequestHandler):
-    """Answers as Kaggle's API does to the download of one data set."""
+    """Predictions as Kaggle's API does to the download of one data set."""
 
     status, content, asked = 200, b"", ""
 

@@ -2,9 +2,9 @@ from collections.abc import Callable
 
 import pytest
 
-from redarte.errors import UserError
 from redarte.params import Params
-from redarte.splitting import Parts, fold, plan, shares
+from redarte.pictures.splitting import Parts, fold, plan, shares
+from redarte.runtime.errors import UserError
 from tests.conftest import Workspace, tree_bytes, write_painting
 
 MakeSettings = Callable[..., Params]

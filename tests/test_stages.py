@@ -35,7 +35,7 @@ def test_the_same_bytes_with_one_worker_and_with_two(workspace: Workspace) -> No
 
 
 def test_resize_makes_an_ordinary_keras_image_folder(finished: Workspace) -> None:
-    from redarte.backend import keras
+    from redarte.training.backend import keras
 
     batches = keras.utils.image_dataset_from_directory(
         finished.path / "data/resized/train", image_size=(32, 32), batch_size=8, verbose=False

@@ -14,14 +14,14 @@ import numpy as np
 import psutil
 import pytest
 
-from redarte import batches, checkpoints, dataset, devices, jobs, training
-from redarte.backend import keras, tf
-from redarte.checkpoints import Row
-from redarte.dataset import Pictures
-from redarte.errors import UserError
-from redarte.jobs import Job
 from redarte.params import Params
+from redarte.runtime.errors import UserError
 from redarte.stages.train import job
+from redarte.training import batches, checkpoints, dataset, devices, jobs, loop
+from redarte.training.backend import keras, tf
+from redarte.training.checkpoints import Row
+from redarte.training.dataset import Pictures
+from redarte.training.jobs import TrainingJob
 from tests.conftest import Workspace, new_workspace, write_painting
 
 MakeSettings = Callable[..., Params]
@@ -117,7 +117,7 @@ def test_a_varied_picture_is_a_part_of_it() -> None:
     ramp = np.repeat(np.linspace(0, 255, 64).round().astype(np.uint8)[None, :, None], 64, axis=0).repeat(3, axis=2)
     spans = []
     for seed in range(40):
-        seen = batches.varied(ramp, np.random.default_rng(seed))[0, :, 0].astype(int)
+        seen = batches.random_resized_crop(ramp, np.random.default_rng(seed))[0, :, 0].astype(int)
         spans.append(abs(int(seen[-1]) - int(seen[0])) / 255)
         assert (np.diff(seen) >= 0).all() or (np.diff(seen) <= 0).all()
     # 0.4 of the area with sides of 3:4 is 0.55 of the width.
@@ -126,8 +126,8 @@ def test_a_varied_picture_is_a_part_of_it() -> None:
 
 
 def test_every_artist_counts_the_same_where_weights_are_balanced(pictures: Pictures, settings: MakeSettings) -> None:
-    assert jobs.weights_of_artists(pictures, settings().train) is None
-    weights = jobs.weights_of_artists(pictures, settings({"train.class_weight": "balanced"}).train)
+    assert jobs.class_weights(pictures, settings().train) is None
+    weights = jobs.class_weights(pictures, settings({"train.class_weight": "balanced"}).train)
     assert weights == pytest.approx([11 / 10, 11 / 12])
     batch = next(iter(batches.training_batches(pictures, 11, 0, range(1), weights=weights)))
     assert batch[2].numpy() == pytest.approx([11 / 10 if label == 0 else 11 / 12 for label in np.argmax(batch[1], 1)])
@@ -136,7 +136,7 @@ def test_every_artist_counts_the_same_where_weights_are_balanced(pictures: Pictu
 def test_the_step_grows_for_an_epoch_and_falls_to_none(settings: MakeSettings) -> None:
     network = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, activation="softmax")])
     chosen = settings({"train.schedule": "cosine", "train.epochs": 5, "train.learning_rate": 0.01}).train
-    rate = jobs.compiled(network, chosen, "float32", steps=10).optimizer._learning_rate
+    rate = jobs.compile_network(network, chosen, "float32", steps=10).optimizer._learning_rate
     steps = [float(rate(step)) for step in range(51)]
     assert steps[0] == 0
     assert steps[10] == pytest.approx(0.01)
@@ -147,7 +147,7 @@ def test_the_step_grows_for_an_epoch_and_falls_to_none(settings: MakeSettings) -
 
 def test_smoothed_labels_are_spread_over_all_artists(settings: MakeSettings) -> None:
     network = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, activation="softmax")])
-    compiled = jobs.compiled(network, settings({"train.label_smoothing": 0.2}).train, "float32", steps=1)
+    compiled = jobs.compile_network(network, settings({"train.label_smoothing": 0.2}).train, "float32", steps=1)
     loss = float(compiled.loss(np.array([[1.0, 0.0]]), np.array([[0.8, 0.2]])))
     assert loss == pytest.approx(-0.9 * np.log(0.8) - 0.1 * np.log(0.2), rel=1e-5)
 
@@ -157,11 +157,11 @@ def test_a_cosine_is_not_gone_on_with_where_it_would_end_elsewhere(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     told: list[str] = []
-    monkeypatch.setattr(training, "say", told.append)
+    monkeypatch.setattr(loop, "say", told.append)
     for schedule, goes_on in (("constant", True), ("cosine", False)):
         for epochs in (1, 2):
             changes = {"train.schedule": schedule, "train.epochs": epochs, "train.precision": "float32"}
-            training.train(job_of(settings(changes), tmp_path), tmp_path / "history.csv")
+            loop.train(job_of(settings(changes), tmp_path), tmp_path / "history.csv")
         assert any("going on after epoch 1" in line for line in told) == goes_on
         told.clear()
 
@@ -173,7 +173,7 @@ def test_training_with_everything_switched_on_learns(
     switched_on = {"schedule": "cosine", "label_smoothing": 0.1, "class_weight": "balanced", "online": True}
     others = {"epochs": 20, "batch_size": 4, "precision": "float32"}
     chosen = settings({f"train.{name}": value for name, value in (switched_on | others).items()})
-    result = training.train(job_of(chosen, tmp_path, {"Ana": 4, "Bente": 9}), tmp_path / "history.csv")
+    result = loop.train(job_of(chosen, tmp_path, {"Ana": 4, "Bente": 9}), tmp_path / "history.csv")
     assert result.history[-1]["loss"] < 0.9 * result.history[0]["loss"]
 
 
@@ -208,7 +208,7 @@ def test_precision(monkeypatch: pytest.MonkeyPatch) -> None:
         assert devices.precision("auto") == ("mixed_bfloat16" if fast else "float32")
 
 
-def job_of(settings: Params, tmp_path: Path, counts: dict[str, int] | None = None) -> Job:
+def job_of(settings: Params, tmp_path: Path, counts: dict[str, int] | None = None) -> TrainingJob:
     train = dataset.load(folder_of(tmp_path / "train", counts or {"Ana": 6, "Bente": 6}))
     val = dataset.load(folder_of(tmp_path / "val", {"Ana": 2, "Bente": 2}), train.artists)
     return job("red1", settings, train, val)
@@ -220,7 +220,7 @@ def test_a_training_learns_and_leaves_its_history(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     chosen = settings({"train.epochs": 12, "train.batch_size": 4, "train.precision": precision})
-    result = training.train(job_of(chosen, tmp_path), tmp_path / "history.csv")
+    result = loop.train(job_of(chosen, tmp_path), tmp_path / "history.csv")
     assert len(result.history) == result.epoch == 12
     assert result.history[-1]["loss"] < 0.5 * result.history[0]["loss"]
     with (tmp_path / "history.csv").open() as file:
@@ -239,7 +239,7 @@ def test_patience_stops_and_keeps_the_best_weights(
     monkeypatch.chdir(tmp_path)
     chosen = settings({"train.epochs": 40, "train.batch_size": 4, "train.patience": 3, "train.precision": "float32"})
     wanted = job_of(chosen, tmp_path)
-    result = training.train(wanted, tmp_path / "history.csv")
+    result = loop.train(wanted, tmp_path / "history.csv")
     assert result.epoch == checkpoints.best_epoch(result.history)
     assert len(result.history) == result.epoch + 3 < 40
     result.network.compile(loss="categorical_crossentropy", metrics=["accuracy"])
@@ -255,7 +255,7 @@ def test_a_loss_that_is_no_number_is_one_sentence(
     wanted = job_of(chosen, tmp_path)
     monkeypatch.setattr(keras.optimizers, "Adam", lambda _rate: keras.optimizers.SGD(1e20))
     with pytest.raises(UserError, match=r"no longer a number in epoch \d+; lower train\.learning_rate"):
-        training.train(wanted, tmp_path / "history.csv")
+        loop.train(wanted, tmp_path / "history.csv")
 
 
 def test_history_csv_has_a_row_for_each_split() -> None:
@@ -331,17 +331,18 @@ def test_train_wants_the_name_of_a_network(ready: Workspace) -> None:
 TWO_DEVICES = """
 import json, sys
 from pathlib import Path
-from redarte.backend import tf
+from redarte.training.backend import tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from redarte import dataset, devices, params, training
+from redarte.training import dataset, devices, loop
+from redarte import params
 from redarte.stages.train import job
 if sys.argv[1] == "2":
     devices.strategy = lambda: tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 settings = params.load()
 train = dataset.load(Path("data/resized/train"))
 val = dataset.load(Path("data/resized/val"), train.artists)
-result = training.train(job("red1", settings, train, val), Path("plots/train_red1.csv"))
+result = loop.train(job("red1", settings, train, val), Path("plots/train_red1.csv"))
 print("RESULT" + json.dumps(result.history))
 """
 

@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from redarte import transforms
-from redarte.paintings import Picture
 from redarte.params import CopyName, Params
+from redarte.pictures import transforms
+from redarte.pictures.images import Picture
 from tests.conftest import painting
 
 MakeSettings = Callable[..., Params]

@@ -132,7 +132,7 @@ def spy(workspace: Workspace, stage: str) -> tuple[dict[str, Any], list[str], se
         cwd=workspace.path, env=environment, text=True, capture_output=True, check=True,
     )  # fmt: skip
     imported, opened, sections = json.loads(done.stdout.rpartition("SPY")[2])
-    folders = ("data/", "metrics/", "models/", "plots/", "src/redarte/templates/")
+    folders = ("data/", "metrics/", "models/", "plots/", "src/redarte/evaluation/templates/")
     return wanted, imported, {file for file in opened if file.startswith(folders)}, sections
 
 

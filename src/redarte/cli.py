@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from redarte.errors import UserError
+from redarte.runtime.errors import UserError
 
 if TYPE_CHECKING:
-    from redarte.prediction import Network as Loaded
+    pass
 
 _MAX_PIXELS = 100e6  # of a picture that somebody else made
 _MODELS = Path("models")
 Network = Annotated[
     str | None,
     typer.Option(
-        help="red1, red2, red3, fisher, finetuned or an .onnx file; by default the network of params.yaml's `model`.",
+        help="red1, another network in models/, or an .onnx file; by default that of params.yaml's `model`.",
         show_default=False,
     ),
 ]
@@ -40,15 +40,13 @@ def _in_a_sentence() -> Iterator[None]:
         raise typer.Exit(1) from None
 
 
-def _network(name: str | None) -> "Loaded":
-    """The network that a person means."""
-    from redarte import prediction
-
+def _file_of(name: str | None) -> Path:
+    """The .onnx file of the network that a person means."""
     if name is None:
         from redarte import params
 
         name = params.load().model
-    return prediction.Network(Path(name) if name.endswith(".onnx") else _MODELS / f"{name}.onnx")
+    return Path(name) if name.endswith(".onnx") else _MODELS / f"{name}.onnx"
 
 
 @app.command()
@@ -63,24 +61,29 @@ def check(
     with _in_a_sentence():
         params.load()
         if lock:
-            from redarte import lock as lock_file
+            from redarte.commands import lock as lock_file
 
             lock_file.check()
 
 
 @app.command()
-def doctor() -> None:
+def doctor(
+    network: Annotated[
+        str | None, typer.Argument(help="As if params.yaml named this network.", show_default=False)
+    ] = None,
+) -> None:
     """Say what this machine has, and which stages would run and for how long."""
-    from redarte import doctor, params
+    from redarte import params
+    from redarte.commands import doctor
 
     with _in_a_sentence():
-        doctor.report(params.load())
+        doctor.report(params.load(), network)
 
 
 @app.command()
 def experiments() -> None:
     """List the experiments of this commit: what each changed, and how good it was."""
-    from redarte import experiments
+    from redarte.commands import experiments
 
     with _in_a_sentence():
         experiments.report()
@@ -89,7 +92,7 @@ def experiments() -> None:
 @app.command()
 def crossval(
     networks: Annotated[
-        list[str] | None, typer.Argument(help="red1, red2, red3, fisher, finetuned; by default the first three.")
+        list[str] | None, typer.Argument(help="Such as red1 and finetuned; by default the study's three.")
     ] = None,
     folds: Annotated[int, typer.Option(min=2, max=100, help="How many.")] = 5,
     changes: Annotated[
@@ -97,11 +100,11 @@ def crossval(
     ] = None,
 ) -> None:
     """Measure networks on every picture, fold by fold; a run that was interrupted goes on."""
-    from redarte import crossval, params
+    from redarte import params
+    from redarte.commands import crossval
 
     with _in_a_sentence():
-        names = [params.network_name("crossval", [name], params.NETWORKS) for name in networks or params.STUDY]
-        typer.echo(crossval.run(params.load(), names, folds, changes or []))
+        typer.echo(crossval.run(params.load(), networks or params.STUDY, folds, changes or []))
 
 
 @app.command()
@@ -111,10 +114,10 @@ def push_runs(
     ] = None,
 ) -> None:
     """Push every run that this clone keeps, so that a teammate's `dvc repro --pull` takes it instead of running."""
-    from redarte import runs
+    from redarte.commands import push_runs
 
     with _in_a_sentence():
-        typer.echo(f"{runs.push(remote)} files pushed")
+        typer.echo(f"{push_runs.push(remote)} files pushed")
 
 
 @app.command()
@@ -125,10 +128,10 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="One object a line, for programs.")] = False,
 ) -> None:
     """Say who painted some pictures, with probabilities."""
-    from redarte import predict
+    from redarte.commands import predict
 
     with _in_a_sentence():
-        failed = predict.report(_network(network), pictures, top, as_json, _MAX_PIXELS)
+        failed = predict.report(_file_of(network), pictures, top, as_json, _MAX_PIXELS)
     if failed:
         raise typer.Exit(1)
 
@@ -143,10 +146,10 @@ def explain(
     ] = None,
 ) -> None:
     """Show where in a picture a network sees its painter."""
-    from redarte import explain
+    from redarte.commands import explain
 
     with _in_a_sentence():
-        typer.echo(explain.write(_network(network), picture, out, artist, _MAX_PIXELS))
+        typer.echo(explain.write(_file_of(network), picture, out, artist, _MAX_PIXELS))
 
 
 @app.command()
@@ -157,15 +160,15 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 7860,
 ) -> None:
     """Open a page on which pictures can be tried."""
-    from redarte import serving
+    from redarte.commands import serve
 
     with _in_a_sentence():
-        serving.serve(host, port)
+        serve.serve(host, port)
 
 
 @app.command()
 def offline_plots() -> None:
     """Let `dvc plots show` work without internet in this clone (`make install` does it)."""
-    from redarte import plots_page
+    from redarte.commands import plots_page
 
     plots_page.install()

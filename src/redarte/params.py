@@ -1,7 +1,8 @@
 """params.yaml, read and checked. The only reader of that file.
 
 Every stage checks the whole document before it does anything, so that a typing mistake anywhere in it is
-told at once; which sections a stage then uses is declared in dvc.yaml.
+told at once; which sections a stage then uses is declared in dvc.yaml. Adding or renaming a parameter here makes no
+stage stale: what decides the bytes of an output are the values, which DVC reads itself.
 """
 
 import difflib
@@ -10,26 +11,32 @@ import reprlib
 from collections import Counter
 from collections.abc import Hashable
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
 
-from redarte.errors import UserError, shown
+from redarte.runtime.errors import UserError, printable
 
-Backend = Literal["local", "ray"]
 CopyName = Literal["rotation", "vertical_mirror", "horizontal_mirror", "zoom", "shift_left", "shift_right"]
 StudyName = Literal["red1", "red2", "red3"]
-NetworkName = Literal["red1", "red2", "red3", "fisher", "finetuned"]
 
 STUDY: tuple[StudyName, ...] = get_args(StudyName)
-NETWORKS: tuple[NetworkName, ...] = get_args(NetworkName)
-Name = TypeVar("Name", bound=str)
+_FILES = Path(__file__).with_name("networks")  # one file a network
+# Old names of parameters, and what they are called now.
+_RENAMED = {
+    "fisher.filters": "fisher.principal_components",
+    "fisher.kinds": "fisher.mixture_components",
+    "fisher.cost": "fisher.C",
+    "finetuned.filters": "finetuned.principal_components",
+    "finetuned.head.cost": "finetuned.head.C",
+    "finetuned.tail": "finetuned.fine_tune",
+}
 
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Quality = Annotated[int, Field(ge=1, le=100)]
-Penalty = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0, le=1)]
 
 _MOST_PROBLEMS = 20  # told at once
 _UNKNOWN = ("extra_forbidden", "invalid_key")  # what pydantic calls a key that is no parameter
@@ -51,6 +58,21 @@ def _each_once(names: list[CopyName]) -> list[CopyName]:
     if not names or len(set(names)) != len(names):
         raise ValueError("must name at least one copy, and each once")
     return names
+
+
+def _beyond(names: list[str]) -> list[str]:
+    for name in names:
+        if name in STUDY or names.count(name) > 1 or not _is_network(name):
+            raise ValueError(
+                "must name networks beyond the study, each once: files of src/redarte/networks, such as finetuned"
+            )
+    return names
+
+
+def _is_network(name: str) -> bool:
+    return name in STUDY or (
+        re.fullmatch("[a-z][a-z0-9_]{0,60}", name) is not None and (_FILES / f"{name}.py").is_file()
+    )
 
 
 def _share_or_layer(value: object) -> float | str:
@@ -127,13 +149,13 @@ class Augment(_Section):
     shift: Annotated[list[Annotated[float, Field(ge=0, le=0.9)]], AfterValidator(_ascending)]
     max_side: int = Field(ge=16, le=8192)
     quality: Quality
-    backend: Backend
+    backend: Literal["local", "ray"]
 
 
 class Resize(_Section):
     size: int = Field(ge=8, le=1024)
     quality: Quality
-    backend: Backend
+    backend: Literal["local", "ray"]
 
 
 class Train(_Section):
@@ -150,32 +172,32 @@ class Train(_Section):
     resume: bool
 
 
-class Network(_Section):
-    l1: Penalty
-    l2: Penalty
+class Penalty(_Section):
+    l1: Weight
+    l2: Weight
 
 
 class Fisher(_Section):
     input_size: int = Field(ge=8, le=2048)
     cell: int = Field(ge=1, le=64)
-    filters: int = Field(ge=1, le=96)
-    kinds: int = Field(ge=1, le=1024)
-    cost: float = Field(gt=0, le=1e6)
+    principal_components: int = Field(ge=1, le=96)
+    mixture_components: int = Field(ge=1, le=1024)
+    C: float = Field(gt=0, le=1e6)
 
     @model_validator(mode="after")
-    def _seen(self) -> Self:
+    def _fits(self) -> Self:
         if self.input_size < 4 * self.cell:
             raise ValueError(f"input_size must be at least four cells ({4 * self.cell} px)")
         return self
 
 
 class Head(_Section):
-    cost: float = Field(gt=0, le=1e6)
+    C: float = Field(gt=0, le=1e6)
     epochs: int = Field(ge=0, le=10_000)
     learning_rate: float = Field(gt=0, le=1)
 
 
-class Tail(_Section):
+class FineTune(_Section):
     epochs: int = Field(ge=0, le=10_000)
     learning_rate: float = Field(gt=0, le=1)
 
@@ -184,9 +206,9 @@ class Finetuned(_Section):
     backbone: Text
     weights: Text
     input_size: int = Field(ge=8, le=2048)
-    filters: int = Field(ge=1, le=512)
+    principal_components: int = Field(ge=1, le=512)
     head: Head
-    tail: Tail
+    fine_tune: FineTune
     unfreeze: ShareOrLayer
     dropout: float = Field(ge=0, lt=1)
     label_smoothing: float = Field(ge=0, lt=1)
@@ -200,22 +222,56 @@ class Evaluate(_Section):
     gallery: int = Field(ge=1, le=60)
 
 
-class Params(_Section):
-    """The whole of params.yaml, checked and frozen."""
+class NewNetwork(_Section):
+    """The section of a network that has no class here: its own file reads what it needs of it."""
 
-    model: NetworkName
+    model_config = ConfigDict(extra="allow")
+
+
+class Params(_Section):
+    """The whole of params.yaml, checked and frozen. A network without a class here has a section of its name, too."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, NewNetwork]
+
+    model: str
+    beyond: Annotated[list[str], AfterValidator(_beyond)]
     seed: Seed
     fetch: Fetch
     split: Split
     augment: Augment
     resize: Resize
     train: Train
-    red1: Network
-    red2: Network
-    red3: Network
+    red1: Penalty
+    red2: Penalty
+    red3: Penalty
     fisher: Fisher
     finetuned: Finetuned
     evaluate: Evaluate
+
+    @property
+    def trained(self) -> list[str]:
+        """The networks that `dvc repro` trains."""
+        return [*STUDY, *self.beyond]
+
+    @property
+    def networks(self) -> list[str]:
+        """The networks that can be trained: those of the study, and those with a section here."""
+        return [*STUDY, *(name for name in dict(self) if name not in STUDY and _is_network(name))]
+
+    @model_validator(mode="after")
+    def _trained(self) -> Self:
+        for name in self.beyond:
+            if name not in self.networks:
+                raise ValueError(f"beyond names {name}, which has no section of its name here; add it")
+        if self.model in self.trained:
+            return self
+        if self.model in self.networks:
+            raise ValueError(
+                f"model is {self.model}, which is trained only where beyond names it; type "
+                f"dvc exp run -S 'beyond=[{self.model}]' -S model={self.model}, or set both here"
+            )
+        raise ValueError(f"model is {_brief.repr(self.model)} and must be one of {', '.join(self.networks)}")
 
 
 def load(path: Path = Path("params.yaml")) -> Params:
@@ -241,29 +297,39 @@ def load(path: Path = Path("params.yaml")) -> Params:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(document, dict):
         raise UserError(f"{path} must hold sections such as fetch: and train:, and holds none.")
+    return _checked(path, document)
+
+
+def _checked(path: Path, document: dict[Any, Any]) -> Params:
+    # Networks without a class here may have a section where `beyond` names them.
+    beyond = document.get("beyond")
+    named = [name for name in beyond if isinstance(name, str)] if isinstance(beyond, list) else []
+    unknown = [key for key in document if key not in Params.model_fields and key not in named]
+    problems: list[Any] = [{"type": "extra_forbidden", "loc": (key,)} for key in unknown]
     try:
-        return Params.model_validate(document)
+        settings = Params.model_validate({key: value for key, value in document.items() if key not in unknown})
     except ValidationError as error:
-        # A key with a typing mistake is also a key that is missing: say the mistake first.
-        problems = sorted(error.errors(), key=lambda problem: problem["type"] not in _UNKNOWN)
-        sentences = [_sentence(path, problem) for problem in problems[:_MOST_PROBLEMS]]
-        more = len(problems) - len(sentences)
-        raise UserError("\n".join(sentences + ([f"{path}: and {more} more of the kind."] if more else []))) from None
+        problems += error.errors()
+    if not problems:
+        return settings
+    # A key with a typing mistake is also a key that is missing: say the mistake first.
+    problems.sort(key=lambda problem: problem["type"] not in _UNKNOWN)
+    renamed = {_RENAMED.get(".".join(map(str, problem["loc"]))) for problem in problems}
+    problems = [problem for problem in problems if ".".join(map(str, problem["loc"])) not in renamed]
+    sentences = [_sentence(path, problem) for problem in problems[:_MOST_PROBLEMS]]
+    more = len(problems) - len(sentences)
+    raise UserError("\n".join(sentences + ([f"{path}: and {more} more of the kind."] if more else [])))
 
 
-def network_name(stage: str, arguments: list[str], names: tuple[Name, ...]) -> Name:
+def trained_network(stage: str, arguments: list[str], settings: Params) -> str:
     """The network that a stage's command names, by its one argument.
 
-    Args:
-        names: those that the stage takes.
-
     Raises:
-        UserError: it names none.
+        UserError: it names none that is trained.
     """
-    for name in names:
-        if arguments == [name]:
-            return name
-    raise UserError(f"{stage} takes the name of one network: {', '.join(names)}.")
+    if len(arguments) == 1 and arguments[0] in settings.trained:
+        return arguments[0]
+    raise UserError(f"{stage} takes the name of one network: {', '.join(settings.trained)}.")
 
 
 class _Loader(yaml.SafeLoader):
@@ -278,7 +344,7 @@ class _Loader(yaml.SafeLoader):
         keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
         for key, times in keys.items():
             if times > 1:
-                raise yaml.MarkedYAMLError(problem=f"{shown(key)} is given twice", problem_mark=node.start_mark)
+                raise yaml.MarkedYAMLError(problem=f"{printable(key)} is given twice", problem_mark=node.start_mark)
         return super().construct_mapping(node, deep)
 
 
@@ -304,15 +370,17 @@ _brief.maxlevel, _brief.maxstring, _brief.maxother = 2, 80, 80
 
 def _sentence(path: Path, problem: Any) -> str:
     """One of pydantic's problems as a sentence that names the key, what is wrong and what to do."""
-    keys = [shown(key) for key in problem["loc"]]
+    keys = [printable(key) for key in problem["loc"]]
     name = ".".join(keys) or "the document"
+    if name in _RENAMED:
+        return f"{path}: {name} is now called {_RENAMED[name]}."
     if problem["type"] in _UNKNOWN:
         return f"{path}: there is no parameter {name}{_did_you_mean(keys)}."
     if problem["type"] == "missing":
         return f"{path}: {name} is missing; add it (the committed params.yaml shows every parameter)."
     wish = re.sub(r"^(Value error, |Input |String )", "", problem["msg"]).replace("should", "must", 1)
     if problem["type"] == "value_error" and isinstance(problem["input"], dict):
-        return f"{path}: {name}: {wish}."
+        return f"{path}: {name}: {wish}." if keys else f"{path}: {wish}."
     return f"{path}: {name} is {_brief.repr(problem['input'])} and {wish}."
 
 

@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from redarte.errors import UserError
 from redarte.params import Archive
-from redarte.sources import archive
+from redarte.pictures.sources import archive
+from redarte.runtime.errors import UserError
 from tests.campaigns.pictures import HARM
 
 ARCHIVES = 50

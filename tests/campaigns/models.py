@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import onnx
 
-from redarte.errors import UserError
-from redarte.sandbox import LostError, Sandbox
+from redarte.runtime.errors import UserError
+from redarte.runtime.sandbox import LostError, Sandbox
 from tests.campaigns.pictures import HARM
 from tests.conftest import FISHER, new_workspace, save_backbone
 
@@ -61,7 +61,7 @@ def attack(whole: Whole, seed: int) -> Counter[str]:
         made.append((kind, path))
     happened: Counter[str] = Counter()
     with Sandbox(2, _MEMORY, _LONGEST) as sandbox:
-        for (kind, path), answer in zip(made, sandbox.over(load, made), strict=True):
+        for (kind, path), answer in zip(made, sandbox.map(load, made), strict=True):
             assert not whole.canary.exists(), f"{path} ran code of its own"
             if isinstance(answer, LostError):
                 happened[f"{kind}: LOST, {answer}"] += 1
@@ -78,19 +78,20 @@ def load(named: tuple[str, Path]) -> str:
     """Loads a file as redarte does, and asks it for an answer."""
     kind, path = named
     if kind == "onnx":
-        from redarte.predict import described
-        from redarte.prediction import Network
+        from redarte.commands.predict import described
+        from redarte.inference.predictor import Network
 
         network = Network(path)
         picture = np.zeros((network.side, network.side, 3), np.uint8)
-        described(network.answers([picture[None]]), 0, 5)
+        described(network.predict([picture[None]]), 0, 5)
         network.evidence(picture, 0)
     elif kind == "keras":
-        from redarte import networks
+        from redarte.networks import saving
 
-        networks.load(path)
+        saving.load(path)
     else:
-        from redarte import backbones, params
+        from redarte import params
+        from redarte.networks import backbones
 
         settings = params.load(Path(__file__).parents[2] / "params.yaml").finetuned
         backbones.load(settings.model_copy(update={"backbone": str(path), "input_size": 48}))
@@ -121,13 +122,13 @@ def with_config(data: bytes, change: Callable[[Any], Any]) -> bytes:
     return rewritten(data, only_config)
 
 
-def whole_file(_rng: random.Random, data: bytes, _whole: Whole) -> bytes:
+def atomic_file(_rng: random.Random, data: bytes, _whole: Whole) -> bytes:
     return data
 
 
 def with_a_lambda(_rng: random.Random, data: bytes, whole: Whole) -> bytes:
     """A Lambda layer with marshalled code that would leave a mark."""
-    from redarte.backend import keras
+    from redarte.training.backend import keras
 
     canary = str(whole.canary)
     network = keras.Sequential([keras.Input((24, 24, 3)), keras.layers.Conv2D(4, 3)])
@@ -215,7 +216,7 @@ def with_strange_artists(rng: random.Random, data: bytes, _whole: Whole) -> byte
 
 
 KERAS = [
-    whole_file,
+    atomic_file,
     with_a_lambda,
     with_a_call,
     with_a_call,

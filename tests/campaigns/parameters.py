@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from redarte import params
-from redarte.errors import UserError
 from redarte.params import Params
+from redarte.runtime.errors import UserError
 from tests.conftest import ROOT, Workspace, new_workspace, save_backbone
 
 DOCUMENTS = 100

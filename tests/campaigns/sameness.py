@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from redarte import paintings
+from redarte.pictures import images
 from tests.conftest import Workspace, new_workspace, painting
 
 ARTISTS = ("Ana", "İpek Şahin", "ana belén", "Zoë", "画家")
@@ -51,7 +51,7 @@ def prepared(place: Path) -> Iterator[First]:
         language, _, charset = name.partition(".")
         subprocess.run(["localedef", "-i", language, "-f", charset, name], check=False, capture_output=True)
     pictures = {
-        f"{artist}/{number} {'é' if number % 2 else 'I'}.{'jpg' if number % 3 else 'JPG'}": paintings.jpeg(
+        f"{artist}/{number} {'é' if number % 2 else 'I'}.{'jpg' if number % 3 else 'JPG'}": images.jpeg(
             painting(40 + number, 60, seed=100 * place_of + number), 90
         )
         for place_of, artist in enumerate(ARTISTS)

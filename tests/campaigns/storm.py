@@ -21,7 +21,7 @@ import psutil
 import requests
 from yarl import URL
 
-from redarte import paintings
+from redarte.pictures import images
 from tests import servers
 from tests.campaigns.pictures import hostile
 from tests.conftest import Workspace, new_workspace, painting
@@ -65,7 +65,7 @@ def served(workspace: Workspace, place: Path) -> Iterator[Service]:
     """Serves a workspace in which networks are, beside a secret."""
     secret = place / "secret.txt"
     secret.write_text(_SECRET, encoding="utf-8")
-    good = paintings.jpeg(painting(300, 200), 90)
+    good = images.jpeg(painting(300, 200), 90)
     with servers.page(workspace, place) as page:
         before = requests.post(f"{page.address}/api/predict", files={"picture": good}, timeout=60).json()
         yield Service(page.address, psutil.Process(page.process.pid), page.scratch, secret, good, before)

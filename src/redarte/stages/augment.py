@@ -3,9 +3,11 @@
 from functools import partial
 from pathlib import Path
 
-from redarte import cluster, outputs, paintings, params, transforms
-from redarte.console import run_stage, say
+from redarte import params
 from redarte.params import Augment
+from redarte.pictures import images, transforms
+from redarte.runtime import cluster, outputs
+from redarte.runtime.console import run_stage, say
 
 TRAIN = Path("data/split/train")
 AUGMENTED = Path("data/augmented")
@@ -13,21 +15,21 @@ AUGMENTED = Path("data/augmented")
 
 def main() -> None:
     settings = params.load()
-    pictures = paintings.listing(TRAIN)
-    with outputs.whole_folder(AUGMENTED) as folder:
-        for artist in paintings.classes(TRAIN):
+    pictures = images.list_images(TRAIN)
+    with outputs.atomic_folder(AUGMENTED) as folder:
+        for artist in images.classes(TRAIN):
             (folder / artist).mkdir()
         work = partial(write_copies, folder, settings.augment, settings.seed)
-        written = sum(cluster.over(settings.augment.backend, work, pictures, "augmenting"))
+        written = sum(cluster.map_parallel(settings.augment.backend, work, pictures, "augmenting"))
     say(f"{written} copies of {len(pictures)} training pictures")
 
 
 def write_copies(folder: Path, settings: Augment, seed: int, path: str) -> int:
     """Writes the copies of one training picture, and tells how many."""
-    picture = paintings.read_within(TRAIN / path, settings.max_side)
+    picture = images.read_within(TRAIN / path, settings.max_side)
     stem = (folder / path).with_suffix("")
     for name, copy in transforms.copies(picture, path, settings, seed):
-        paintings.write_jpeg(stem.with_name(f"{stem.name}__{name}.jpg"), copy, settings.quality)
+        images.write_jpeg(stem.with_name(f"{stem.name}{images.COPY_MARK}{name}.jpg"), copy, settings.quality)
     return len(settings.copies)
 
 

@@ -1,48 +1,54 @@
-"""compare: the three networks, and those beyond them that are trained, beside what the study published."""
+"""compare: the study's three networks beside what it published, and beside each other."""
 
+import csv
 import glob
+import io
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 
-from redarte import curves, dataset, figures, metrics, optional, outputs, paintings, prediction
-from redarte.console import run_stage, say
-from redarte.params import NetworkName
-from redarte.prediction import Network
-from redarte.study import TABLE_ONE, TITLES
+from redarte.evaluation import curves, figures, metrics
+from redarte.evaluation.published import TABLE_ONE, title
+from redarte.inference.predictor import Predictor
+from redarte.pictures import images
+from redarte.runtime import outputs
+from redarte.runtime.console import run_stage, say
+from redarte.training import dataset
+from redarte.training.dataset import Pictures
 
-RAW_TRAIN = Path("data/split/train")
+ORIGINALS = Path("data/split/train")
 AUGMENTED = Path("data/augmented")
-TEST = Path("data/resized/test")
-ORIGINALS = Path("data/split/test")
 MODELS = Path("models")
 METRICS = Path("metrics")
 PLOTS = Path("plots")
 
 
 def main() -> None:
-    files = {name: MODELS / f"{name}.onnx" for name in TITLES}
-    networks = {name: prediction.Network(file) for name, file in files.items() if not optional.is_empty(file)}
-    source = networks["red1"].card.data
-    right = {name: recognised(network) for name, network in networks.items()}
+    networks = {name: Predictor(MODELS / f"{name}.onnx") for name in TABLE_ONE}
+    source, artists = (getattr(networks["red1"].metadata, name) for name in ("data", "artists"))
+    test = dataset.load_for(networks["red1"].side, "test", artists)
+    predicted = {name: network.predict(test.batches()).logits.argmax(axis=1) for name, network in networks.items()}
+    right = {name: artist == test.labels for name, artist in predicted.items()}
     rows = {name: row(name, right[name]) for name in networks}
-    baseline = metrics.largest_class_accuracy(artists_of(RAW_TRAIN), artists_of(TEST))
+    of_largest = metrics.largest_class_accuracy(artists_of(ORIGINALS), [path.partition("/")[0] for path in test.paths])
     chances = {pair: metrics.mcnemar(right[pair[0]], right[pair[1]]) for pair in combinations(networks, 2)}
-    pictures = len(right["red1"])
     outputs.write_json(
         METRICS / "compare.json",
         {
             "data": source,
-            **{str(name): measured for name, measured in rows.items()},
+            **rows,
             "mcnemar_p": {f"{one}_{other}": six_digits(chance) for (one, other), chance in chances.items()},
-            "largest_class_test_accuracy": round(baseline, 6),
-            "test_pictures": pictures,
+            "largest_class_test_accuracy": round(of_largest, 6),
+            "test_pictures": len(test),
         },
     )
-    verdicts = [metrics.verdict(TITLES[one], TITLES[other], chance) for (one, other), chance in chances.items()]
-    outputs.write_text(PLOTS / "table_one.md", table_one(rows, source, baseline, pictures, verdicts))
-    draw(rows, source)
+    verdicts = [metrics.verdict(title(one), title(other), chance) for (one, other), chance in chances.items()]
+    outputs.write_text(PLOTS / "table_one.md", table_one(rows, source, of_largest, len(test), verdicts))
+    outputs.write_text(PLOTS / "compare.csv", predictions_csv(test, predicted))
+    histories = {name: curves.read(PLOTS / f"train_{name}.csv") for name in networks}
+    outputs.write_text(PLOTS / "curves.csv", curves.to_csv(histories))
+    draw(rows, histories, source)
     say(f"the study's Table I beside ours: {PLOTS / 'table_one.md'}")
 
 
@@ -51,15 +57,7 @@ def six_digits(chance: float) -> float:
     return float(f"{chance:.6g}")
 
 
-def recognised(network: Network) -> np.ndarray:
-    """Which test pictures a network recognises: (n,), bool, in the same order for each network."""
-    test = dataset.seen_by(network.side, TEST, ORIGINALS, network.card.artists)
-    right = network.answers(test.batches()).logits.argmax(axis=1) == test.labels
-    # The suffixes of data/split and data/resized differ, and with them the order.
-    return np.asarray(right[sorted(range(len(test)), key=lambda index: Path(test.paths[index]).with_suffix("").parts)])
-
-
-def row(name: NetworkName, right: np.ndarray) -> dict[str, float]:
+def row(name: str, right: np.ndarray) -> dict[str, float]:
     """A network's accuracy in train, val and test."""
     trained = outputs.read_json(METRICS / f"train_{name}.json")
     measured = {measure: trained[measure] for measure in ("accuracy", "val_accuracy")}
@@ -68,11 +66,22 @@ def row(name: NetworkName, right: np.ndarray) -> dict[str, float]:
 
 def artists_of(folder: Path) -> list[str]:
     """The artist of each picture of a class-per-folder tree."""
-    return [path.partition("/")[0] for path in paintings.listing(folder)]
+    return [path.partition("/")[0] for path in images.list_images(folder)]
+
+
+def predictions_csv(test: Pictures, predicted: dict[str, np.ndarray]) -> str:
+    """plots/compare.csv: a row a test picture, with its artist and the one that each network names."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["path", "artist", *predicted])
+    for index, path in enumerate(test.paths):
+        named = (test.artists[artists[index]] for artists in predicted.values())
+        writer.writerow([f"test/{path}", test.artists[test.labels[index]], *named])
+    return text.getvalue()
 
 
 def table_one(
-    rows: dict[NetworkName, dict[str, float]], source: str, baseline: float, pictures: int, verdicts: list[str]
+    rows: dict[str, dict[str, float]], source: str, of_largest: float, pictures: int, verdicts: list[str]
 ) -> str:
     """The study's Table I beside ours, in Markdown."""
     lines = [
@@ -82,12 +91,12 @@ def table_one(
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for name, ours in rows.items():
-        accuracy, val_accuracy = (f"{value:.2f}" for value in TABLE_ONE[name]) if name in TABLE_ONE else ("–", "–")
+        accuracy, val_accuracy = TABLE_ONE[name]
         lines.append(
-            f"| {TITLES[name]} | {accuracy} | {ours['accuracy']:.2f} | {val_accuracy} "
+            f"| {title(name)} | {accuracy:.2f} | {ours['accuracy']:.2f} | {val_accuracy:.2f} "
             f"| {ours['val_accuracy']:.2f} | {ours['test_accuracy']:.2f} |"
         )
-    lines += ["", f"Always answering the largest class: {baseline:.2f} on the same {pictures} test pictures."]
+    lines += ["", f"Always predicting the largest class: {of_largest:.2f} on the same {pictures} test pictures."]
     lines += ["", "By McNemar's exact test on those pictures:", "", *(f"- {verdict}" for verdict in verdicts)]
     return "\n".join(lines) + "\n"
 
@@ -99,36 +108,36 @@ def describe(source: str) -> str:
     return f"pictures from fetch.source: {source}"
 
 
-def draw(rows: dict[NetworkName, dict[str, float]], source: str) -> None:
+def draw(rows: dict[str, dict[str, float]], histories: dict[str, curves.Curve], source: str) -> None:
     """Table I as a figure, the curves (the study's figures 16 to 18) and the six copies (its figure 12)."""
-    measures = {"accuracy": 0, "val_accuracy": 1, "test_accuracy": None}
+    published = {name: (*TABLE_ONE[name], None) for name in rows}
     figures.table_one(
         PLOTS / "table_one.png",
         {
-            TITLES[name]: {
-                measure.replace("_", " "): (
-                    TABLE_ONE[name][place] if place is not None and name in TABLE_ONE else None,
-                    rows[name][measure],
-                )
-                for measure, place in measures.items()
+            title(name): {
+                measure.replace("_", " "): (theirs, rows[name][measure])
+                for measure, theirs in zip(rows[name], published[name], strict=True)
             }
             for name in rows
         },
         f"Measured on: {describe(source)}",
     )
-    histories = {TITLES[name]: curve for name, curve in curves.of_networks(PLOTS, rows).items()}
-    figures.curves(PLOTS / "curves.png", histories, {TITLES[name]: published for name, published in TABLE_ONE.items()})
+    figures.curves(
+        PLOTS / "curves.png",
+        {title(name): curve for name, curve in histories.items()},
+        {title(name): values for name, values in TABLE_ONE.items()},
+    )
     draw_copies()
 
 
 def draw_copies() -> None:
     """One training picture, the first, beside its copies."""
-    original = paintings.listing(RAW_TRAIN)[0]
+    original = images.list_images(ORIGINALS)[0]
     stem = Path(original).stem
-    copies = sorted((AUGMENTED / original).parent.glob(f"{glob.escape(stem)}__*.jpg"))
-    files = [RAW_TRAIN / original, *copies]
-    captions = ["the picture", *(copy.stem.rpartition("__")[2].replace("_", " ") for copy in copies)]
-    pictures = [paintings.read_within(file, max_side=400) for file in files]
+    copies = sorted((AUGMENTED / original).parent.glob(f"{glob.escape(stem)}{images.COPY_MARK}*.jpg"))
+    files = [ORIGINALS / original, *copies]
+    captions = ["the picture", *(copy.stem.rpartition(images.COPY_MARK)[2].replace("_", " ") for copy in copies)]
+    pictures = [images.read_within(file, max_side=400) for file in files]
     figures.gallery(PLOTS / "copies.png", pictures, captions, empty="")
 
 

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import numpy as np
 
-from redarte import dataset, figures, metrics, outputs, paintings, params, prediction
-from redarte.console import run_stage, say
-from redarte.dataset import Pictures
+from redarte import params
+from redarte.evaluation import figures, metrics
+from redarte.inference.predictor import Predictions, Predictor
 from redarte.params import Evaluate
-from redarte.prediction import Answers
+from redarte.pictures import images
+from redarte.runtime import outputs
+from redarte.runtime.console import run_stage, say
+from redarte.training import dataset
+from redarte.training.dataset import Pictures
 
-RESIZED = Path("data/resized")
-SPLIT = Path("data/split")
 DUPLICATES = Path("data/near_duplicates.csv")
 MODELS = Path("models")
 PLOTS = Path("plots")
@@ -22,22 +24,21 @@ METRICS = Path("metrics/evaluate.json")
 
 def main() -> None:
     settings = params.load()
-    network = prediction.Network(MODELS / f"{settings.model}.onnx")
-    data = network.card.data
-    val, test = (
-        dataset.seen_by(network.side, RESIZED / split, SPLIT / split, network.card.artists) for split in ("val", "test")
-    )
-    of_val, of_test = (network.answers(pictures.batches()) for pictures in (val, test))
+    network = Predictor(MODELS / f"{settings.model}.onnx")
+    data, artists = network.metadata.data, network.metadata.artists
+    test = dataset.load_for(network.side, "test", artists)
+    predictions = network.predict(test.batches())
+    probabilities = predictions.probabilities
     numbers = {
-        "test_accuracy": metrics.accuracy(test.labels, of_test.raw),
-        "test_top5_accuracy": metrics.top_k_accuracy(test.labels, of_test.raw),
-        "test_macro_f1": metrics.macro_f1(test.labels, of_test.raw),
-        "test_loss": metrics.cross_entropy(test.labels, of_test.raw),
-        "val_accuracy": metrics.accuracy(val.labels, of_val.raw),
+        "test_accuracy": metrics.accuracy(test.labels, probabilities),
+        "test_top5_accuracy": metrics.top_k_accuracy(test.labels, probabilities),
+        "test_macro_f1": metrics.macro_f1(test.labels, probabilities.argmax(axis=1), len(artists)),
+        "test_loss": metrics.cross_entropy(test.labels, probabilities),
+        "val_accuracy": network.metadata.val_accuracy,
     }
     apart = np.flatnonzero(~leaked(test))
-    outputs.write_text(PLOTS / "predictions.csv", predictions_csv(test, of_test))
-    draw(test, of_test.raw, settings.evaluate, f"{settings.model} on {len(test)} test pictures ({data})")
+    outputs.write_text(PLOTS / "predictions.csv", predictions_csv(test, predictions))
+    draw(test, probabilities, settings.evaluate, f"{settings.model} on {len(test)} test pictures ({data})")
     outputs.write_json(
         METRICS,
         {"data": data, "network": settings.model}
@@ -47,7 +48,7 @@ def main() -> None:
             "near_duplicates": {
                 "test_pictures_with_one_in_train": len(test) - len(apart),
                 # null where every test picture has one
-                "test_accuracy_without_them": round(metrics.accuracy(test.labels[apart], of_test.raw[apart]), 6)
+                "test_accuracy_without_them": round(metrics.accuracy(test.labels[apart], probabilities[apart]), 6)
                 if len(apart)
                 else None,
             },
@@ -65,31 +66,41 @@ def leaked(test: Pictures) -> np.ndarray:
     return np.array([Path(path).with_suffix("") in names for path in test.paths])
 
 
-def predictions_csv(pictures: Pictures, answers: Answers) -> str:
-    """plots/predictions.csv: one row a picture, from which everything that is shown of the answers is drawn.
+def predictions_csv(pictures: Pictures, predictions: Predictions) -> str:
+    """plots/predictions.csv: a row a test picture, from which everything that is shown of the predictions is drawn.
 
-    probability and calibrated are the predicted artist's, before and after calibration; of_artist is the true
-    artist's, calibrated; rank is the true artist's place among the answers, from 1; known says whether the picture is
-    like those that the network was trained on.
+    probability and calibrated are the predicted artist's, before and after calibration; true_class_probability is the
+    true artist's, calibrated; rank is the true artist's place among the predictions, from 1.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "artist", "predicted", "probability", "calibrated", "of_artist", "rank", "known"])
-    raw, calibrated, known = answers.raw, answers.probabilities, answers.known
-    ranks = metrics.rank(pictures.labels, raw)
+    writer.writerow(
+        [
+            "path",
+            "artist",
+            "predicted",
+            "probability",
+            "calibrated",
+            "true_class_probability",
+            "rank",
+            "in_distribution",
+        ]
+    )
+    probabilities, calibrated = predictions.probabilities, predictions.calibrated
+    ranks = metrics.rank(pictures.labels, probabilities)
     for index, path in enumerate(pictures.paths):
-        artist, predicted = pictures.labels[index], raw[index].argmax()
+        artist, predicted = pictures.labels[index], probabilities[index].argmax()
+        shown = (probabilities[index, predicted], calibrated[index, predicted], calibrated[index, artist])
         writer.writerow(
             [
-                f"{pictures.folder.name}/{path}",
+                f"test/{path}",
                 pictures.artists[artist],
                 pictures.artists[predicted],
-                *(f"{row[index, column]:.6f}" for row, column in ((raw, predicted), (calibrated, predicted),
-                                                                  (calibrated, artist))),
+                *(f"{probability:.6f}" for probability in shown),
                 ranks[index],
-                "yes" if known[index] else "no",
+                "yes" if predictions.in_distribution[index] else "no",
             ]
-        )  # fmt: skip
+        )
     return text.getvalue()
 
 
@@ -107,7 +118,7 @@ def draw(test: Pictures, probabilities: np.ndarray, settings: Evaluate, title: s
     worst = wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][: settings.gallery]
     figures.gallery(
         PLOTS / "mistakes.png",
-        [paintings.read_square(test.folder / test.paths[index], test.side) for index in worst],
+        [images.read_square(test.folder / test.paths[index], test.side) for index in worst],
         [mistake(test, index, probabilities[index]) for index in worst],
         empty="Every test picture was recognised.",
     )
@@ -116,7 +127,7 @@ def draw(test: Pictures, probabilities: np.ndarray, settings: Evaluate, title: s
 def mistake(test: Pictures, index: int, probabilities: np.ndarray) -> str:
     """The caption of a picture that was taken for another artist's."""
     truth, predicted = test.artists[test.labels[index]], test.artists[probabilities.argmax()]
-    return f"{truth}\ntaken for {predicted} ({probabilities.max():.0%})".replace("_", " ")
+    return f"{images.display_name(truth)}\ntaken for {images.display_name(predicted)} ({probabilities.max():.0%})"
 
 
 if __name__ == "__main__":

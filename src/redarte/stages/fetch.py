@@ -3,8 +3,10 @@
 import importlib
 from pathlib import Path
 
-from redarte import collection, outputs, params
-from redarte.console import run_stage, say
+from redarte import params
+from redarte.pictures import collection
+from redarte.runtime import outputs
+from redarte.runtime.console import run_stage, say
 
 RAW = Path("data/raw")
 METRICS = Path("metrics/fetch.json")
@@ -12,8 +14,8 @@ METRICS = Path("metrics/fetch.json")
 
 def main() -> None:
     settings = params.load().fetch
-    source = importlib.import_module(f"redarte.sources.{settings.source}")
-    with outputs.scratch_folder(RAW) as scratch, outputs.whole_folder(RAW) as raw:
+    source = importlib.import_module(f"redarte.pictures.sources.{settings.source}")
+    with outputs.scratch_folder(RAW) as scratch, outputs.atomic_folder(RAW) as raw:
         tree = source.tree(settings, scratch)
         found = collection.collect(tree, settings.max_megapixels * 1e6)
         collection.place(found, raw, move=tree == scratch)

@@ -6,10 +6,11 @@ train holds the original pictures and their copies; val and test hold originals 
 from functools import partial
 from pathlib import Path
 
-from redarte import cluster, outputs, paintings, params
-from redarte.console import run_stage, say
+from redarte import params
 from redarte.params import Resize
-from redarte.splitting import SPLITS
+from redarte.pictures import images
+from redarte.runtime import cluster, outputs
+from redarte.runtime.console import run_stage, say
 
 SPLIT = Path("data/split")
 AUGMENTED = Path("data/augmented")
@@ -23,12 +24,12 @@ def main() -> None:
     settings = params.load().resize
     moves = [
         *_moves(AUGMENTED, "train"),
-        *(move for split in SPLITS for move in _moves(SPLIT / split, split)),
+        *(move for split in images.classes(SPLIT) for move in _moves(SPLIT / split, split)),
     ]
-    with outputs.whole_folder(RESIZED) as folder:
+    with outputs.atomic_folder(RESIZED) as folder:
         for target in sorted({target.parent for _, target in moves}):
             (folder / target).mkdir(parents=True)
-        for _ in cluster.over(settings.backend, partial(write_square, folder, settings), moves, "resizing"):
+        for _ in cluster.map_parallel(settings.backend, partial(write_square, folder, settings), moves, "resizing"):
             pass
     say(f"{len(moves)} pictures of {settings.size}×{settings.size}")
 
@@ -36,11 +37,11 @@ def main() -> None:
 def write_square(folder: Path, settings: Resize, move: _Move) -> None:
     """Resizes one picture: INTER_AREA where it shrinks, INTER_CUBIC where it grows."""
     source, target = move
-    paintings.write_jpeg(folder / target, paintings.read_square(source, settings.size), settings.quality)
+    images.write_jpeg(folder / target, images.read_square(source, settings.size), settings.quality)
 
 
 def _moves(tree: Path, split: str) -> list[_Move]:
-    return [(tree / path, Path(split, path).with_suffix(".jpg")) for path in paintings.listing(tree)]
+    return [(tree / path, Path(split, path).with_suffix(".jpg")) for path in images.list_images(tree)]
 
 
 if __name__ == "__main__":

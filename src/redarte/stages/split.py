@@ -1,6 +1,6 @@
-"""split: parts every artist's pictures into data/split/{train,val,test}/<Artist>/, with split-folders.
+"""split: assigns every artist's pictures to data/split/{train,val,test}/<Artist>/, with split-folders.
 
-Near-duplicates are looked for first, and kept on one side of the split. data/near_duplicates.csv names them.
+Near-duplicates are looked for first, and kept in one split. data/near_duplicates.csv names them.
 """
 
 import csv
@@ -12,105 +12,111 @@ from typing import Any
 
 from splitfolders.split import copy_files, setup_files
 
-from redarte import duplicates, outputs, paintings, params, splitting
-from redarte.console import run_stage, say
-from redarte.splitting import SPLITS, Parts
+from redarte import params
+from redarte.pictures import duplicates, images, splitting
+from redarte.pictures.splitting import SPLITS, SplitSizes
+from redarte.runtime import outputs
+from redarte.runtime.console import run_stage, say
 
 RAW = Path("data/raw")
 SPLIT = Path("data/split")
 DUPLICATES = Path("data/near_duplicates.csv")
 METRICS = Path("metrics/split.json")
 
-_Unit = tuple[str, ...]  # an artist's pictures that stay together, as "<artist>/<file>"
+_Group = tuple[str, ...]  # an artist's pictures that stay together, as "<artist>/<file>"
 
 
 def main() -> None:
     settings = params.load()
-    paths = paintings.listing(RAW)
-    groups = duplicates.groups(RAW, paths)
-    units, disputed = units_of(paths, groups if settings.split.keep_duplicates_together else [])
-    plan = splitting.plan({artist: len(parts) for artist, parts in units.items()}, settings.split)
-    place: dict[str, str] = {}
-    with outputs.whole_folder(SPLIT) as folder:
-        for artist, parts in plan.items():
-            ordered = setup_files(RAW / artist, settings.seed, group=grouping(units[artist]))
-            parted = cut(ordered, parts)
-            parted["train"] += [(RAW / path,) for path in disputed[artist]]
-            copy_files([(parted[name], name) for name in SPLITS], RAW / artist, folder, prog_bar=None, move=False)
-            place |= {f"{artist}/{file.name}": name for name in SPLITS for unit in parted[name] for file in unit}
-        outputs.write_text(DUPLICATES, duplicates_csv(groups, place))
-        outputs.write_json(METRICS, facts(paths, plan, place, groups))
-    totals = [f"{name}: {list(place.values()).count(name)}" for name in SPLITS]
-    say(f"{', '.join(totals)} pictures of {len(plan)} artists; {len(groups)} groups of near-duplicates")
+    paths = images.list_images(RAW)
+    found = duplicates.groups(RAW, paths)
+    groups, disputed = groups_of(paths, found if settings.split.keep_duplicates_together else [])
+    sizes = splitting.split_sizes({artist: len(own) for artist, own in groups.items()}, settings.split)
+    assignment: dict[str, str] = {}
+    with outputs.atomic_folder(SPLIT) as folder:
+        for artist, size in sizes.items():
+            shuffled = setup_files(RAW / artist, settings.seed, group=grouping(groups[artist]))
+            assigned = assign(shuffled, size)
+            assigned["train"] += [(RAW / path,) for path in disputed[artist]]
+            copy_files([(assigned[name], name) for name in SPLITS], RAW / artist, folder, prog_bar=None, move=False)
+            assignment |= {
+                f"{artist}/{file.name}": name for name in SPLITS for group in assigned[name] for file in group
+            }
+        outputs.write_text(DUPLICATES, duplicates_csv(found, assignment))
+        outputs.write_json(METRICS, facts(paths, sizes, assignment, found))
+    totals = [f"{name}: {list(assignment.values()).count(name)}" for name in SPLITS]
+    say(f"{', '.join(totals)} pictures of {len(sizes)} artists; {len(found)} groups of near-duplicates")
 
 
-def units_of(paths: list[str], groups: list[list[str]]) -> tuple[dict[str, list[_Unit]], dict[str, list[str]]]:
+def groups_of(paths: list[str], found: list[list[str]]) -> tuple[dict[str, list[_Group]], dict[str, list[str]]]:
     """Sorts each artist's pictures into what the split keeps together.
 
     Args:
         paths: all pictures.
-        groups: near-duplicates to keep together.
+        found: groups of near-duplicates to keep together.
 
     Returns:
-        Each artist's units; and each artist's pictures that are near-duplicates of another artist's. Whose they are is
-        not known, so they can test nobody, and are learned.
+        Each artist's groups, most of one picture; and each artist's pictures that are near-duplicates of another
+        artist's. Whose they are is not known, so they can test nobody, and are learned.
     """
-    group_of = {path: number for number, group in enumerate(groups) for path in group}
-    across = {number for number, group in enumerate(groups) if spans_artists(group)}
-    together: dict[str, dict[object, list[str]]] = {artist_of(path): defaultdict(list) for path in paths}
+    group_of = {path: number for number, group in enumerate(found) for path in group}
+    across = {number for number, group in enumerate(found) if spans_artists(group)}
+    groups: dict[str, dict[object, list[str]]] = {artist_of(path): defaultdict(list) for path in paths}
     disputed: dict[str, list[str]] = defaultdict(list)
     for path in paths:
         group = group_of.get(path)
         if group in across:
             disputed[artist_of(path)].append(path)
         else:
-            together[artist_of(path)][path if group is None else group].append(path)
-    return {artist: [tuple(unit) for unit in units.values()] for artist, units in together.items()}, disputed
+            groups[artist_of(path)][path if group is None else group].append(path)
+    return {artist: [tuple(group) for group in own.values()] for artist, own in groups.items()}, disputed
 
 
-def grouping(units: list[_Unit]) -> Callable[[list[Path]], list[tuple[Path, ...]]]:
-    """The units of an artist, as split-folders asks for them."""
-    return lambda _files: [tuple(RAW / path for path in unit) for unit in units]
+def grouping(groups: list[_Group]) -> Callable[[list[Path]], list[tuple[Path, ...]]]:
+    """The groups of an artist, as split-folders asks for them."""
+    return lambda _files: [tuple(RAW / path for path in group) for group in groups]
 
 
-def cut(ordered: list[tuple[Path, ...]], parts: Parts) -> dict[str, list[tuple[Path, ...]]]:
-    """Cuts an artist's units, in split-folders' order, into train, val and test."""
-    after = parts.before + parts.test
-    rest = ordered[: parts.before] + ordered[after:]
-    return {"train": rest[: parts.train], "val": rest[parts.train :], "test": ordered[parts.before : after]}
+def assign(shuffled: list[tuple[Path, ...]], size: SplitSizes) -> dict[str, list[tuple[Path, ...]]]:
+    """Assigns an artist's groups, in split-folders' order, to train, val and test."""
+    after = size.before + size.test
+    rest = shuffled[: size.before] + shuffled[after:]
+    return {"train": rest[: size.train], "val": rest[size.train :], "test": shuffled[size.before : after]}
 
 
-def duplicates_csv(groups: list[list[str]], place: dict[str, str]) -> str:
+def duplicates_csv(found: list[list[str]], assignment: dict[str, str]) -> str:
     """data/near_duplicates.csv: group (from 1), path, and the split that the picture is in; empty for left out."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["group", "path", "split"])
-    for number, group in enumerate(groups, start=1):
-        writer.writerows([number, path, place.get(path, "")] for path in group)
+    for number, group in enumerate(found, start=1):
+        writer.writerows([number, path, assignment.get(path, "")] for path in group)
     return text.getvalue()
 
 
-def facts(paths: list[str], plan: dict[str, Parts], place: dict[str, str], groups: list[list[str]]) -> dict[str, Any]:
+def facts(
+    paths: list[str], sizes: dict[str, SplitSizes], assignment: dict[str, str], found: list[list[str]]
+) -> dict[str, Any]:
     """The content of metrics/split.json."""
-    left_out = sorted(set(map(artist_of, paths)) - set(plan))
-    untested = sorted(artist for artist, parts in plan.items() if parts.test == 0)
-    splits = list(place.values())
+    left_out = sorted(set(map(artist_of, paths)) - set(sizes))
+    untested = sorted(artist for artist, size in sizes.items() if size.test == 0)
+    splits = list(assignment.values())
     return {
-        "artists": len(plan),
+        "artists": len(sizes),
         **{name: splits.count(name) for name in SPLITS},
         "artists_never_tested": len(untested),
         "artists_left_out": len(left_out),
-        "pictures_left_out": len(paths) - len(place),
+        "pictures_left_out": len(paths) - len(assignment),
         "names_never_tested": untested,
         "names_left_out": left_out,
         "near_duplicates": {
-            "groups": len(groups),
-            "pictures": sum(map(len, groups)),
-            "groups_across_artists": sum(map(spans_artists, groups)),
+            "groups": len(found),
+            "pictures": sum(map(len, found)),
+            "groups_across_artists": sum(map(spans_artists, found)),
             "test_pictures_with_one_in_train": sum(
-                [place.get(path) for path in group].count("test")
-                for group in groups
-                if "train" in {place.get(path) for path in group}
+                [assignment.get(path) for path in group].count("test")
+                for group in found
+                if "train" in {assignment.get(path) for path in group}
             ),
         },
     }

@@ -1,0 +1,185 @@
+"""How much work and disk a run takes here: measured in some seconds, on a few pictures and steps, and multiplied."""
+
+import tarfile
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from redarte.networks import backbones, study
+from redarte.params import STUDY, Finetuned, Params, Sample, StudyName
+from redarte.pictures import images, transforms
+from redarte.pictures.sources import sample
+from redarte.runtime import workers
+from redarte.training import devices, jobs
+
+_START, _TENSORS_START = 1.0, 8.0  # seconds until a stage begins to work, without and with TensorFlow
+_COPY, _PREDICTION = 0.0005, 0.01  # seconds to copy a picture, and to put it to a network; minor parts of the whole
+_MIXTURE, _FISHER = 25.0, 0.06  # seconds for the mixture of fisher, and to describe a picture of 640 px
+_ARTISTS = 50
+# The study's data set as Kaggle serves it: pictures, and bytes of the zip (about the same once unpacked).
+_KAGGLE = (8_446, 2.2e9)
+_SAMPLE_PICTURE = 125e3  # bytes
+
+
+@dataclass(frozen=True)
+class Amount:
+    """How much the configured source holds."""
+
+    pictures: int
+    bytes: float
+    extra: float = 0.0  # bytes that lie beside it while it is fetched
+
+
+def source_amount(settings: Params) -> Amount | None:
+    """How much the configured source holds; None where that is not known before it is fetched."""
+    fetch = settings.fetch
+    match fetch.source:
+        case "sample":
+            pictures = fetch.sample.schools * fetch.sample.pictures
+            return Amount(pictures, pictures * _SAMPLE_PICTURE)
+        case "kaggle":
+            return Amount(*_KAGGLE, extra=2 * _KAGGLE[1])
+        case "folder" if fetch.folder.path and Path(fetch.folder.path).expanduser().is_dir():
+            files = (path for path in Path(fetch.folder.path).expanduser().rglob("*") if path.is_file())
+            return _count((path.name, path.stat().st_size) for path in files)
+        case "archive" if fetch.archive.path and Path(fetch.archive.path).expanduser().is_file():
+            file = Path(fetch.archive.path).expanduser()
+            if zipfile.is_zipfile(file):
+                with zipfile.ZipFile(file) as opened:
+                    return _count((member.filename, member.file_size) for member in opened.infolist())
+            if tarfile.is_tarfile(file):
+                with tarfile.open(file) as opened_tar:
+                    return _count((member.name, member.size) for member in opened_tar)
+    return None
+
+
+def bytes_needed(settings: Params, amount: Amount) -> float:
+    """The bytes of a whole run: every output once in the workspace and once in DVC's cache."""
+    copies = amount.pictures * settings.split.train * len(settings.augment.copies)
+    # JPEG of these pictures at quality 92 to 95 takes about 0.3 bytes a pixel, and 0.5 once it is small.
+    of_copy = min(amount.bytes / max(amount.pictures, 1), 0.3 * settings.augment.max_side**2)
+    resized = (amount.pictures + copies) * 0.5 * settings.resize.size**2
+    weights = 3 * 4 * (settings.resize.size // 8) ** 2 * 128 * _ARTISTS
+    return amount.extra + 2 * (2 * amount.bytes + copies * of_copy + resized + weights)
+
+
+def seconds(stage: str, settings: Params, amount: Amount) -> float:
+    """About how many seconds a stage of dvc.yaml takes on this machine."""
+    learned = amount.pictures * settings.split.train
+    tested = amount.pictures - learned
+    versions = learned * (1 + len(settings.augment.copies))
+    step, _, network = stage.replace("train_red", "train@red").partition("@")
+    match step:
+        case "fetch":
+            return _START + amount.pictures * _fetching(settings) / workers.count()
+        case "split":
+            return _START + amount.pictures * _COPY
+        case "augment":
+            return _START + learned * _augmenting(settings) / workers.count()
+        case "resize":
+            return _START + (versions + tested) * _resizing(settings) / workers.count()
+        case "train" | "train_beyond":
+            return _TENSORS_START + _training(network, settings, learned, tested, versions)
+        case "export" | "export_beyond":
+            return _TENSORS_START + (learned + tested) * _predicting(network, settings)
+        case "compare":
+            return _START + 3 * tested / 2 * _PREDICTION
+        case _:
+            return _START + tested * _predicting(settings.model, settings)
+
+
+def _training(network: str, settings: Params, learned: float, tested: float, versions: float) -> float:
+    if network in STUDY:
+        return settings.train.epochs * versions * _step(network, settings)
+    if network == "finetuned":
+        epochs = settings.finetuned.fine_tune.epochs
+        return (learned + tested) * _forward(settings.finetuned) * (1 + 3 * epochs)
+    fitted = _MIXTURE if network == "fisher" else 0.0
+    return fitted + 2 * (learned + tested) * _predicting(network, settings)
+
+
+def _measured(work: Callable[[], object], times: int = 3) -> float:
+    work()  # the first time also loads and allocates
+    started = time.perf_counter()
+    for _ in range(times):
+        work()
+    return (time.perf_counter() - started) / times
+
+
+def _count(files: Iterable[tuple[str, int]]) -> Amount:
+    sizes = [size for name, size in files if Path(name).suffix.lower() in images.SUFFIXES]
+    return Amount(len(sizes), float(sum(sizes)))
+
+
+def _fetching(settings: Params) -> float:
+    if settings.fetch.source == "sample":
+        return _measured(lambda: sample.paint("School_of_Points", 1, settings.fetch.sample))
+    with _probe() as picture:
+        return _measured(lambda: images.problem(picture, 1e9))
+
+
+def _augmenting(settings: Params) -> float:
+    with _probe() as picture:
+        written = picture.with_name("copy.jpg")
+
+        def work() -> None:
+            read = images.read_within(picture, settings.augment.max_side)
+            for _, copy in transforms.copies(read, "probe", settings.augment, settings.seed):
+                images.write_jpeg(written, copy, settings.augment.quality)
+
+        return _measured(work)
+
+
+def _resizing(settings: Params) -> float:
+    with _probe() as picture:
+        written = picture.with_name("square.jpg")
+        side, quality = settings.resize.size, settings.resize.quality
+        return _measured(lambda: images.write_jpeg(written, images.read_square(picture, side), quality))
+
+
+@contextmanager
+def _probe() -> Iterator[Path]:
+    """A picture of the study's median size, for the time of the block."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "probe.jpg")
+        painted = sample.paint("School_of_Points", 1, Sample(schools=2, pictures=3, seed=0))
+        images.write_jpeg(file, painted, quality=92)
+        yield file
+
+
+def _step(name: StudyName, settings: Params) -> float:
+    """Seconds a picture of one training step, in the precision that training would use."""
+    side, batch = settings.resize.size, settings.train.batch_size
+    policy = devices.precision(settings.train.precision)
+    built = study.build(name, side, _ARTISTS, getattr(settings, name), policy)
+    network = jobs.compile_network(built, settings.train, policy, steps=1)
+    pictures = np.zeros((batch, side, side, 3), np.uint8)
+    labels = np.eye(_ARTISTS, dtype=np.float32)[np.arange(batch) % _ARTISTS]
+    return _measured(lambda: network.train_on_batch(pictures, labels)) / batch
+
+
+def _predicting(network: str, settings: Params) -> float:
+    """Seconds in which a trained network predicts for a picture."""
+    match network:
+        case "finetuned":
+            return _forward(settings.finetuned)
+        case "fisher":
+            return _FISHER * (settings.fisher.input_size / 640) ** 2
+        case _:
+            return _PREDICTION
+
+
+@cache
+def _forward(chosen: Finetuned) -> float:
+    """Seconds of a backbone's forward pass, a picture."""
+    backbone = backbones.load(chosen)
+    side = chosen.input_size
+    pictures = np.zeros((8, side, side, 3), np.uint8)
+    return _measured(lambda: backbone.predict_on_batch(pictures), times=1) / len(pictures)

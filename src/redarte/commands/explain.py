@@ -1,0 +1,62 @@
+"""`redarte explain`: where in a picture a network sees its painter."""
+
+import difflib
+from functools import partial
+from pathlib import Path
+
+from redarte.inference.explanations import overlay
+from redarte.inference.predictor import Predictor
+from redarte.pictures import images
+from redarte.pictures.images import Picture, display_name
+from redarte.runtime import outputs
+from redarte.runtime.errors import UserError
+from redarte.runtime.sandbox import Sandbox
+
+_LARGEST = 1024  # px: the longer side of an explained picture
+
+
+def write(file: Path, picture: Path, out: Path, artist: str | None, max_pixels: float) -> str:
+    """`redarte explain`: writes a picture with the evidence map for its likeliest artist, or for another, over it.
+
+    Args:
+        file: the network's .onnx file.
+
+    Returns:
+        One sentence about what was written.
+
+    Raises:
+        UserError: the picture cannot be read, the artist is unknown, or `out` cannot be written.
+    """
+    if out.suffix.lower() not in (".jpg", ".jpeg"):
+        raise UserError(f"{out}: name a .jpg to write to.")
+    with Sandbox(1, images.most_memory(max_pixels), images.__name__) as sandbox:
+        network = Predictor(file)
+        try:
+            square, whole = sandbox.call(partial(_read, network.side, max_pixels), picture)
+        except UserError as error:
+            raise UserError(f"{picture} {error}.") from None
+    predictions = network.predict([square[None]])
+    probabilities, artists = predictions.calibrated[0], network.metadata.artists
+    chosen = int(probabilities.argmax()) if artist is None else place_of(artist, artists)
+    with outputs.atomic_file(out) as written:
+        images.write_jpeg(written, overlay(whole, network.evidence(square, chosen)), quality=90)
+    doubt = "" if predictions.in_distribution[0] else " It is unlike what the network was trained on."
+    return f"{out}: where {display_name(artists[chosen])} ({probabilities[chosen]:.0%}) is seen.{doubt}"
+
+
+def place_of(artist: str, artists: list[str]) -> int:
+    """An artist's number by the name, with spaces or underscores.
+
+    Raises:
+        UserError: the network does not know the artist.
+    """
+    for number, known in enumerate(artists):
+        if display_name(known).casefold() == display_name(artist).casefold():
+            return number
+    near = difflib.get_close_matches(artist, map(display_name, artists), n=1)
+    raise UserError(f"the network does not know {artist}{f'; did you mean {near[0]}?' if near else '.'}")
+
+
+def _read(side: int, max_pixels: float, picture: Path) -> tuple[Picture, Picture]:
+    """A picture as a network sees it, and in its own proportions."""
+    return images.read_strange(picture, side, max_pixels), images.read_within(picture, _LARGEST)

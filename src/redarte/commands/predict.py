@@ -1,0 +1,126 @@
+"""`redarte predict`: who painted these pictures, as far as a network can tell."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tqdm import tqdm
+
+from redarte.pictures import images
+from redarte.pictures.images import display_name
+from redarte.runtime import workers
+from redarte.runtime.console import progress
+from redarte.runtime.errors import UserError
+from redarte.runtime.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from redarte.inference.predictor import Predictions, Predictor
+
+_WIDEST = 48  # columns for a picture's name
+_BAR = 20  # columns for a probability of 1
+
+# A file, and what a network predicts for it (the predictions for its batch, and its place there) or why it cannot.
+Result = tuple[Path, "tuple[Predictions, int] | UserError"]
+
+
+def files(paths: Sequence[Path]) -> list[Path]:
+    """The files that are named, and those in the folders that are named, in order; a folder's own files sorted."""
+    return [
+        file
+        for path in paths
+        for file in (sorted(entry for entry in path.rglob("*") if not entry.is_dir()) if path.is_dir() else [path])
+    ]
+
+
+def predict(network: "Predictor", paths: Sequence[Path], max_pixels: float, sandbox: Sandbox) -> Iterator[Result]:
+    """Predictions for files in their order; the next ones are decoded while the network works."""
+    many = images.at_a_time(network.side)
+    read = partial(images.read_strange, side=network.side, max_pixels=max_pixels)
+    pictures = zip(paths, sandbox.map(read, paths), strict=True)
+    while decoded := list(islice(pictures, many)):
+        whole = [picture for _, picture in decoded if not isinstance(picture, UserError)]
+        predictions = network.predict([np.stack(whole)] if whole else [])
+        place = iter(range(len(whole)))
+        for path, picture in decoded:
+            yield path, picture if isinstance(picture, UserError) else (predictions, next(place))
+
+
+def described(predictions: "Predictions", index: int, top: int) -> dict[str, Any]:
+    """One picture's prediction for programs; probabilities are calibrated."""
+    likeliest = [
+        {"artist": artist, "probability": round(probability, 6)}
+        for artist, probability in ranked(predictions, index, top)
+    ]
+    return {**likeliest[0], "top": likeliest, "in_distribution": bool(predictions.in_distribution[index])}
+
+
+def ranked(predictions: "Predictions", index: int, top: int) -> list[tuple[str, float]]:
+    """The likeliest artists of one picture with their probabilities, likeliest first."""
+    probabilities = predictions.calibrated[index]
+    order = np.argsort(-probabilities, kind="stable")[:top]
+    return [(predictions.metadata.artists[artist], float(probabilities[artist])) for artist in order]
+
+
+def report(file: Path, paths: Sequence[Path], top: int, for_programs: bool, max_pixels: float) -> int:
+    """Prints the predictions of the network in an .onnx file, and gives the number of files that could not be read.
+
+    Raises:
+        UserError: there are no pictures, or no such network.
+    """
+    found = files(paths)
+    if not found:
+        raise UserError(f"there are no files in {', '.join(map(str, paths))}.")
+    failed = 0
+    with Sandbox(min(workers.count(), len(found)), images.most_memory(max_pixels), images.__name__) as sandbox:
+        # Imported here, while the first worker of the sandbox starts.
+        from redarte.inference.predictor import Predictor
+
+        network = Predictor(file)
+        predicted = predict(network, found, max_pixels, sandbox)
+        if len(found) > images.at_a_time(network.side):
+            predicted = progress(predicted, len(found), "predicting")
+        lines = lines_of_json(predicted, top) if for_programs else lines_of_table(predicted, network, found, top)
+        for line, is_prediction in lines:
+            failed += not is_prediction
+            # Above the bar, where there is one.
+            tqdm.write(line)
+    return failed
+
+
+def lines_of_json(predicted: Iterable[Result], top: int) -> Iterator[tuple[str, bool]]:
+    """One object a line, and whether it is a prediction."""
+    for path, result in predicted:
+        if isinstance(result, UserError):
+            yield json.dumps({"path": str(path), "error": str(result)}, ensure_ascii=False), False
+        else:
+            yield json.dumps({"path": str(path), **described(*result, top)}, ensure_ascii=False), True
+
+
+def lines_of_table(
+    predicted: Iterable[Result], network: "Predictor", paths: Sequence[Path], top: int
+) -> Iterator[tuple[str, bool]]:
+    """A few lines for each picture, and whether they are a prediction."""
+    names = min(_WIDEST, max(len(str(path)) for path in paths))
+    widest = max(len(artist) for artist in network.metadata.artists)
+    for path, result in predicted:
+        name = shortened(str(path), names).ljust(names)
+        if isinstance(result, UserError):
+            yield f"{name}  {result}", False
+            continue
+        predictions, index = result
+        likeliest = [
+            f"{display_name(artist):<{widest}}  {probability:6.1%}  {'█' * round(_BAR * probability)}".rstrip()
+            for artist, probability in ranked(predictions, index, top)
+        ]
+        if not predictions.in_distribution[index]:
+            likeliest.insert(0, "none of the painters I know; if one of them:")
+        yield "\n".join(f"{name if not number else ' ' * names}  {line}" for number, line in enumerate(likeliest)), True
+
+
+def shortened(name: str, width: int) -> str:
+    """A name with its middle left out where it is too long: its end tells files apart."""
+    return name if len(name) <= width else f"{name[: width // 3]}…{name[len(name) - (width - width // 3 - 1) :]}"

@@ -1,0 +1,82 @@
+"""Outputs that are whole or absent.
+
+Each is written to a hidden sibling and renamed at the end, so that a stage killed at any moment leaves
+nothing under the name that DVC and the next stage look for. The next run clears what a killed one left, and
+writes under a name of its own: a worker that outlived a killed stage finds its folder gone.
+"""
+
+import glob
+import json
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Gives an empty folder to fill, which becomes `path` when the block ends without an exception."""
+    partial = _new_folder("partial", path)
+    try:
+        yield partial
+        shutil.rmtree(path, ignore_errors=True)
+        partial.rename(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Gives a path to write, which becomes `path` when the block ends without an exception."""
+    partial = _name("partial", path)
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """Gives an empty folder beside `path` for the time of the block."""
+    scratch = _new_folder("scratch", path)
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8 text with \\n line ends, the same bytes on every system."""
+    with atomic_file(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes metrics as JSON, one value a line, in the order given."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def _new_folder(kind: str, path: Path) -> Path:
+    folder = _name(kind, path)
+    folder.mkdir()
+    return folder
+
+
+def _name(kind: str, path: Path) -> Path:
+    """A free hidden name beside `path`, after clearing what an earlier run left there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{kind}-*-{glob.escape(path.name)}"):
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+    # The real name stands last, because matplotlib and Keras choose the format by the suffix.
+    return path.with_name(f".{kind}-{secrets.token_hex(4)}-{path.name}")

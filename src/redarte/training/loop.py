@@ -1,0 +1,180 @@
+"""Learns what a job says, on all devices, and goes on after an interruption."""
+
+import hashlib
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from redarte.runtime.console import say
+from redarte.runtime.errors import UserError
+from redarte.training import batches, callbacks, checkpoints, dataset, devices, jobs
+from redarte.training.backend import keras, tf
+from redarte.training.callbacks import TrainingCallback
+from redarte.training.checkpoints import Checkpoint, Row, best_epoch
+from redarte.training.jobs import TrainingJob, class_weights, compile_network
+
+Metrics = dict[str, float | int | str]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network.
+
+    Attributes:
+        network: in float32 whatever it was trained in, so that every machine can use it.
+        metrics: the content of metrics/train_<network>.json.
+        history: a row an epoch; one row where it was fitted at once.
+        checkpoint: to be deleted once the network is saved; None where there was none.
+    """
+
+    network: keras.Model
+    metrics: Metrics
+    history: list[Row]
+    checkpoint: Checkpoint | None = None
+
+
+def train(job: TrainingJob, history_file: Path) -> Trained:
+    """Trains a network, or goes on with a training that was interrupted.
+
+    Args:
+        history_file: the CSV that grows by two rows (train, val) with every epoch; it is deleted where the
+            training ends before its time.
+
+    Raises:
+        UserError: the loss is no longer a number, the device has too little memory, or of several machines one is
+            lost or has other pictures, parameters or code.
+        KeyboardInterrupt: Ctrl-C, with a message that says what is kept.
+    """
+    settings = job.settings
+    devices.prepare(job.seed, settings.deterministic)
+    strategy = devices.strategy()
+    policy = devices.precision(settings.precision)
+    kind = devices.gpu_names()[0] if devices.gpu_names() else "CPU"
+    count = strategy.num_replicas_in_sync
+    say(f"{job.name}: {len(job.train)} pictures, {count} × {kind}, {policy}")
+    fingerprint = _fingerprint(job, policy)
+    with strategy.scope():
+        checkpoint = Checkpoint(
+            job.name, fingerprint, settings.epochs, settings.resume,
+            keep_best=settings.patience > 0, write=devices.is_first(),
+        )  # fmt: skip
+        network = checkpoint.network or compile_network(job.build(policy), settings, policy, job.steps(count))
+    if checkpoint.history:
+        say(f"{job.name}: going on after epoch {len(checkpoint.history)}")
+    keeping = TrainingCallback(job, policy, checkpoint, history_file, count)
+    try:
+        _agree(job, fingerprint, checkpoint)
+        _fit(job, network, keeping, strategy)
+    except BaseException:
+        if devices.is_first():
+            history_file.unlink(missing_ok=True)
+        raise
+    epoch = len(checkpoint.history)
+    if settings.patience:
+        epoch = best_epoch(checkpoint.history)
+        if devices.is_first():
+            checkpoint.restore_best(network)
+    twin = _in_float32(job, network)
+    metrics = _metrics(checkpoint.history, epoch) | {"parameters": twin.count_params(), "precision": policy}
+    return Trained(twin, metrics, checkpoint.history, checkpoint)
+
+
+def _metrics(history: list[Row], epoch: int) -> Metrics:
+    """What metrics/train_<network>.json says of the epoch, from 1, whose weights are kept; accuracy and val_accuracy
+    are the study's Table I."""
+    row = history[epoch - 1]
+    names = ("accuracy", "val_accuracy", "loss", "val_loss")
+    return {
+        **{name: round(row[name], 6) for name in names},
+        "epoch": epoch,
+        "best_epoch": best_epoch(history),
+        "epochs_run": len(history),
+    }
+
+
+def _agree(job: TrainingJob, fingerprint: str, checkpoint: Checkpoint) -> None:
+    """Makes sure that several machines are about to learn the same, from the same epoch on."""
+    # Of the fingerprint as much as a float32 can hold, twice.
+    seen = devices.gathered([len(checkpoint.history), int(fingerprint[:6], 16), int(fingerprint[6:12], 16)])
+    if any(other != seen[0] for other in seen):
+        raise UserError(
+            f"{job.name}: the machines of TF_CONFIG do not have the same pictures, parameters, code, precision and "
+            "models/.checkpoints; let them share the project's folder, and set train.precision if their devices differ."
+        )
+
+
+def _fit(job: TrainingJob, network: keras.Model, keeping: TrainingCallback, strategy: tf.distribute.Strategy) -> None:
+    if keeping.is_over():
+        keeping.write_history()
+        return
+    first = len(keeping.checkpoint.history)
+    count = strategy.num_replicas_in_sync
+    batch_size = job.batch_size(count)
+    if min(job.settings.batch_size, len(job.train)) < count:
+        raise UserError(f"{count} devices need at least as many pictures in a batch; raise train.batch_size.")
+
+    def feed(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        here = count // context.num_input_pipelines
+        mine = range(context.input_pipeline_id * here, (context.input_pipeline_id + 1) * here)
+        return batches.training_batches(
+            job.train, batch_size, job.seed, range(first, job.settings.epochs), count, mine,
+            job.settings.online, class_weights(job.train, job.settings),
+        )  # fmt: skip
+
+    try:
+        network.fit(
+            strategy.distribute_datasets_from_function(feed),
+            initial_epoch=first,
+            epochs=job.settings.epochs,
+            steps_per_epoch=job.steps(count),
+            shuffle=False,
+            callbacks=[keeping],
+            verbose=0,
+        )
+    except KeyboardInterrupt:
+        kept = len(keeping.checkpoint.history) if job.settings.resume else 0
+        raise KeyboardInterrupt(f"interrupted; {kept} whole epochs are kept for `dvc repro`.") from None
+    except tf.errors.ResourceExhaustedError:
+        raise UserError(
+            f"{job.name} needs more memory than the device has; lower train.batch_size (now {batch_size}) "
+            "or resize.size."
+        ) from None
+    except (tf.errors.UnavailableError, tf.errors.AbortedError):
+        # What is lost between this machine's own devices is not a person's to mend.
+        if devices.machine()[1] == 1:
+            raise
+        raise UserError(
+            f"{job.name}: another machine of TF_CONFIG was lost; start it again on all of them: it goes on after "
+            f"epoch {len(keeping.checkpoint.history) if job.settings.resume else 0}."
+        ) from None
+
+
+def _in_float32(job: TrainingJob, network: keras.Model) -> keras.Model:
+    twin = job.build("float32")
+    twin.set_weights(network.get_weights())
+    return twin
+
+
+def code_of(module: ModuleType) -> str:
+    """The text of a module, for `TrainingJob.origin`."""
+    return Path(str(module.__file__)).read_text(encoding="utf-8")
+
+
+def _fingerprint(job: TrainingJob, policy: str) -> str:
+    # More epochs are a longer way along the same path, unless the step falls to none by the last.
+    free = {"resume"} if job.settings.schedule == "cosine" else {"epochs", "resume"}
+    parts: list[Any] = [
+        job.settings.model_dump(exclude=free),
+        job.origin,
+        job.seed,
+        policy,
+        job.train.digest(),
+        job.val.digest(),
+        keras.version(),
+        tf.__version__,
+        *(code_of(module) for module in (dataset, batches, checkpoints, jobs, callbacks, sys.modules[__name__])),
+    ]
+    return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()

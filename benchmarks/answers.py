@@ -33,7 +33,7 @@ print(time.perf_counter() - started)
 ONNX = """
 import sys, time
 from redarte.commands import predict
-from redarte.inference.predictor import Network
+from redarte.inference.predictor import Predictor
 from pathlib import Path
 network = Network(Path(sys.argv[1]))
 files = [Path(line) for line in sys.stdin.read().splitlines()]

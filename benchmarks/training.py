@@ -55,7 +55,7 @@ import json, sys, time
 from pathlib import Path
 from redarte.training import batches, dataset, callbacks, loop
 from redarte import params
-from redarte.stages.train import job
+from redarte.networks.study import training_job
 settings = params.load()
 name, epochs, precision = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 chosen = settings.train.model_copy(update={"epochs": epochs, "precision": precision, "resume": False, "patience": 0})

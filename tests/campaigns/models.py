@@ -45,7 +45,7 @@ class Whole:
 @contextmanager
 def prepared(place: Path) -> Iterator[Whole]:
     workspace = new_workspace(place / "redarte", FISHER)
-    workspace.run("dvc", "repro", "export_red1")
+    workspace.run("dvc", "repro", "export@red1")
     made = workspace.path / "models/red1"
     keras, exported = made.with_suffix(".keras").read_bytes(), made.with_suffix(".onnx").read_bytes()
     yield Whole(place, save_backbone(place / "tiny.keras").read_bytes(), keras, exported)
@@ -60,7 +60,7 @@ def attack(whole: Whole, seed: int) -> Counter[str]:
         path.write_bytes(hostile(rng, kind, whole))
         made.append((kind, path))
     happened: Counter[str] = Counter()
-    with Sandbox(2, _MEMORY, _LONGEST) as sandbox:
+    with Sandbox(2, _MEMORY, longest=_LONGEST) as sandbox:
         for (kind, path), answer in zip(made, sandbox.map(load, made), strict=True):
             assert not whole.canary.exists(), f"{path} ran code of its own"
             if isinstance(answer, LostError):
@@ -79,16 +79,16 @@ def load(named: tuple[str, Path]) -> str:
     kind, path = named
     if kind == "onnx":
         from redarte.commands.predict import described
-        from redarte.inference.predictor import Network
+        from redarte.inference.predictor import Predictor
 
-        network = Network(path)
+        network = Predictor(path)
         picture = np.zeros((network.side, network.side, 3), np.uint8)
         described(network.predict([picture[None]]), 0, 5)
         network.evidence(picture, 0)
     elif kind == "keras":
-        from redarte.networks import saving
+        from redarte.networks import base
 
-        saving.load(path)
+        base.load(path)
     else:
         from redarte import params
         from redarte.networks import backbones

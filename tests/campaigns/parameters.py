@@ -42,11 +42,11 @@ TINY: dict[str, Any] = {
     "resize.size": st.integers(8, 48),
     "train.epochs": st.integers(1, 2),
     "fisher.input_size": st.integers(8, 96),
-    "fisher.kinds": st.integers(1, 8),
+    "fisher.mixture_components": st.integers(1, 8),
     "finetuned.input_size": st.integers(8, 96),
-    "finetuned.filters": st.integers(1, 20),
+    "finetuned.principal_components": st.integers(1, 20),
     "finetuned.head.epochs": st.integers(0, 1),
-    "finetuned.tail.epochs": st.integers(0, 1),
+    "finetuned.fine_tune.epochs": st.integers(0, 1),
     "evaluate.gallery": st.integers(1, 6),
 }
 

@@ -55,7 +55,7 @@ class Service:
 @contextmanager
 def prepared(place: Path) -> Iterator[Service]:
     workspace = new_workspace(place / "redarte", {})
-    workspace.run("dvc", "repro", "export_red1")
+    workspace.run("dvc", "repro", "export@red1")
     with served(workspace, place) as service:
         yield service
 

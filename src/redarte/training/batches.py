@@ -21,7 +21,7 @@ def training_batches(
     epochs: range,
     devices: int = 1,
     mine: range = range(1),
-    vary: bool = False,
+    crop: bool = False,
     weights: np.ndarray | None = None,
 ) -> tf.data.Dataset:
     """The batches of all of `epochs`, one after the other, each epoch in its own order.
@@ -31,7 +31,7 @@ def training_batches(
         devices: each batch is dealt out among so many. An epoch leaves out the few pictures, others each time,
             that would leave a device without one in the last batch.
         mine: the devices whose parts of each batch are wanted, one after the other.
-        vary: gives each picture as `varied` changes it, in each epoch in another way.
+        crop: gives random resized crops, mirrored or not, in each epoch others.
         weights: (artists,) float32: what a picture of each counts, which is then the third of a batch; None: the same.
     """
 
@@ -48,7 +48,7 @@ def training_batches(
         return np.stack([random_resized_crop(picture, rng) for picture, rng in zip(pixels, rngs, strict=True)])
 
     count = len(epochs) * steps(pictures, batch_size, devices) * len(mine)
-    drawn = _batches(pictures, indices, count, change if vary else None)
+    drawn = _batches(pictures, indices, count, change if crop else None)
     if weights is None:
         return drawn
     return drawn.map(lambda pixels, labels: (pixels, labels, tf.linalg.matvec(labels, weights)))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from redarte.networks import saving
+from redarte.networks import base
 from tests.conftest import ROOT, Workspace, ran, tree_bytes
 
 
@@ -114,7 +114,7 @@ def test_stages_run_on_links_into_the_cache(finished: Workspace, tmp_path: Path,
 def test_one_network_is_brought_out_of_the_repository(finished: Workspace, remote: Path, tmp_path: Path) -> None:
     here = Workspace(tmp_path)
     here.run("dvc", "get", str(finished.path), "models/red2.keras")
-    network, artists = saving.load(tmp_path / "red2.keras")
+    network, artists = base.load(tmp_path / "red2.keras")
     assert network.name == "red2"
     assert len(artists) == 3
     # An artifact is asked for by its version, which is an annotated git tag.
@@ -131,6 +131,6 @@ def test_one_network_is_brought_out_of_the_repository(finished: Workspace, remot
 def test_the_demo_shows_it() -> None:
     output = Workspace(ROOT).run("python", "docs/remote_demo.py").stdout
     assert ran(output) == [
-        "fetch", "split", "augment", "resize", "train_red1", "export_red1", "evaluate", "evaluate",
+        "fetch", "split", "augment", "resize", "train_red1", "export@red1", "evaluate", "evaluate",
     ]  # fmt: skip
     assert "Data and pipelines are up to date." in output

@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pytest
 
 from redarte.params import Params
-from redarte.pictures.splitting import Parts, fold, plan, shares
+from redarte.pictures.splitting import SplitSizes, fold, holdout, split_sizes
 from redarte.runtime.errors import UserError
 from tests.conftest import Workspace, tree_bytes, write_painting
 
@@ -15,7 +15,7 @@ MakeSettings = Callable[..., Params]
     [(3, (1, 1, 1)), (4, (2, 1, 1)), (5, (3, 1, 1)), (12, (10, 1, 1)), (20, (16, 2, 2)), (877, (701, 88, 88))],
 )
 def test_shares(settings: MakeSettings, count: int, parts: tuple[int, int, int]) -> None:
-    assert shares(count, settings().split)[:3] == parts
+    assert holdout(count, settings().split)[:3] == parts
 
 
 @pytest.mark.parametrize("ratio", [(0.8, 0.1, 0.1), (0.34, 0.33, 0.33), (0.02, 0.49, 0.49), (0.05, 0.9, 0.05)])
@@ -24,22 +24,22 @@ def test_every_split_gets_a_picture_and_every_picture_a_split(
 ) -> None:
     chosen = settings(dict(zip(("split.train", "split.val", "split.test"), ratio, strict=True))).split
     for count in range(3, 200):
-        parts = shares(count, chosen)
+        parts = holdout(count, chosen)
         assert sum(parts[:3]) == count
         assert min(parts[:3]) >= 1
 
 
 def test_too_small_an_artist_is_an_error_that_names_it(settings: MakeSettings) -> None:
     with pytest.raises(UserError, match=r"Ben \(2\), Cleo \(1\); an artist needs 3") as caught:
-        plan({"Ana": 9, "Ben": 2, "Cleo": 1, "Dora": 9}, settings().split)
+        split_sizes({"Ana": 9, "Ben": 2, "Cleo": 1, "Dora": 9}, settings().split)
     assert "split.too_small" in str(caught.value)
 
 
 def test_too_small_an_artist_can_be_learned_or_left_out(settings: MakeSettings) -> None:
     counts = {"Ana": 10, "Ben": 2, "Cleo": 10}
-    learned = plan(counts, settings({"split.too_small": "train_only"}).split)
-    assert learned == {"Ana": Parts(8, 1, 1, 9), "Ben": Parts(2, 0, 0, 2), "Cleo": Parts(8, 1, 1, 9)}
-    left = plan(counts, settings({"split.too_small": "leave_out"}).split)
+    learned = split_sizes(counts, settings({"split.too_small": "train_only"}).split)
+    assert learned == {"Ana": SplitSizes(8, 1, 1, 9), "Ben": SplitSizes(2, 0, 0, 2), "Cleo": SplitSizes(8, 1, 1, 9)}
+    left = split_sizes(counts, settings({"split.too_small": "leave_out"}).split)
     assert list(left) == ["Ana", "Cleo"]
 
 
@@ -58,30 +58,32 @@ def test_over_the_folds_every_picture_is_tested_once(settings: MakeSettings, fol
 
 def test_a_fold_as_the_docstring_has_it(settings: MakeSettings) -> None:
     of_five = [settings({"split.folds": 5, "split.fold": number}).split for number in range(5)]
-    assert fold(12, 0, of_five[0]) == Parts(8, 1, 3, before=0)
-    assert fold(12, 0, of_five[4]) == Parts(9, 1, 2, before=10)
+    assert fold(12, 0, of_five[0]) == SplitSizes(8, 1, 3, before=0)
+    assert fold(12, 0, of_five[4]) == SplitSizes(9, 1, 2, before=10)
     # The second artist's first fold is its second fifth.
-    assert fold(12, 1, of_five[0]) == Parts(8, 1, 3, before=3)
-    assert fold(100, 0, of_five[0]) == Parts(71, 9, 20, before=0)
+    assert fold(12, 1, of_five[0]) == SplitSizes(8, 1, 3, before=3)
+    assert fold(100, 0, of_five[0]) == SplitSizes(71, 9, 20, before=0)
     counts = {"Cleo": 100, "Ana": 12, "Ben": 12}
-    assert plan(counts, of_five[0]) == {
-        "Ana": Parts(8, 1, 3, before=0), "Ben": Parts(8, 1, 3, before=3), "Cleo": Parts(71, 9, 20, before=40),
-    }  # fmt: skip
+    assert split_sizes(counts, of_five[0]) == {
+        "Ana": SplitSizes(8, 1, 3, before=0),
+        "Ben": SplitSizes(8, 1, 3, before=3),
+        "Cleo": SplitSizes(71, 9, 20, before=40),
+    }
 
 
 def test_what_is_just_enough_is_enough(settings: MakeSettings) -> None:
-    assert plan({"Ana": 3, "Ben": 9}, settings().split)["Ana"] == Parts(1, 1, 1, before=2)
-    assert plan({"Ana": 9, "Ben": 12}, settings({"split.folds": 12}).split)["Ben"].test == 1
+    assert split_sizes({"Ana": 3, "Ben": 9}, settings().split)["Ana"] == SplitSizes(1, 1, 1, before=2)
+    assert split_sizes({"Ana": 9, "Ben": 12}, settings({"split.folds": 12}).split)["Ben"].test == 1
 
 
 def test_more_folds_than_pictures_is_an_error(settings: MakeSettings) -> None:
     with pytest.raises(UserError, match=r"split\.folds is 20, and no artist has so many"):
-        plan({"Ana": 9, "Ben": 12}, settings({"split.folds": 20}).split)
+        split_sizes({"Ana": 9, "Ben": 12}, settings({"split.folds": 20}).split)
 
 
 def test_nobody_left_is_an_error(settings: MakeSettings) -> None:
     with pytest.raises(UserError, match="needs two of them"):
-        plan({"Ana": 10, "Ben": 2}, settings({"split.too_small": "leave_out"}).split)
+        split_sizes({"Ana": 10, "Ben": 2}, settings({"split.too_small": "leave_out"}).split)
 
 
 def test_the_stage_parts_every_picture_once(workspace: Workspace) -> None:

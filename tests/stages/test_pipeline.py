@@ -10,8 +10,7 @@ from tests.conftest import ROOT, Workspace, ran
 
 STAGES = [
     "fetch", "split", "augment", "resize", "train_red1", "train_red2", "train_red3",
-    "export_red1", "export_red2", "export_red3", "train_fisher", "export_fisher", "train_finetuned", "export_finetuned",
-    "evaluate", "compare", "report",
+    "export@red1", "export@red2", "export@red3", "evaluate", "compare", "report",
 ]  # fmt: skip
 
 
@@ -73,8 +72,19 @@ def test_a_second_repro_runs_nothing_and_says_so(finished: Workspace) -> None:
 def test_asking_for_another_network_trains_nothing(finished: Workspace) -> None:
     try:
         output = finished.run("dvc", "exp", "run", "-S", "model=red2").stdout
-        # fisher and finetuned are not asked for either, and their stages see that at once.
-        assert ran(output) == ["train_fisher", "train_finetuned", "evaluate", "report"]
+        assert ran(output) == ["evaluate", "report"]
+        # What runs says a line each, and DVC what it skips; nothing else is told, and nothing warned about.
+        quiet = (
+            "Reproducing",
+            "Stage '",
+            "Running stage",
+            "> python",
+            "Updating lock",
+            "Ran experiment",
+            "Experiment r",
+        )
+        said = [line for line in output.splitlines() if line.strip() and not line.startswith(quiet)]
+        assert [line.partition(":")[0] for line in said] == ["red2", "plots/report.html"]
         changed = json.loads(finished.run("dvc", "metrics", "diff", "--json").stdout)
         assert changed["metrics/evaluate.json"]["network"] == {"old": "red1", "new": "red2"}
         changed = json.loads(finished.run("dvc", "params", "diff", "--json").stdout)
@@ -98,7 +108,7 @@ def test_going_back_to_an_earlier_parameter_runs_nothing_again(finished: Workspa
     before = (finished.path / "params.yaml").read_bytes()
     finished.set({"red3.l2": 0.01})
     try:
-        assert ran(finished.run("dvc", "repro").stdout) == ["train_red3", "export_red3", "compare", "report"]
+        assert ran(finished.run("dvc", "repro").stdout) == ["train_red3", "export@red3", "compare", "report"]
     finally:
         (finished.path / "params.yaml").write_bytes(before)
     output = finished.run("dvc", "repro").stdout
@@ -124,7 +134,7 @@ def test_a_second_clone_makes_the_same_bytes_and_runs_its_own_code(finished: Wor
 def test_one_network_alone_on_a_fresh_clone(finished: Workspace, tmp_path: Path) -> None:
     clone = finished.clone(tmp_path / "clone")
     output = clone.run("dvc", "exp", "run", "-S", "model=red3", "evaluate").stdout
-    assert ran(output) == ["fetch", "split", "augment", "resize", "train_red3", "export_red3", "evaluate"]
+    assert ran(output) == ["fetch", "split", "augment", "resize", "train_red3", "export@red3", "evaluate"]
 
 
 def test_the_committed_lock_is_the_codes(tmp_path: Path) -> None:
@@ -145,7 +155,8 @@ def test_a_stale_lock_is_caught_in_a_clone_without_data(finished: Workspace, tmp
     assert done.returncode == 1
     assert done.stderr == (
         "redarte: dvc.lock is stale (split: metrics/split.json; train_red2: red2; "
-        "evaluate: src/redarte/evaluation/figures.py; compare: src/redarte/evaluation/figures.py; report: metrics/split.json): "
+        "evaluate: src/redarte/evaluation; compare: src/redarte/evaluation; "
+        "report: metrics/split.json, src/redarte/evaluation): "
         "run `dvc repro`, and commit dvc.lock and metrics/.\n"
     )
 
@@ -154,9 +165,7 @@ def test_doctor_names_what_would_run_and_for_how_long(workspace: Workspace) -> N
     output = workspace.run("redarte", "doctor", PYTHONPATH=str(workspace.path / "src"), COLUMNS="120").stdout
     for told in ("tensorflow 2.21.0", "cores", "precision", "GB free, about", "for 15 pictures"):
         assert told in output
-    # fisher and finetuned are not asked for: their stages have nothing to do.
-    asked = [stage for stage in STAGES if not stage.endswith(("_fisher", "_finetuned"))]
-    assert re.findall(r"^(\w+) +\d+ (?:s|min)", output, re.MULTILINE) == [*asked, "all"]
+    assert re.findall(r"^([\w@]+) +\d+ (?:s|min)", output, re.MULTILINE) == [*STAGES, "all"]
     assert len(output.splitlines()) < 24
 
 
@@ -170,3 +179,8 @@ def test_doctor_and_check_refuse_wrong_params(workspace: Workspace) -> None:
 
 def test_doctor_knows_when_nothing_would_run(finished: Workspace) -> None:
     assert "dvc repro` would run nothing" in finished.run("redarte", "doctor", COLUMNS="120").stdout
+    output = finished.run("redarte", "doctor", "fisher", COLUMNS="120").stdout
+    asked = ["train_beyond@fisher", "export_beyond@fisher", "evaluate", "report", "all"]
+    assert re.findall(r"^([\w@]+) +\d+ (?:s|min)", output, re.MULTILINE) == asked
+    refused = finished.run("redarte", "doctor", "red9", check=False)
+    assert refused.stderr == "redarte: there is no network red9; there are red1, red2, red3, fisher, finetuned.\n"

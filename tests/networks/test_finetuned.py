@@ -10,11 +10,10 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from redarte.commands import doctor, page
-from redarte.evaluation import metrics
+from redarte.commands import estimates, page
 from redarte.inference import export
-from redarte.inference.predictor import Metadata, Network
-from redarte.networks import backbones, finetuned, saving
+from redarte.inference.predictor import Predictor
+from redarte.networks import backbones, base, finetuned
 from redarte.networks.layers import CovarianceRoot, by_region
 from redarte.params import Finetuned, Params
 from redarte.runtime.errors import UserError
@@ -22,6 +21,7 @@ from redarte.training import dataset
 from redarte.training.backend import keras, tf
 from redarte.training.dataset import Pictures
 from tests.conftest import Workspace, finetuning_params, new_workspace, save_backbone, write_painting
+from tests.exports import exported
 
 MakeSettings = Callable[..., Params]
 
@@ -49,7 +49,7 @@ def pictures(folder: Path, side: int = 48) -> Pictures:
 @pytest.mark.parametrize("name", ["ResNet50", "MobileNetV2", "MobileNetV3Small"])
 def test_a_backbone_of_keras_takes_pictures_as_they_are(chosen: Callable[..., Finetuned], name: str) -> None:
     backbone = backbones.load(chosen(backbone=name, weights="none", input_size=64))
-    finer, coarse = backbones.taps(backbone)
+    finer, coarse = backbones.feature_maps(backbone)
     assert finer.shape[1:3] == (4, 4)
     assert coarse.shape[1:3] == (2, 2)
     picture = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3)).astype(np.float32)
@@ -63,7 +63,7 @@ def test_a_backbone_of_keras_takes_pictures_as_they_are(chosen: Callable[..., Fi
 
 def test_a_backbone_of_a_file_takes_other_sizes(chosen: Callable[..., Finetuned], tiny: Path) -> None:
     backbone = backbones.load(chosen(input_size=40))
-    assert [tuple(tap.shape[1:]) for tap in backbones.taps(backbone)] == [(20, 20, 12), (10, 10, 16)]
+    assert [tuple(tensor.shape[1:]) for tensor in backbones.feature_maps(backbone)] == [(20, 20, 12), (10, 10, 16)]
     original = keras.saving.load_model(tiny)
     for one, other in zip(backbone.get_weights(), original.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -159,7 +159,7 @@ def test_offline_the_weights_are_asked_for_in_one_sentence(tmp_path: Path) -> No
 def test_phase_one_leaves_the_backbone_as_it_is_and_sees_each_picture_once(
     settings: MakeSettings, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = settings(finetuning_params(tiny) | {"finetuned.tail.epochs": 0})
+    whole = settings(finetuning_params(tiny) | {"finetuned.fine_tune.epochs": 0})
     train, val = pictures(tmp_path / "train"), pictures(tmp_path / "val")
     read: list[int] = []
     batch = Pictures.batch
@@ -169,41 +169,41 @@ def test_phase_one_leaves_the_backbone_as_it_is_and_sees_each_picture_once(
         return batch(self, places)
 
     monkeypatch.setattr(Pictures, "batch", counted)
-    taught = finetuned.teach(whole, train, val, tmp_path / "history.csv")
+    trained = finetuned.fit("finetuned", whole, train, val, tmp_path / "history.csv")
     # Train for its filters, train, val.
     assert sorted(read) == sorted([*range(12)] * 3)
     before = {weight.path: weight.numpy() for weight in keras.saving.load_model(tiny).weights}
-    of_backbone = [weight for weight in taught.network.weights if weight.path in before]
+    of_backbone = [weight for weight in trained.network.weights if weight.path in before]
     assert len(of_backbone) == len(before)
     for weight in of_backbone:
         np.testing.assert_array_equal(weight.numpy(), before[weight.path])
-    assert taught.checkpoint is None
-    assert float(taught.metrics["accuracy"]) > 0.9
+    assert trained.checkpoint is None
+    assert float(trained.metrics["accuracy"]) > 0.9
 
 
 @pytest.mark.parametrize("weight", ["none", "balanced"])
 def test_phase_one_can_be_learned_in_epochs(settings: MakeSettings, tiny: Path, tmp_path: Path, weight: str) -> None:
     wanted = finetuning_params(tiny) | {
-        "finetuned.tail.epochs": 0,
+        "finetuned.fine_tune.epochs": 0,
         "finetuned.head.epochs": 60,
         "finetuned.head.learning_rate": 0.1,
         "train.class_weight": weight,
     }
     train, val = pictures(tmp_path / "train"), pictures(tmp_path / "val")
-    one, other = (finetuned.teach(settings(wanted), train, val, tmp_path / "history.csv") for _ in range(2))
+    one, other = (finetuned.fit("finetuned", settings(wanted), train, val, tmp_path / "history.csv") for _ in range(2))
     assert float(one.metrics["accuracy"]) > 0.9
     assert one.metrics == other.metrics
     for weight_of_one, weight_of_other in zip(one.network.get_weights(), other.network.get_weights(), strict=True):
         np.testing.assert_array_equal(weight_of_one, weight_of_other)
     less = settings(wanted | {"finetuned.head.epochs": 1, "finetuned.head.learning_rate": 1e-6})
-    assert float(finetuned.teach(less, train, val, tmp_path / "history.csv").metrics["loss"]) > 0.6
+    assert float(finetuned.fit("finetuned", less, train, val, tmp_path / "history.csv").metrics["loss"]) > 0.6
 
 
 def test_what_a_root_says_is_of_one_size_and_in_proportion(settings: MakeSettings, tiny: Path, tmp_path: Path) -> None:
     """Standardised, means and deviations together are as far from their mean as 1, and the root as 2."""
-    whole = settings(finetuning_params(tiny) | {"finetuned.tail.epochs": 0})
+    whole = settings(finetuning_params(tiny) | {"finetuned.fine_tune.epochs": 0})
     train = pictures(tmp_path)
-    network = finetuned.teach(whole, train, train, tmp_path / "history.csv").network
+    network = finetuned.fit("finetuned", whole, train, train, tmp_path / "history.csv").network
     seen = train.batch(np.arange(12))[0]
     standardised = keras.Model(network.input, network.get_layer("standardised").output)(seen).numpy()
     described = keras.Model(network.input, network.get_layer("described").output)(seen).numpy()
@@ -224,11 +224,11 @@ def test_what_a_root_says_is_of_one_size_and_in_proportion(settings: MakeSetting
         ("sec", {"second", "third"}),
     ],
 )
-def test_phase_two_teaches_the_last_layers_and_no_batch_normalization(
+def test_phase_two_trains_the_last_layers_and_no_batch_normalization(
     chosen: Callable[..., Finetuned], unfreeze: float | str, learn: set[str]
 ) -> None:
     section = chosen(unfreeze=unfreeze)
-    network = finetuned.assemble(backbones.load(section), 2, section)
+    network = finetuned.build(backbones.load(section), 2, section)
     convolutions = [layer for layer in network.layers if layer.name in ("first", "second", "third")]
     assert {layer.name for layer in convolutions if layer.trainable_weights} == learn
     normalised = [layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]
@@ -239,7 +239,7 @@ def test_phase_two_teaches_the_last_layers_and_no_batch_normalization(
 def test_a_layer_that_the_backbone_has_not_is_one_sentence(chosen: Callable[..., Finetuned]) -> None:
     section = chosen(unfreeze="sceond")
     with pytest.raises(UserError, match=r"finetuned.unfreeze is 'sceond', and no layer .*; did you mean second\?"):
-        finetuned.assemble(backbones.load(section), 2, section)
+        finetuned.build(backbones.load(section), 2, section)
 
 
 def test_a_root_is_that_of_the_covariance() -> None:
@@ -293,9 +293,9 @@ def test_a_region_has_the_places_that_lie_there() -> None:
 
 def test_the_whole_network_is_saved_and_loaded_in_safe_mode(chosen: Callable[..., Finetuned], tmp_path: Path) -> None:
     section = chosen()
-    network = finetuned.assemble(backbones.load(section), 2, section)
-    saving.save(network, ["Ana", "Bente"], tmp_path / "n.keras")
-    again, artists = saving.load(tmp_path / "n.keras")
+    network = finetuned.build(backbones.load(section), 2, section)
+    base.save(network, ["Ana", "Bente"], tmp_path / "n.keras")
+    again, artists = base.load(tmp_path / "n.keras")
     seen = np.random.default_rng(0).integers(0, 256, (2, 48, 48, 3)).astype(np.float32)
     np.testing.assert_array_equal(network(seen).numpy(), again(seen).numpy())
     assert artists == ["Ana", "Bente"]
@@ -306,58 +306,54 @@ def test_a_backbone_with_squeeze_and_excitation_answers_by_itself(
 ) -> None:
     """Its reshapes cannot be asked about no pictures at all."""
     section = chosen(backbone="MobileNetV3Small", weights="none", input_size=64)
-    network = finetuned.assemble(backbones.load(section), 2, section)
+    network = finetuned.build(backbones.load(section), 2, section)
     rng = np.random.default_rng(0)
     decide = network.get_layer("artists")
     decide.set_weights([rng.normal(0, 1, decide.kernel.shape), np.array([0.1, -0.1])])
-    trained = rng.random((3, 576), np.float32)
-    card = Metadata("finetuned", "sample", ["Ana", "Bente"], 1.0, 0.9, 9.0, ["Ana/1.jpg", "Ana/2.jpg", "Bente/1.jpg"])
-    file = tmp_path / "n.onnx"
-    file.write_bytes(export.complete(export.export(network), trained, metrics.whitening(trained), card))
-    exported = Network(file)
+    predictor = exported(network, finetuned.decompose(network), tmp_path / "n.onnx", artists=["Ana", "Bente"])
     seen = rng.integers(0, 256, (3, 64, 64, 3)).astype(np.uint8)
-    answers = exported.predict([seen[:2], seen[2:]])
-    np.testing.assert_allclose(answers.probabilities, network.predict(seen.astype(np.float32), verbose=0), atol=1e-5)
-    assert exported.predict([]).calibrated.shape == (0, 2)
+    predictions = predictor.predict([seen[:2], seen[2:]])
+    np.testing.assert_allclose(
+        predictions.probabilities, network.predict(seen.astype(np.float32), verbose=0), atol=1e-5
+    )
+    assert predictor.predict([]).calibrated.shape == (0, 2)
 
 
-def test_a_plain_run_does_not_train_it(finished: Workspace) -> None:
-    for name in ("finetuned.keras", "finetuned.onnx"):
-        assert (finished.path / "models" / name).read_bytes() == b""
-    assert finished.metrics("train_finetuned") == {}
-    assert "finetuned" not in finished.metrics("compare")
+def test_a_plain_run_knows_nothing_of_it(finished: Workspace) -> None:
+    assert not list((finished.path / "models").glob("f*"))
     refused = finished.run("redarte", "predict", "--network", "finetuned", "x.jpg", check=False)
     assert refused.returncode == 1
-    assert "is empty: this network is trained only where params.yaml's model names it" in refused.stderr
+    assert "models/finetuned.onnx is missing; make it with `dvc repro`" in refused.stderr
 
 
-def test_everything_downstream_works_with_it(taught: Workspace) -> None:
-    evaluated = taught.metrics("evaluate")
+def test_everything_downstream_works_with_it(beyond: Workspace) -> None:
+    evaluated = beyond.metrics("evaluate")
     assert evaluated["network"] == "finetuned"
-    trained = taught.metrics("train_finetuned")
+    trained = beyond.metrics("train_finetuned")
     assert trained["backbone"] == "tiny.keras"
     assert trained["epochs_run"] == trained["epoch"] == 1
-    with (taught.path / "plots/train_finetuned.csv").open(encoding="utf-8") as file:
+    with (beyond.path / "plots/train_finetuned.csv").open(encoding="utf-8") as file:
         assert [row["epoch"] for row in csv.DictReader(file) if row["split"] == "val"] == ["1"]
-    compared = taught.metrics("compare")
-    assert compared["finetuned"]["test_accuracy"] == evaluated["test_accuracy"]
-    assert set(compared["mcnemar_p"]) > {"red1_finetuned", "red3_finetuned"}
-    assert "| Fine-tuned | – |" in (taught.path / "plots/table_one.md").read_text(encoding="utf-8")
-    assert "on the backbone tiny.keras" in (taught.path / "plots/report.html").read_text(encoding="utf-8")
-    model_card = (taught.path / "plots/model_card.md").read_text(encoding="utf-8")
-    assert "The backbone tiny.keras" in model_card
+    report = (beyond.path / "plots/report.html").read_text(encoding="utf-8")
+    assert "on the backbone tiny.keras" in report
+    # Beside the study's three, in Table I and by McNemar's test.
+    assert f'<tr><th>Finetuned</th><td class="number">–</td><td class="number">{trained["accuracy"]:.2f}' in report
+    assert "The difference between Finetuned and Red 3 is" in report
+    assert 'aria-label="Finetuned: train accuracy ends at' in report
+    model_card = (beyond.path / "plots/model_card.md").read_text(encoding="utf-8")
+    assert "on the backbone tiny.keras" in model_card
     # The weights are not all ours to give away.
     assert model_card.startswith("---\nlicense: other\n")
-    pictures = sorted((taught.path / "data/split/test").rglob("*.jpg"))
-    asked = taught.run("redarte", "predict", "--json", *map(str, pictures))
+    pictures = sorted((beyond.path / "data/split/test").rglob("*.jpg"))
+    asked = beyond.run("redarte", "predict", "--json", *map(str, pictures))
     answers = [json.loads(line) for line in asked.stdout.splitlines()]
-    with (taught.path / "plots/predictions.csv").open(encoding="utf-8") as file:
+    with (beyond.path / "plots/predictions.csv").open(encoding="utf-8") as file:
         assert [answer["artist"] for answer in answers] == [row["predicted"] for row in csv.DictReader(file)]
 
 
-def test_the_evidence_adds_up_to_the_logit(taught: Workspace) -> None:
-    network = Network(taught.path / "models/finetuned.onnx")
-    seen = [np.asarray(picture) for picture in dataset.load(taught.path / "data/split/test", side=48).batches(1)]
+def test_the_evidence_adds_up_to_the_logit(beyond: Workspace) -> None:
+    network = Predictor(beyond.path / "models/finetuned.onnx")
+    seen = [np.asarray(picture) for picture in dataset.load(beyond.path / "data/split/test", side=48).batches(1)]
     for artist in range(len(network.metadata.artists)):
         # The difference is the bias, which is the same for every picture.
         biases = [
@@ -371,8 +367,8 @@ def test_the_evidence_adds_up_to_the_logit(taught: Workspace) -> None:
 def test_a_map_of_any_size_is_summed_up_to_fewer_places(places: int, fewer: int) -> None:
     """VGG16 sees 21 places and then 10 in a picture of 336 px, which is no whole number of times fewer."""
     spec = tf.TensorSpec((None, places, places, 2), tf.float32, name="picture")
-    summed = tf.function(lambda seen: {"summed": export._summed(seen, fewer, fewer)}, input_signature=[spec])
-    session = onnxruntime.InferenceSession(export._converted(summed).SerializeToString())
+    summed = tf.function(lambda seen: {"summed": finetuned.sum_regions(seen, fewer, fewer)}, input_signature=[spec])
+    session = onnxruntime.InferenceSession(export.to_onnx(summed).SerializeToString())
     seen = np.random.default_rng(0).random((3, places, places, 2), np.float32)
     (answer,) = session.run(["summed"], {"picture": seen})
     assert answer.shape == (3, fewer, fewer, 2)
@@ -383,13 +379,13 @@ def test_a_map_of_any_size_is_summed_up_to_fewer_places(places: int, fewer: int)
 def test_doctor_reckons_with_what_the_backbone_takes(
     settings: MakeSettings, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor, "_seeing", lambda _chosen: 0.5)
-    wanted, amount = settings(finetuning_params(tiny)), doctor.Amount(100, 1e6)
-    usual = doctor.estimate("export_red1", wanted, amount)
-    assert doctor.estimate("export_finetuned", wanted, amount) - usual == pytest.approx(50, abs=2)
-    assert doctor.estimate("evaluate", wanted, amount) - doctor.estimate("evaluate", settings(), amount) > 9
+    monkeypatch.setattr(estimates, "_forward", lambda _chosen: 0.5)
+    wanted, amount = settings(finetuning_params(tiny)), estimates.Amount(100, 1e6)
+    usual = estimates.seconds("export@red1", wanted, amount)
+    assert estimates.seconds("export_beyond@finetuned", wanted, amount) - usual == pytest.approx(50, abs=2)
+    assert estimates.seconds("evaluate", wanted, amount) - estimates.seconds("evaluate", settings(), amount) > 9
 
 
-def test_the_page_begins_with_the_network_of_model(taught: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(taught.path)
-    assert list(page.load_networks()) == ["Fine-tuned", "Red 1", "Red 2", "Red 3"]
+def test_the_page_begins_with_the_network_of_model(beyond: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(beyond.path)
+    assert list(page.load_networks()) == ["Finetuned", "Fisher", "Red 1", "Red 2", "Red 3"]

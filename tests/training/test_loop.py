@@ -14,9 +14,9 @@ import numpy as np
 import psutil
 import pytest
 
+from redarte.networks.study import training_job
 from redarte.params import Params
 from redarte.runtime.errors import UserError
-from redarte.stages.train import job
 from redarte.training import batches, checkpoints, dataset, devices, jobs, loop
 from redarte.training.backend import keras, tf
 from redarte.training.checkpoints import Row
@@ -96,9 +96,9 @@ def test_a_memory_that_is_no_number_of_gigabytes_is_refused(wish: str, monkeypat
         dataset.memory()
 
 
-def test_varied_pictures_are_other_ones_in_each_epoch_and_the_same_each_time(pictures: Pictures) -> None:
+def test_random_resized_crops_are_other_ones_in_each_epoch_and_the_same_each_time(pictures: Pictures) -> None:
     def drawn(epochs: range) -> list[np.ndarray]:
-        got = batches.training_batches(pictures, 4, 7, epochs, vary=True).as_numpy_iterator()
+        got = batches.training_batches(pictures, 4, 7, epochs, crop=True).as_numpy_iterator()
         return [pixels for pixels, _ in got]
 
     whole = drawn(range(3))
@@ -108,12 +108,12 @@ def test_varied_pictures_are_other_ones_in_each_epoch_and_the_same_each_time(pic
     sums = [sorted(np.concatenate(whole[place : place + 3]).sum(axis=(1, 2, 3)).tolist()) for place in (0, 3, 6)]
     assert sums[0] != sums[1] != sums[2]
     # What is learned is the same: labels come in the order of the pictures.
-    assert labels_of(batches.training_batches(pictures, 4, 7, range(3), vary=True)) == labels_of(
+    assert labels_of(batches.training_batches(pictures, 4, 7, range(3), crop=True)) == labels_of(
         batches.training_batches(pictures, 4, 7, range(3))
     )
 
 
-def test_a_varied_picture_is_a_part_of_it() -> None:
+def test_a_random_resized_crop_is_a_part_of_it() -> None:
     ramp = np.repeat(np.linspace(0, 255, 64).round().astype(np.uint8)[None, :, None], 64, axis=0).repeat(3, axis=2)
     spans = []
     for seed in range(40):
@@ -125,7 +125,7 @@ def test_a_varied_picture_is_a_part_of_it() -> None:
     assert max(spans) > 0.9
 
 
-def test_every_artist_counts_the_same_where_weights_are_balanced(pictures: Pictures, settings: MakeSettings) -> None:
+def test_class_weights_make_every_artist_count_the_same(pictures: Pictures, settings: MakeSettings) -> None:
     assert jobs.class_weights(pictures, settings().train) is None
     weights = jobs.class_weights(pictures, settings({"train.class_weight": "balanced"}).train)
     assert weights == pytest.approx([11 / 10, 11 / 12])
@@ -211,7 +211,7 @@ def test_precision(monkeypatch: pytest.MonkeyPatch) -> None:
 def job_of(settings: Params, tmp_path: Path, counts: dict[str, int] | None = None) -> TrainingJob:
     train = dataset.load(folder_of(tmp_path / "train", counts or {"Ana": 6, "Bente": 6}))
     val = dataset.load(folder_of(tmp_path / "val", {"Ana": 2, "Bente": 2}), train.artists)
-    return job("red1", settings, train, val)
+    return training_job("red1", settings, train, val)
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
@@ -221,13 +221,13 @@ def test_a_training_learns_and_leaves_its_history(
     monkeypatch.chdir(tmp_path)
     chosen = settings({"train.epochs": 12, "train.batch_size": 4, "train.precision": precision})
     result = loop.train(job_of(chosen, tmp_path), tmp_path / "history.csv")
-    assert len(result.history) == result.epoch == 12
+    assert len(result.history) == result.metrics["epoch"] == 12
     assert result.history[-1]["loss"] < 0.5 * result.history[0]["loss"]
     with (tmp_path / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["epoch"], row["split"]) for row in rows[:3]] == [("1", "train"), ("1", "val"), ("2", "train")]
     assert float(rows[-1]["accuracy"]) == pytest.approx(result.history[-1]["val_accuracy"], abs=1e-6)
-    metrics = result.metrics()
+    metrics = result.metrics
     assert metrics["epochs_run"] == 12
     assert metrics["precision"] == precision
     assert metrics["parameters"] == 16 // 8 * 16 // 8 * 128 * 2 + 2 + 896 + 18_496 + 73_856
@@ -240,11 +240,11 @@ def test_patience_stops_and_keeps_the_best_weights(
     chosen = settings({"train.epochs": 40, "train.batch_size": 4, "train.patience": 3, "train.precision": "float32"})
     wanted = job_of(chosen, tmp_path)
     result = loop.train(wanted, tmp_path / "history.csv")
-    assert result.epoch == checkpoints.best_epoch(result.history)
-    assert len(result.history) == result.epoch + 3 < 40
+    assert result.metrics["epoch"] == checkpoints.best_epoch(result.history)
+    assert len(result.history) == int(result.metrics["epoch"]) + 3 < 40
     result.network.compile(loss="categorical_crossentropy", metrics=["accuracy"])
     _, accuracy = result.network.evaluate(batches.ordered_batches(wanted.val, 4), verbose=0)
-    assert accuracy == pytest.approx(result.history[result.epoch - 1]["val_accuracy"])
+    assert accuracy == pytest.approx(result.history[int(result.metrics["epoch"]) - 1]["val_accuracy"])
 
 
 def test_a_loss_that_is_no_number_is_one_sentence(
@@ -336,7 +336,7 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from redarte.training import dataset, devices, loop
 from redarte import params
-from redarte.stages.train import job
+from redarte.networks.study import training_job
 if sys.argv[1] == "2":
     devices.strategy = lambda: tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 settings = params.load()

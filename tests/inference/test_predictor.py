@@ -10,39 +10,27 @@ import onnx
 import pytest
 
 from redarte.commands import predict
-from redarte.evaluation import metrics
 from redarte.inference import export, predictor
 from redarte.inference.explanations import overlay
-from redarte.inference.predictor import Metadata, Network
-from redarte.networks import saving
-from redarte.params import Network as Penalty
+from redarte.inference.predictor import Predictor
+from redarte.networks import study
+from redarte.params import Penalty
 from redarte.pictures import images
 from redarte.runtime.errors import UserError
+from redarte.runtime.sandbox import Sandbox
 from redarte.training.backend import keras
 from tests.conftest import Workspace, painting, write_painting
-
-ARTISTS = ["Ana", "Bente", "Cleo"]
-
-
-def card(trained: list[str], **changes: object) -> Metadata:
-    settings = {"network": "red1", "data": "sample", "artists": ARTISTS, "temperature": 2.0, "coverage": 0.9,
-                "ood_threshold": 50.0, "trained": trained}  # fmt: skip
-    return Metadata(**settings | changes)  # type: ignore[arg-type]
+from tests.exports import exported
 
 
-def written(network: keras.Model, path: Path, **changes: object) -> Network:
-    """A network as an .onnx file; it remembers two made-up training pictures."""
-    channels = network.layers[-2].input.shape[-1]
-    trained = np.random.default_rng(0).random((2, channels), np.float32)
-    said = card(["Ana/1.jpg", "Cleo/2.jpg"], **changes)
-    path.write_bytes(export.complete(export.export(network), trained, metrics.whitening(trained), said))
-    return Network(path)
+def written(network: keras.Model, path: Path, **changes: object) -> Predictor:
+    return exported(network, study.decompose(network), path, **changes)
 
 
 @pytest.fixture(scope="module")
 def red3() -> keras.Model:
     keras.utils.set_random_seed(5)
-    return saving.build("red3", 32, 3, Penalty(l1=0.0, l2=0.0))
+    return study.build("red3", 32, 3, Penalty(l1=0.0, l2=0.0))
 
 
 def test_onnx_answers_as_keras_does(red3: keras.Model, tmp_path: Path) -> None:
@@ -75,7 +63,7 @@ def test_evidence_adds_up_to_the_logit(red3: keras.Model, tmp_path: Path) -> Non
 
 def test_a_network_that_looks_at_one_corner_lights_that_corner(tmp_path: Path) -> None:
     """Grad-CAM's average over places would light the whole of a picture that is the same everywhere."""
-    network = saving.build("red1", 32, 3, Penalty(l1=0.0, l2=0.0))
+    network = study.build("red1", 32, 3, Penalty(l1=0.0, l2=0.0))
     for layer in network.layers[1:-2]:
         if layer.weights:
             layer.set_weights([np.full(layer.kernel.shape, 0.1), np.zeros(layer.bias.shape)])
@@ -102,7 +90,7 @@ def test_a_stranger_picture_than_val_pictures_is_not_known(red3: keras.Model, tm
 
 
 def test_noise_is_stranger_than_pictures(finished: Workspace) -> None:
-    network = Network(finished.path / "models/red1.onnx")
+    network = Predictor(finished.path / "models/red1.onnx")
     files = sorted(finished.path.glob("data/resized/test/*/*.jpg"))
     test = np.stack([images.read_square(file, network.side) for file in files])
     noise = np.random.default_rng(0).integers(0, 256, test.shape, np.uint8)
@@ -113,17 +101,17 @@ def test_noise_is_stranger_than_pictures(finished: Workspace) -> None:
 def test_what_is_no_network_is_refused(red3: keras.Model, tmp_path: Path) -> None:
     file = tmp_path / "n.onnx"
     with pytest.raises(UserError, match=r"n\.onnx is missing; make it with `dvc repro`"):
-        Network(file)
+        Predictor(file)
     written(red3, file)
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match="is not a network that redarte exported"):
-        Network(file)
+        Predictor(file)
     somebody_elses = onnx.load_from_string(whole)
     del somebody_elses.metadata_props[:]
     file.write_bytes(somebody_elses.SerializeToString())
     with pytest.raises(UserError, match="is not a network that redarte exported; make it"):
-        Network(file)
+        Predictor(file)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +135,7 @@ def test_a_file_that_says_what_cannot_be_of_itself_is_refused(
     said.value = json.dumps(json.loads(said.value) | changes)
     file.write_bytes(model.SerializeToString())
     with pytest.raises(UserError, match=told):
-        Network(file).predict([np.zeros((1, 32, 32, 3), np.uint8)])
+        Predictor(file).predict([np.zeros((1, 32, 32, 3), np.uint8)])
 
 
 def test_a_card_that_is_nested_without_end_is_refused(red3: keras.Model, tmp_path: Path) -> None:
@@ -157,13 +145,13 @@ def test_a_card_that_is_nested_without_end_is_refused(red3: keras.Model, tmp_pat
     model.metadata_props[0].value = "[" * 9999
     file.write_bytes(model.SerializeToString())
     with pytest.raises(UserError, match="is not a network that redarte exported"):
-        Network(file)
+        Predictor(file)
 
 
 def test_what_the_converter_did_first_does_not_show(red3: keras.Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """It walks through sets: one export of fisher in twenty had its nodes in another order, and one node more."""
-    expected = export.export(red3).SerializeToString(deterministic=True)
-    ordered = export._converted
+    expected = export.export(32, study.decompose(red3)).SerializeToString(deterministic=True)
+    ordered = export.to_onnx
 
     def in_another_order(answer: object) -> onnx.ModelProto:
         model = ordered(answer)
@@ -176,8 +164,8 @@ def test_what_the_converter_did_first_does_not_show(red3: keras.Model, monkeypat
         model.graph.node.extend(nodes)
         return model
 
-    monkeypatch.setattr(export, "_converted", in_another_order)
-    assert export.export(red3).SerializeToString(deterministic=True) == expected
+    monkeypatch.setattr(export, "to_onnx", in_another_order)
+    assert export.export(32, study.decompose(red3)).SerializeToString(deterministic=True) == expected
 
 
 def test_a_network_does_not_read_other_files(red3: keras.Model, tmp_path: Path) -> None:
@@ -190,13 +178,7 @@ def test_a_network_does_not_read_other_files(red3: keras.Model, tmp_path: Path) 
     trained.ClearField("raw_data")
     (tmp_path / "n.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(UserError, match="is not a network that redarte exported"):
-        Network(tmp_path / "n.onnx")
-
-
-def test_only_networks_that_can_be_explained_are_exported() -> None:
-    network = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(2, 3)], name="other")
-    with pytest.raises(UserError, match="other is none of redarte's networks"):
-        export.export(network)
+        Predictor(tmp_path / "n.onnx")
 
 
 @pytest.fixture
@@ -261,7 +243,8 @@ def test_more_pictures_than_a_batch_come_in_order(red3: keras.Model, tmp_path: P
     many = 2 * images.at_a_time(network.side) + 3
     paths = [write_painting(tmp_path / f"{number}.jpg", seed=number) for number in range(many)]
     paths[5].write_bytes(b"broken")
-    told = list(predict.answer(network, paths, 1e6))
+    with Sandbox(2, images.most_memory(1e6)) as sandbox:
+        told = list(predict.predict(network, paths, 1e6, sandbox))
     assert [path for path, _ in told] == paths
     for number in (0, 4, 6, 40, 66):
         alone = network.predict([images.read_square(paths[number], 32)[None]])

@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from redarte.networks import saving
-from redarte.params import Network, StudyName
+from redarte.networks import base, study
+from redarte.params import Penalty, StudyName
 from redarte.runtime import errors
 from redarte.runtime.errors import UserError
 from redarte.training.backend import keras
 
-NONE = Network(l1=0.0, l2=0.0)
-ELASTIC = Network(l1=0.001, l2=0.01)
+NONE = Penalty(l1=0.0, l2=0.0)
+ELASTIC = Penalty(l1=0.001, l2=0.01)
 
 
 def table(network: keras.Model) -> list[tuple[tuple[int, ...], int]]:
@@ -23,7 +23,7 @@ def table(network: keras.Model) -> list[tuple[tuple[int, ...], int]]:
 @pytest.mark.parametrize("name", ["red1", "red2"])
 def test_the_layer_table_of_red_1_and_2_is_the_studys(name: StudyName) -> None:
     """Figures 13 and 14."""
-    assert table(saving.build(name, 244, 50, NONE)) == [
+    assert table(study.build(name, 244, 50, NONE)) == [
         ((244, 244, 32), 896),
         ((122, 122, 32), 0),
         ((122, 122, 64), 18_496),
@@ -37,7 +37,7 @@ def test_the_layer_table_of_red_1_and_2_is_the_studys(name: StudyName) -> None:
 
 def test_the_layer_table_of_red_3_is_the_studys() -> None:
     """Figure 15."""
-    assert table(saving.build("red3", 244, 50, NONE)) == [
+    assert table(study.build("red3", 244, 50, NONE)) == [
         ((244, 244, 32), 896),
         ((122, 122, 32), 0),
         ((122, 122, 64), 18_496),
@@ -52,14 +52,14 @@ def test_the_layer_table_of_red_3_is_the_studys() -> None:
 
 @pytest.mark.parametrize(("name", "parameters"), [("red1", 5_110_898), ("red2", 5_110_898), ("red3", 5_147_826)])
 def test_the_layer_tables_at_224(name: StudyName, parameters: int) -> None:
-    network = saving.build(name, 224, 50, NONE)
+    network = study.build(name, 224, 50, NONE)
     assert network.count_params() == parameters
     assert network.layers[-1].count_params() == 28 * 28 * 128 * 50 + 50
 
 
 @pytest.mark.parametrize("name", ["red1", "red2", "red3"])
 def test_layers_are_as_published(name: StudyName) -> None:
-    for layer in saving.build(name, 32, 5, NONE).layers:
+    for layer in study.build(name, 32, 5, NONE).layers:
         if isinstance(layer, keras.layers.Conv2D):
             assert (layer.kernel_size, layer.padding, layer.activation.__name__) == ((3, 3), "same", "relu")
             assert layer.kernel_regularizer is None
@@ -69,7 +69,7 @@ def test_layers_are_as_published(name: StudyName) -> None:
 
 
 def test_the_penalty_is_on_every_kernel() -> None:
-    network = saving.build("red2", 32, 5, ELASTIC)
+    network = study.build("red2", 32, 5, ELASTIC)
     kernels = [layer.kernel for layer in network.layers if hasattr(layer, "kernel")]
     assert len(kernels) == 4
     expected = sum(0.001 * np.abs(k).sum() + 0.01 * np.square(k).sum() for k in map(np.asarray, kernels))
@@ -78,7 +78,7 @@ def test_the_penalty_is_on_every_kernel() -> None:
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
 def test_answers_are_float32_probabilities(precision: str) -> None:
-    network = saving.build("red1", 32, 5, NONE, precision)
+    network = study.build("red1", 32, 5, NONE, precision)
     answers = network.predict(np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8), verbose=0)
     assert answers.dtype == np.float32
     assert np.allclose(answers.sum(axis=1), 1, atol=1e-5)
@@ -86,9 +86,9 @@ def test_answers_are_float32_probabilities(precision: str) -> None:
 
 
 def test_a_saved_network_answers_the_same_and_knows_its_artists(tmp_path: Path) -> None:
-    network = saving.build("red3", 16, 3, ELASTIC)
-    saving.save(network, ["Ana", "Ben", "Zoë"], tmp_path / "n.keras")
-    loaded, artists = saving.load(tmp_path / "n.keras")
+    network = study.build("red3", 16, 3, ELASTIC)
+    base.save(network, ["Ana", "Ben", "Zoë"], tmp_path / "n.keras")
+    loaded, artists = base.load(tmp_path / "n.keras")
     pictures = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
     assert artists == ["Ana", "Ben", "Zoë"]
     assert (loaded.predict(pictures, verbose=0) == network.predict(pictures, verbose=0)).all()
@@ -99,16 +99,16 @@ def test_the_same_network_gives_the_same_bytes(tmp_path: Path) -> None:
     for number in range(2):
         keras.utils.set_random_seed(3)
         files.append(tmp_path / f"{number}.keras")
-        saving.save(saving.build("red1", 16, 3, NONE), ["Ana", "Ben", "Cleo"], files[-1])
+        base.save(study.build("red1", 16, 3, NONE), ["Ana", "Ben", "Cleo"], files[-1])
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
 def test_a_network_that_carries_code_is_refused(tmp_path: Path) -> None:
     """Keras's safe mode refuses a Lambda layer; one sentence says so."""
     harmful = keras.Sequential([keras.Input((4,)), keras.layers.Lambda(lambda x: x + 1, output_shape=(4,))])
-    saving.save(harmful, ["a", "b", "c", "d"], tmp_path / "n.keras")
+    base.save(harmful, ["a", "b", "c", "d"], tmp_path / "n.keras")
     with pytest.raises(UserError, match=r"n\.keras is not a network that redarte saved") as caught:
-        saving.load(tmp_path / "n.keras")
+        base.load(tmp_path / "n.keras")
     assert "\n" not in str(caught.value)
 
 
@@ -118,12 +118,12 @@ def test_a_broken_or_missing_file_is_refused(tmp_path: Path, content: bytes | No
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(UserError, match=r"n\.keras is (missing|not a network)"):
-        saving.load(file)
+        base.load(file)
 
 
 def test_a_truncated_network_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "n.keras"
-    saving.save(saving.build("red1", 16, 3, NONE), ["Ana", "Ben", "Cleo"], file)
+    base.save(study.build("red1", 16, 3, NONE), ["Ana", "Ben", "Cleo"], file)
     with zipfile.ZipFile(file) as opened:
         parts = {name: opened.read(name) for name in opened.namelist()}
     assert json.loads(parts["metadata.json"])["date_saved"] == ""
@@ -132,7 +132,7 @@ def test_a_truncated_network_is_refused(tmp_path: Path) -> None:
         for name, data in parts.items():
             opened.writestr(name, data)
     with pytest.raises(UserError, match="is not a network"):
-        saving.load(file)
+        base.load(file)
 
 
 @pytest.mark.parametrize(

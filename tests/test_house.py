@@ -22,7 +22,7 @@ ALONE = {
     "tensorflow": {"training/backend.py"},
     "keras": {"training/backend.py"},
     "ray": {"runtime/cluster.py"},
-    "yaml": {"params.py"},
+    "yaml": {"runtime/yaml12.py"},
 }
 
 

@@ -37,7 +37,7 @@ def test_the_committed_file_is_valid_and_is_the_default_study() -> None:
         ("augment.zoom", [1.1], "must be two numbers"),
         ("split.train", 0.9, "split: train, val and test must add up to 1."),
         ("split.val", 0.0, "split.val is 0.0 and must be greater than 0."),
-        ("model", "red4", "model is 'red4' and must be 'red1', 'red2', 'red3', 'fisher' or 'finetuned'."),
+        ("model", "red4", "model is 'red4' and must be one of red1, red2, red3, fisher, finetuned."),
         ("seed", -1, "seed is -1 and must be greater than or equal to 0."),
         ("seed", True, "seed is True and must be a valid integer."),
         ("train.learning_rate", float("nan"), "train.learning_rate is nan and must be"),
@@ -61,8 +61,23 @@ def test_the_committed_file_is_valid_and_is_the_default_study() -> None:
             "0.5",
             "finetuned.unfreeze is '0.5' and must be a share from 0 to 1, or the name of a layer.",
         ),
+        (
+            "model",
+            "finetuned",
+            "model is finetuned, which is trained only where beyond names it; type "
+            "dvc exp run -S 'beyond=[finetuned]' -S model=finetuned, or set both here.",
+        ),
+        (
+            "beyond",
+            ["red1"],
+            "beyond is ['red1'] and must name networks beyond the study, each once: files of networks/",
+        ),
+        ("beyond", ["fisher", "fisher"], "must name networks beyond the study, each once"),
+        ("beyond", ["rembrandt"], "must name networks beyond the study, each once"),
+        ("beyond", ["../cli"], "must name networks beyond the study, each once"),
+        ("beyond", ["layers"], "beyond names layers, which has no section of its name here; add it."),
         ("finetuned.backbone", " ", "finetuned.backbone is ' ' and must be a text on one line, and not empty."),
-        ("red2", 3, "red2 is 3 and must be a valid dictionary or instance of Network."),
+        ("red2", 3, "red2 is 3 and must be a section, with parameters in it."),
     ],
 )
 def test_a_wrong_value_is_told_by_its_name(tmp_path: Path, name: str, value: Any, told: str) -> None:
@@ -156,23 +171,48 @@ def test_what_is_told_of_a_value_stays_short(tmp_path: Path) -> None:
 def test_of_a_thousand_mistakes_twenty_are_told(tmp_path: Path) -> None:
     told = refusal(tmp_path, "".join(f"k{i}: 1\n" for i in range(1000))).splitlines()
     assert len(told) == 21
-    assert "and 993 more of the kind." in told[-1]
+    assert "and 994 more of the kind." in told[-1]
 
 
 @pytest.mark.parametrize(("key", "told"), [("5", "5"), ("~", "None"), ('"\\e[31m"', r"\x1b[31m")])
 def test_a_key_that_is_no_name_is_told(tmp_path: Path, key: str, told: str) -> None:
     text = (ROOT / "params.yaml").read_text(encoding="utf-8") + f"{key}: 1\n"
-    assert f"there is no parameter {told}; here you can set model, seed, fetch" in refusal(tmp_path, text)
+    assert f"there is no parameter {told}; here you can set model, beyond, seed, fetch" in refusal(tmp_path, text)
 
 
 def test_a_key_that_is_no_text_is_told(tmp_path: Path) -> None:
     text = (ROOT / "params.yaml").read_text(encoding="utf-8") + '"\\ud800": 1\n'
-    assert r"the document is '\ud800' and must be a valid string" in refusal(tmp_path, text)
+    assert r"there is no parameter \ud800; here you can set model" in refusal(tmp_path, text)
 
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read"):
         params.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "told"),
+    [
+        ("mixture_components: 32", "kinds: 32", "fisher.kinds is now called fisher.mixture_components."),
+        ("principal_components: 64", "filters: 64", "fisher.filters is now called fisher.principal_components."),
+        ("    C: 10.0", "    cost: 10.0", "finetuned.head.cost is now called finetuned.head.C."),
+        ("  fine_tune:", "  tail:", "finetuned.tail is now called finetuned.fine_tune."),
+    ],
+)
+def test_the_old_name_of_a_parameter_is_refused_with_the_new_one(tmp_path: Path, new: str, old: str, told: str) -> None:
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    assert new in text
+    assert refusal(tmp_path, text.replace(new, old, 1)) == f"{tmp_path}/params.yaml: {told}"
+
+
+def test_a_network_without_a_class_has_a_section_where_beyond_names_it(tmp_path: Path) -> None:
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8") + "\nlayers:\n  depth: 3\n"
+    assert "there is no parameter layers; here you can set" in refusal(tmp_path, text)
+    file = tmp_path / "params.yaml"
+    file.write_text(text.replace("beyond: []", "beyond: [layers]").replace("model: red1", "model: layers"))
+    settings = params.load(file)
+    assert settings.layers.depth == 3  # type: ignore[attr-defined]
+    assert settings.trained == ["red1", "red2", "red3", "layers"]
 
 
 def test_a_key_given_twice_is_refused(tmp_path: Path) -> None:

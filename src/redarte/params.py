@@ -1,22 +1,18 @@
 """params.yaml, read and checked. The only reader of that file.
 
-Every stage checks the whole document before it does anything, so that a typing mistake anywhere in it is
-told at once; which sections a stage then uses is declared in dvc.yaml. Adding or renaming a parameter here makes no
-stage stale: what decides the bytes of an output are the values, which DVC reads itself.
+Every stage checks the whole document before it does anything, so that a typing mistake anywhere in it is told at once;
+which sections a stage then uses is declared in dvc.yaml. Code here makes no stage stale: the values decide, and DVC
+reads those itself.
 """
 
-import difflib
 import re
-import reprlib
-from collections import Counter
-from collections.abc import Hashable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
 
-from redarte.runtime.errors import UserError, printable
+from redarte.runtime import validation, yaml12
+from redarte.runtime.errors import UserError
 
 CopyName = Literal["rotation", "vertical_mirror", "horizontal_mirror", "zoom", "shift_left", "shift_right"]
 StudyName = Literal["red1", "red2", "red3"]
@@ -38,21 +34,6 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 Quality = Annotated[int, Field(ge=1, le=100)]
 Weight = Annotated[float, Field(ge=0, le=1)]
 
-_MOST_PROBLEMS = 20  # told at once
-_UNKNOWN = ("extra_forbidden", "invalid_key")  # what pydantic calls a key that is no parameter
-
-
-def _ascending(pair: list[float]) -> list[float]:
-    if len(pair) != 2 or pair[0] > pair[1]:
-        raise ValueError("must be two numbers, the smaller first")
-    return pair
-
-
-def _on_a_line(text: str) -> str:
-    if not text.strip() or re.search(r"[\x00-\x1f\x7f]", text):
-        raise ValueError("must be a text on one line, and not empty")
-    return text
-
 
 def _each_once(names: list[CopyName]) -> list[CopyName]:
     if not names or len(set(names)) != len(names):
@@ -63,9 +44,7 @@ def _each_once(names: list[CopyName]) -> list[CopyName]:
 def _beyond(names: list[str]) -> list[str]:
     for name in names:
         if name in STUDY or names.count(name) > 1 or not _is_network(name):
-            raise ValueError(
-                "must name networks beyond the study, each once: files of src/redarte/networks, such as finetuned"
-            )
+            raise ValueError("must name networks beyond the study, each once: files of networks/, such as finetuned")
     return names
 
 
@@ -77,13 +56,13 @@ def _is_network(name: str) -> bool:
 
 def _share_or_layer(value: object) -> float | str:
     if isinstance(value, str) and not re.match(r"[-+.0-9]", value):
-        return _on_a_line(value)
+        return validation.on_a_line(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise ValueError("must be a share from 0 to 1, or the name of a layer")
     return float(value)
 
 
-Text = Annotated[str, AfterValidator(_on_a_line)]
+Text = Annotated[str, AfterValidator(validation.on_a_line)]
 ShareOrLayer = Annotated[float | str, PlainValidator(_share_or_layer)]
 
 
@@ -144,9 +123,9 @@ class Split(_Section):
 
 class Augment(_Section):
     copies: Annotated[list[CopyName], AfterValidator(_each_once)]
-    rotation: Annotated[list[Annotated[float, Field(ge=-180, le=180)]], AfterValidator(_ascending)]
-    zoom: Annotated[list[Annotated[float, Field(ge=1, le=4)]], AfterValidator(_ascending)]
-    shift: Annotated[list[Annotated[float, Field(ge=0, le=0.9)]], AfterValidator(_ascending)]
+    rotation: Annotated[list[Annotated[float, Field(ge=-180, le=180)]], AfterValidator(validation.ascending)]
+    zoom: Annotated[list[Annotated[float, Field(ge=1, le=4)]], AfterValidator(validation.ascending)]
+    shift: Annotated[list[Annotated[float, Field(ge=0, le=0.9)]], AfterValidator(validation.ascending)]
     max_side: int = Field(ge=16, le=8192)
     quality: Quality
     backend: Literal["local", "ray"]
@@ -191,15 +170,13 @@ class Fisher(_Section):
         return self
 
 
-class Head(_Section):
-    C: float = Field(gt=0, le=1e6)
-    epochs: int = Field(ge=0, le=10_000)
-    learning_rate: float = Field(gt=0, le=1)
-
-
 class FineTune(_Section):
     epochs: int = Field(ge=0, le=10_000)
     learning_rate: float = Field(gt=0, le=1)
+
+
+class Head(FineTune):
+    C: float = Field(gt=0, le=1e6)
 
 
 class Finetuned(_Section):
@@ -271,7 +248,7 @@ class Params(_Section):
                 f"model is {self.model}, which is trained only where beyond names it; type "
                 f"dvc exp run -S 'beyond=[{self.model}]' -S model={self.model}, or set both here"
             )
-        raise ValueError(f"model is {_brief.repr(self.model)} and must be one of {', '.join(self.networks)}")
+        raise ValueError(f"model is {validation.brief(self.model)} and must be one of {', '.join(self.networks)}")
 
 
 def load(path: Path = Path("params.yaml")) -> Params:
@@ -281,19 +258,17 @@ def load(path: Path = Path("params.yaml")) -> Params:
         The whole document, frozen.
 
     Raises:
-        UserError: the file is missing, is not YAML, or holds a value that is not allowed; the message has
-            a sentence for each.
+        UserError: the file is missing, is not YAML, or holds values that are not allowed, with a sentence for each.
     """
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        document = yaml12.load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} is not here: run this from the top folder of the project.") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}).") from None
     except RecursionError:
         raise UserError(f"{path} is nested too deep: it holds sections, and parameters in them.") from None
-    except (yaml.YAMLError, ValueError, KeyError, AttributeError) as error:
-        # Of a value that is not what its explicit tag (!!int) says, PyYAML raises what Python raises.
+    except ValueError as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(document, dict):
         raise UserError(f"{path} must hold sections such as fetch: and train:, and holds none.")
@@ -312,13 +287,7 @@ def _checked(path: Path, document: dict[Any, Any]) -> Params:
         problems += error.errors()
     if not problems:
         return settings
-    # A key with a typing mistake is also a key that is missing: say the mistake first.
-    problems.sort(key=lambda problem: problem["type"] not in _UNKNOWN)
-    renamed = {_RENAMED.get(".".join(map(str, problem["loc"]))) for problem in problems}
-    problems = [problem for problem in problems if ".".join(map(str, problem["loc"])) not in renamed]
-    sentences = [_sentence(path, problem) for problem in problems[:_MOST_PROBLEMS]]
-    more = len(problems) - len(sentences)
-    raise UserError("\n".join(sentences + ([f"{path}: and {more} more of the kind."] if more else [])))
+    raise UserError(validation.told(path, Params, problems, _RENAMED))
 
 
 def trained_network(stage: str, arguments: list[str], settings: Params) -> str:
@@ -330,65 +299,3 @@ def trained_network(stage: str, arguments: list[str], settings: Params) -> str:
     if len(arguments) == 1 and arguments[0] in settings.trained:
         return arguments[0]
     raise UserError(f"{stage} takes the name of one network: {', '.join(settings.trained)}.")
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, which refuses a key given twice and takes for numbers what DVC takes for them.
-
-    DVC reads and writes YAML 1.2. PyYAML follows YAML 1.1, where 010 is eight, 1:30 is ninety, `on` is true and 1e-05
-    is a text. Here a number is decimal, and what the two would read differently is a text, which no parameter that is a
-    number takes.
-    """
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
-        for key, times in keys.items():
-            if times > 1:
-                raise yaml.MarkedYAMLError(problem=f"{printable(key)} is given twice", problem_mark=node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-_PLAIN = {
-    "null": (r"^(~|null|Null|NULL|)$", ["~", "n", "N", ""]),
-    "bool": (r"^(true|True|TRUE|false|False|FALSE)$", list("tTfF")),
-    "int": (r"^[-+]?(0|[1-9][0-9]{0,99})$", list("-+0123456789")),
-    "float": (
-        r"^[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$",
-        list("-+.0123456789"),
-    ),
-    "merge": (r"^<<$", ["<"]),
-}
-_Loader.yaml_implicit_resolvers = {}
-for _name, (_pattern, _first) in _PLAIN.items():
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(_pattern), _first)
-
-
-# A few kilobytes of YAML can name gigabytes: what is told of a value is cut to a line.
-_brief = reprlib.Repr()
-_brief.maxlevel, _brief.maxstring, _brief.maxother = 2, 80, 80
-
-
-def _sentence(path: Path, problem: Any) -> str:
-    """One of pydantic's problems as a sentence that names the key, what is wrong and what to do."""
-    keys = [printable(key) for key in problem["loc"]]
-    name = ".".join(keys) or "the document"
-    if name in _RENAMED:
-        return f"{path}: {name} is now called {_RENAMED[name]}."
-    if problem["type"] in _UNKNOWN:
-        return f"{path}: there is no parameter {name}{_did_you_mean(keys)}."
-    if problem["type"] == "missing":
-        return f"{path}: {name} is missing; add it (the committed params.yaml shows every parameter)."
-    wish = re.sub(r"^(Value error, |Input |String )", "", problem["msg"]).replace("should", "must", 1)
-    if problem["type"] == "value_error" and isinstance(problem["input"], dict):
-        return f"{path}: {name}: {wish}." if keys else f"{path}: {wish}."
-    return f"{path}: {name} is {_brief.repr(problem['input'])} and {wish}."
-
-
-def _did_you_mean(keys: list[str]) -> str:
-    section: Any = Params
-    for key in keys[:-1]:
-        section = section.model_fields[key].annotation
-    near = difflib.get_close_matches(keys[-1], section.model_fields, n=1, cutoff=0.5)
-    if near:
-        return f"; did you mean {'.'.join([*keys[:-1], near[0]])}"
-    return f"; here you can set {', '.join(section.model_fields)}"

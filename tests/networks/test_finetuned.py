@@ -143,12 +143,12 @@ def test_what_cannot_be_had_is_one_sentence(
 
 
 def test_offline_the_weights_are_asked_for_in_one_sentence(tmp_path: Path) -> None:
-    workspace = new_workspace(tmp_path / "redarte", {"model": "finetuned"})
+    workspace = new_workspace(tmp_path / "redarte", {"model": "finetuned", "beyond": ["finetuned"]})
     for artist in ("Ana", "Bente"):
         for split in ("train", "val"):
             write_painting(workspace.path / "data/split" / split / artist / "1.jpg")
     offline = {"https_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9", "KERAS_HOME": str(tmp_path)}
-    failed = workspace.stage("finetune", check=False, **offline)
+    failed = workspace.stage("train", "finetuned", check=False, **offline)
     assert failed.returncode == 1
     assert "the ImageNet weights of EfficientNetV2B0 cannot be downloaded from https://" in failed.stderr
     assert "set finetuned.weights to it, or set finetuned.backbone to a .keras file" in failed.stderr

@@ -1,0 +1,84 @@
+"""Checks of values, and what pydantic finds wrong with a document as sentences: the key, what is wrong, what to do."""
+
+import difflib
+import re
+import reprlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from redarte.runtime.errors import printable
+
+_MOST = 20  # sentences at once
+_UNKNOWN = ("extra_forbidden", "invalid_key")  # what pydantic calls a key that is no parameter
+
+# A few kilobytes of YAML can name gigabytes: what is told of a value is cut to a line.
+_brief = reprlib.Repr()
+_brief.maxlevel, _brief.maxstring, _brief.maxother = 2, 80, 80
+brief = _brief.repr
+
+
+def ascending(pair: list[float]) -> list[float]:
+    """Raises ValueError where two numbers are not in order."""
+    if len(pair) != 2 or pair[0] > pair[1]:
+        raise ValueError("must be two numbers, the smaller first")
+    return pair
+
+
+def on_a_line(text: str) -> str:
+    """Raises ValueError where a text has another line, or nothing."""
+    if not text.strip() or re.search(r"[\x00-\x1f\x7f]", text):
+        raise ValueError("must be a text on one line, and not empty")
+    return text
+
+
+def told(path: Path, model: type[BaseModel], problems: Sequence[Any], renamed: Mapping[str, str]) -> str:
+    """The problems of a document, a sentence a line.
+
+    Args:
+        path: of the document.
+        model: what it should have been.
+        problems: as `ValidationError.errors` gives them.
+        renamed: old name -> new name, of keys that were renamed.
+    """
+    # The new name of a key that is there under its old one is not missing.
+    new_names = {renamed.get(_name(problem)) for problem in problems}
+    kept = [problem for problem in problems if _name(problem) not in new_names]
+    # A key with a typing mistake is also a key that is missing: say the mistake first.
+    kept.sort(key=lambda problem: problem["type"] not in _UNKNOWN)
+    sentences = [_sentence(path, model, problem, renamed) for problem in kept[:_MOST]]
+    more = len(kept) - len(sentences)
+    return "\n".join(sentences + ([f"{path}: and {more} more of the kind."] if more else []))
+
+
+def _name(problem: Any) -> str:
+    return ".".join(map(str, problem["loc"]))
+
+
+def _sentence(path: Path, model: type[BaseModel], problem: Any, renamed: Mapping[str, str]) -> str:
+    keys = [printable(key) for key in problem["loc"]]
+    name = ".".join(keys) or "the document"
+    if name in renamed:
+        return f"{path}: {name} is now called {renamed[name]}."
+    if problem["type"] in _UNKNOWN:
+        return f"{path}: there is no parameter {name}{_did_you_mean(model, keys)}."
+    if problem["type"] == "missing":
+        return f"{path}: {name} is missing; add it (the committed params.yaml shows every parameter)."
+    if problem["type"] == "model_type":
+        return f"{path}: {name} is {brief(problem['input'])} and must be a section, with parameters in it."
+    wish = re.sub(r"^(Value error, |Input |String )", "", problem["msg"]).replace("should", "must", 1)
+    if problem["type"] == "value_error" and isinstance(problem["input"], dict):
+        return f"{path}: {name}: {wish}." if keys else f"{path}: {wish}."
+    return f"{path}: {name} is {brief(problem['input'])} and {wish}."
+
+
+def _did_you_mean(model: type[BaseModel], keys: list[str]) -> str:
+    section: Any = model
+    for key in keys[:-1]:
+        section = section.model_fields[key].annotation
+    near = difflib.get_close_matches(keys[-1], section.model_fields, n=1, cutoff=0.5)
+    if near:
+        return f"; did you mean {'.'.join([*keys[:-1], near[0]])}"
+    return f"; here you can set {', '.join(section.model_fields)}"

@@ -17,10 +17,10 @@ from pathlib import Path
 KERAS = """
 import sys, time
 import numpy as np
-from redarte.networks import saving
+from redarte.networks import base
 from redarte.pictures import images
 from pathlib import Path
-network, artists = saving.load(Path(sys.argv[1]))
+network, artists = base.load(Path(sys.argv[1]))
 side = network.input_shape[1]
 files = [Path(line) for line in sys.stdin.read().splitlines()]
 started = time.perf_counter()
@@ -31,15 +31,18 @@ print(time.perf_counter() - started)
 """
 
 ONNX = """
-import sys, time
+import os, sys, time
 from redarte.commands import predict
 from redarte.inference.predictor import Predictor
+from redarte.pictures import images
+from redarte.runtime.sandbox import Sandbox
 from pathlib import Path
-network = Network(Path(sys.argv[1]))
+network = Predictor(Path(sys.argv[1]))
 files = [Path(line) for line in sys.stdin.read().splitlines()]
 started = time.perf_counter()
-for _ in predict.answer(network, files, 1e8):
-    pass
+with Sandbox(os.cpu_count(), images.most_memory(1e8), images.__name__) as sandbox:
+    for _ in predict.predict(network, files, 1e8, sandbox):
+        pass
 print(time.perf_counter() - started)
 """
 

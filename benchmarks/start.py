@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-WITHOUT_TENSORS = ("fetch", "split", "augment", "resize", "evaluate", "compare", "report", "fisher", "finetune")
+WITHOUT_TENSORS = ("fetch", "split", "augment", "resize", "evaluate", "compare", "report")
 COMMANDS = {
     "python -c pass": [sys.executable, "-c", "pass"],
     "redarte --help": [str(Path(sys.executable).with_name("redarte")), "--help"],

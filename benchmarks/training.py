@@ -30,7 +30,7 @@ ARTISTS = 50
 PLAIN = """
 import json, sys, time
 import keras
-from redarte.networks import saving
+from redarte.networks import study
 from redarte import params
 settings = params.load()
 name, epochs = sys.argv[1], int(sys.argv[2])
@@ -38,7 +38,7 @@ keras.utils.set_random_seed(0)
 train, val = (keras.utils.image_dataset_from_directory(
     f"data/resized/{split}", label_mode="categorical", image_size=(224, 224), batch_size=32, seed=0, verbose=False
 ) for split in ("train", "val"))
-network = saving.build(name, 224, len(train.class_names), getattr(settings, name), "float32")
+network = study.build(name, 224, len(train.class_names), getattr(settings, name), "float32")
 network.compile(optimizer=keras.optimizers.Adam(0.001), loss="categorical_crossentropy", metrics=["accuracy"])
 ends = []
 class Clock(keras.callbacks.Callback):
@@ -71,7 +71,7 @@ def on_epoch_end(self, epoch, logs=None):
     end(self, epoch, logs)
     ends.append(time.perf_counter() - began[0])
 callbacks.TrainingCallback.on_epoch_begin, callbacks.TrainingCallback.on_epoch_end = on_epoch_begin, on_epoch_end
-result = loop.train(job(name, settings, train, val), Path("history.csv"))
+result = loop.train(training_job(name, settings, train, val), Path("history.csv"))
 started = time.perf_counter()
 for _ in batches.training_batches(train, 32, 0, range(1, 3)):
     pass

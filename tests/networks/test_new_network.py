@@ -1,0 +1,57 @@
+"""docs/new-network.md, typed out in a clone: one file, one section and one name make a network of the pipeline."""
+
+import csv
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from redarte.inference.predictor import Predictor
+from redarte.training import dataset
+from tests.conftest import ROOT, Workspace, ran
+
+PAGE = (ROOT / "docs/new-network.md").read_text(encoding="utf-8")
+
+
+def block(language: str) -> str:
+    found = re.search(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+    assert found
+    return found[1]
+
+
+def test_the_network_of_the_page_is_trained_exported_and_evaluated(finished: Workspace, tmp_path: Path) -> None:
+    shutil.copytree(finished.path, tmp_path / "clone", symlinks=True)
+    clone = Workspace(tmp_path / "clone")
+    (clone.path / "src/redarte/networks/gap.py").write_text(block("python"), encoding="utf-8")
+    with (clone.path / "params.yaml").open("a", encoding="utf-8") as params:
+        params.write(block("yaml"))
+    clone.set({"beyond": ["gap"], "model": "gap"})
+    output = clone.run("dvc", "repro", "evaluate").stdout
+    assert ran(output) == ["train_beyond@gap", "export_beyond@gap", "evaluate"]
+    assert clone.metrics("evaluate")["network"] == "gap"
+    with (clone.path / "plots/predictions.csv").open(encoding="utf-8") as file:
+        assert len(list(csv.DictReader(file))) == 3
+    # What it is taken apart into adds up to its logits, but for the bias.
+    network = Predictor(clone.path / "models/gap.onnx")
+    biases = [
+        network.predict([picture]).logits[0, 1] - network.evidence(picture[0], 1).sum()
+        for picture in dataset.load(clone.path / "data/split/test", side=64).batches(1)
+    ]
+    np.testing.assert_allclose(biases, biases[0], atol=1e-4)
+
+
+def test_the_page_fits_a_page() -> None:
+    assert len(PAGE.splitlines()) < 100
+
+
+def test_a_file_without_the_interface_is_one_sentence(finished: Workspace, tmp_path: Path) -> None:
+    clone = finished.clone(tmp_path / "clone")
+    (clone.path / "src/redarte/networks/half.py").write_text('DESCRIPTION = "half"\n', encoding="utf-8")
+    with (clone.path / "params.yaml").open("a", encoding="utf-8") as params:
+        params.write("half:\n  filters: 3\n")
+    clone.set({"beyond": ["half"]})
+    failed = clone.stage("train", "half", check=False)
+    assert failed.returncode == 1
+    assert "src/redarte/networks/half.py lacks a part of a network's interface (docs/new-network.md)" in failed.stderr
+    assert "Traceback" not in failed.stderr

@@ -6,19 +6,27 @@ REQUIREMENTS := $(if $(shell command -v nvidia-smi 2>/dev/null),requirements-gpu
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro test test-all lint lock-check format doctor experiments crossval remote-demo campaign dependencies clean
+.PHONY: help install repro test test-all lint lock-check constraints constraints-check update format doctor experiments \
+	crossval remote-demo campaign dependencies clean
 
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(VENV)/.installed ## Create .venv with every dependency (about 2 minutes, 2.5 GB)
+# uv installs in a sixth of pip's time; where it cannot be had, or does not find the packages, pip does it. Without
+# bytecode, as where PYTHONDONTWRITEBYTECODE is set, each stage would compile TensorFlow again: 10 seconds.
+UV := $(VENV)/bin/uv pip
+INSTALL = $(UV) install --quiet --compile-bytecode --python $(VENV) --constraints constraints.txt $(1) || \
+	python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(1)
 
-$(VENV)/.installed: requirements.txt requirements-gpu.txt pyproject.toml
+install: $(VENV)/.installed ## Create .venv with every dependency (about a minute, 3 GB)
+
+$(VENV)/.installed: requirements.txt requirements-gpu.txt constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "redarte needs Python 3.11 or later; name one with: make PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	python -m pip install --quiet --disable-pip-version-check -r $(REQUIREMENTS)
-	python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@python -m pip install --quiet --disable-pip-version-check uv==0.13.9 || echo "uv cannot be had: pip installs"
+	$(call INSTALL,-r $(REQUIREMENTS))
+	$(call INSTALL,--no-deps --editable .)
 	redarte offline-plots
 	@touch $@
 
@@ -28,7 +36,7 @@ repro: install ## Run the pipeline: whatever is not up to date, and nothing else
 	@echo; cat plots/table_one.md; echo; echo "The report: plots/report.html. Figures: plots/*.png, or all in one page: dvc plots show --open"
 
 $(VENV)/.tested: $(VENV)/.installed requirements-test.txt requirements-ray.txt
-	python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
+	$(call INSTALL,-r requirements-test.txt)
 	@touch $@
 
 PYTEST := python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
@@ -47,6 +55,21 @@ lint: $(VENV)/.tested ## Check format, style and types
 lock-check: install ## Check that dvc.lock is of this code and params.yaml
 	@redarte check --lock
 
+COMPILE = $(UV) compile --quiet --universal --python-version 3.11 --no-annotate --no-emit-index-url \
+	--custom-compile-command "make constraints" requirements*.txt
+
+constraints: install ## Compile constraints.txt from the requirements files, keeping what it pins already
+	$(COMPILE) --output-file constraints.txt
+
+update: install ## Renew constraints.txt: the newest of everything that the requirements files allow
+	$(COMPILE) --upgrade --output-file constraints.txt
+
+constraints-check: install ## Check that constraints.txt is of the requirements files
+	@cp constraints.txt $(VENV)/constraints.txt
+	@$(COMPILE) --output-file $(VENV)/constraints.txt
+	@cmp -s constraints.txt $(VENV)/constraints.txt || \
+		{ echo "constraints.txt is stale: run \`make constraints\`, and commit it."; exit 1; }
+
 format: $(VENV)/.tested ## Mend format and style
 	ruff format
 	ruff check --fix
@@ -64,7 +87,7 @@ remote-demo: install ## Show two teammates share a run through a folder, in two 
 	@python docs/remote_demo.py
 
 $(VENV)/.campaigns: $(VENV)/.tested requirements-campaigns.txt
-	python -m pip install --quiet --disable-pip-version-check -r requirements-campaigns.txt
+	$(call INSTALL,-r requirements-campaigns.txt)
 	@touch $@
 
 campaign: $(VENV)/.campaigns ## Attack a promise of docs/promises.md (NAME=kills COUNT=100 SEED=0)

@@ -215,6 +215,15 @@ def test_a_network_without_a_class_has_a_section_where_beyond_names_it(tmp_path:
     assert settings.trained == ["red1", "red2", "red3", "layers"]
 
 
+@pytest.mark.parametrize("arguments", [[], ["red9"], ["red1", "red2"], ["fisher"]])
+def test_a_stage_wants_the_name_of_one_network_that_is_trained(
+    settings: Callable[..., Params], arguments: list[str]
+) -> None:
+    assert params.trained_network("train", ["red2"], settings()) == "red2"
+    with pytest.raises(UserError, match="train takes the name of one network: red1, red2, red3"):
+        params.trained_network("train", arguments, settings())
+
+
 def test_a_key_given_twice_is_refused(tmp_path: Path) -> None:
     text = (ROOT / "params.yaml").read_text(encoding="utf-8").replace("  size: 224", "  size: 128\n  size: 224")
     assert "size is given twice" in refusal(tmp_path, text)

@@ -19,8 +19,7 @@ StudyName = Literal["red1", "red2", "red3"]
 
 STUDY: tuple[StudyName, ...] = get_args(StudyName)
 _FILES = Path(__file__).with_name("networks")  # one file a network
-# Old names of parameters, and what they are called now.
-_RENAMED = {
+_RENAMED = {  # old name: what the parameter is called now
     "fisher.filters": "fisher.principal_components",
     "fisher.kinds": "fisher.mixture_components",
     "fisher.cost": "fisher.C",

@@ -58,8 +58,8 @@ def prepared(place: Path) -> Iterator[Reference]:
             workspace = new_workspace(disk / name, {"train.epochs": 3, **changes})
             workspace.run("dvc", "repro")
             workspace.commit("a run")
-            # A network beyond the study is trained only where it is the model.
-            stages |= {stage: workspace for stage in locked(workspace) if name == "red" or stage.endswith(f"_{name}")}
+            # A network beyond the study is trained only where `beyond` names it.
+            stages |= {stage: workspace for stage in locked(workspace) if name == "red" or stage.endswith(f"@{name}")}
         yield Reference(disk, stages)
 
 

@@ -107,8 +107,7 @@ def run_one(workspace: Workspace, seed: int) -> Counter[str]:
     document["finetuned"]["weights"] = "none"
     (workspace.path / "params.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
     name = document["model"]
-    learning = {"fisher": ["fisher"], "finetuned": ["finetune"]}.get(name, ["train", name])
-    for command in (["fetch"], ["split"], ["augment"], ["resize"], learning, ["export", name], ["evaluate"]):
+    for command in (["fetch"], ["split"], ["augment"], ["resize"], ["train", name], ["export", name], ["evaluate"]):
         done: subprocess.CompletedProcess[str] = workspace.stage(*command, check=False)
         if done.returncode:
             told = done.stderr.splitlines()[-1]
@@ -160,6 +159,8 @@ def pair(least: float, most: float) -> st.SearchStrategy[list[float]]:
 _TEXT = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), min_size=1).filter(str.strip)
 # What params.py checks by a function, which Hypothesis cannot see.
 OURS: dict[str, st.SearchStrategy[Any]] = {
+    "model": st.sampled_from([*params.STUDY, "fisher", "finetuned"]),
+    "beyond": st.lists(st.sampled_from(["fisher", "finetuned"]), unique=True),
     "augment.rotation": pair(-180, 180),
     "augment.zoom": pair(1, 4),
     "augment.shift": pair(0, 0.9),
@@ -178,7 +179,9 @@ OURS: dict[str, st.SearchStrategy[Any]] = {
 
 
 def made_whole(document: dict[str, Any]) -> dict[str, Any]:
-    """The same with shares that add up, a fold that there is, and patches that fit, as params.py asks."""
+    """The same with a model that is trained, shares that add up, a fold that there is, and patches that fit."""
+    if document["model"] not in (*params.STUDY, *document["beyond"]):
+        document["beyond"] = [*document["beyond"], document["model"]]
     split, fisher = document["split"], document["fisher"]
     total = split["train"] + split["val"] + split["test"]
     split |= {name: split[name] / total for name in ("train", "val", "test")}

@@ -9,6 +9,7 @@ from tests.campaigns import archives, kills, models, parameters, pictures, remot
 from tests.conftest import Workspace, save_backbone
 
 
+@pytest.mark.long
 def test_a_stage_that_is_ended(finished: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kills, "ENDS", 3)
     happened = kills.attack(kills.Reference(finished.path, {"resize": finished}), seed=1)
@@ -41,12 +42,14 @@ def test_documents_and_texts_as_params(tmp_path: Path) -> None:
     assert {"documents taken", "documents refused", "texts refused"} <= set(happened)
 
 
+@pytest.mark.long
 def test_a_clone_elsewhere_makes_the_same(finished: Workspace, tmp_path: Path) -> None:
     clone = finished.clone(tmp_path / "first")
     first = sameness.First(clone, None, {}, sameness.outputs(clone))
     assert sum(sameness.attack(first, seed=1).values())
 
 
+@pytest.mark.long
 def test_a_harmed_remote(finished: Workspace, tmp_path: Path) -> None:
     ana = finished.clone(tmp_path / "ana")
     for place in (".dvc/cache", "data"):
@@ -55,6 +58,7 @@ def test_a_harmed_remote(finished: Workspace, tmp_path: Path) -> None:
     assert sum(remotes.attack(remotes.Team(ana, tmp_path / "store"), seed=1).values())
 
 
+@pytest.mark.long
 def test_a_storm_on_the_page(finished: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storm, "CLIENTS", 10)
     monkeypatch.setattr(storm, "SECONDS", 2.0)

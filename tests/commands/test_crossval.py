@@ -15,6 +15,7 @@ from redarte.runtime.errors import UserError
 from tests.conftest import Workspace, new_workspace, tree_bytes
 
 
+@pytest.mark.long
 def test_the_folds_are_apart_stratified_and_whole(tmp_path: Path) -> None:
     workspace = new_workspace(tmp_path / "redarte", {"fetch.sample.pictures": 7, "split.folds": 3})
     workspace.stage("fetch")

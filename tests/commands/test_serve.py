@@ -65,6 +65,7 @@ def test_the_plots_page_is_drawn_without_a_network(offline_plots: Workspace, tmp
     assert offline_plots.run("git", "status", "--porcelain").stdout == ""
 
 
+@pytest.mark.long
 def test_two_revisions_stand_side_by_side(offline_plots: Workspace, tmp_path: Path) -> None:
     offline_plots.run("dvc", "exp", "run", "-n", "few-in-the-gallery", "-S", "evaluate.gallery=2", "evaluate")
     try:
@@ -227,7 +228,7 @@ def test_a_machine_in_want_of_memory_is_not_the_uploads_fault(server: servers.Pa
             time.sleep(0.05)
     assert (answer.result().status_code, answer.result().json()) == (
         503,
-        {"detail": "This machine is in want of memory; try again later."},
+        {"detail": "This machine is short of memory; try again later."},
     )
     assert requests.get(f"{address}/health", timeout=10).status_code == 200
 
@@ -259,11 +260,12 @@ def test_names_are_no_markup(finished: Workspace, tmp_path: Path) -> None:
     for folder in ("data", "models", "plots"):
         shutil.copytree(finished.path / folder, clone.path / folder, dirs_exist_ok=True)
     hostile = "<img src=x onerror=alert(1)>.jpg"
-    table = clone.path / "plots/predictions.csv"
-    first = table.read_text().splitlines()[1].partition(",")[0]
+    tables = [clone.path / f"plots/{name}.csv" for name in ("predictions", "compare")]
+    first = tables[0].read_text().splitlines()[1].partition(",")[0]
     renamed = Path(first).with_name(hostile).as_posix()
     (clone.path / "data/resized" / first).rename(clone.path / "data/resized" / renamed)
-    table.write_text(table.read_text().replace(first, renamed))
+    for table in tables:
+        table.write_text(table.read_text().replace(first, renamed))
     clone.stage("report")
     page = (clone.path / "plots/report.html").read_text()
     assert hostile not in page

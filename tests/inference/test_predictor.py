@@ -205,7 +205,7 @@ def test_predict_answers_what_it_can(finished: Workspace, strange: Path) -> None
     }  # fmt: skip
     for name in ("a.jpg", "ñandú – 画.JPG"):
         answer = answers[name]
-        assert list(answer) == ["path", "artist", "probability", "top", "known"]
+        assert list(answer) == ["path", "artist", "probability", "top", "in_distribution"]
         assert [answer["artist"], answer["probability"]] == list(answer["top"][0].values())
         assert 0 < answer["top"][1]["probability"] <= answer["probability"] < 1
     assert "Traceback" not in done.stderr
@@ -227,7 +227,7 @@ def test_predict_agrees_with_evaluate(finished: Workspace) -> None:
         path, _, predicted, _, calibrated, _, _, known = row.split(",")
         assert told[path]["artist"] == predicted
         assert told[path]["probability"] == pytest.approx(float(calibrated), abs=2e-6)
-        assert told[path]["known"] == (known == "yes")
+        assert told[path]["in_distribution"] == (known == "yes")
 
 
 def test_predict_starts_without_tensorflow(finished: Workspace, strange: Path) -> None:

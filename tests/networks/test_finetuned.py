@@ -181,11 +181,11 @@ def test_phase_one_leaves_the_backbone_as_it_is_and_sees_each_picture_once(
     assert float(trained.metrics["accuracy"]) > 0.9
 
 
-@pytest.mark.parametrize("weight", ["none", "balanced"])
+@pytest.mark.parametrize("weight", [pytest.param("none", marks=pytest.mark.long), "balanced"])
 def test_phase_one_can_be_learned_in_epochs(settings: MakeSettings, tiny: Path, tmp_path: Path, weight: str) -> None:
     wanted = finetuning_params(tiny) | {
         "finetuned.fine_tune.epochs": 0,
-        "finetuned.head.epochs": 60,
+        "finetuned.head.epochs": 30,
         "finetuned.head.learning_rate": 0.1,
         "train.class_weight": weight,
     }
@@ -326,6 +326,7 @@ def test_a_plain_run_knows_nothing_of_it(finished: Workspace) -> None:
     assert "models/finetuned.onnx is missing; make it with `dvc repro`" in refused.stderr
 
 
+@pytest.mark.long
 def test_everything_downstream_works_with_it(beyond: Workspace) -> None:
     evaluated = beyond.metrics("evaluate")
     assert evaluated["network"] == "finetuned"
@@ -351,6 +352,7 @@ def test_everything_downstream_works_with_it(beyond: Workspace) -> None:
         assert [answer["artist"] for answer in answers] == [row["predicted"] for row in csv.DictReader(file)]
 
 
+@pytest.mark.long
 def test_the_evidence_adds_up_to_the_logit(beyond: Workspace) -> None:
     network = Predictor(beyond.path / "models/finetuned.onnx")
     seen = [np.asarray(picture) for picture in dataset.load(beyond.path / "data/split/test", side=48).batches(1)]
@@ -386,6 +388,7 @@ def test_doctor_reckons_with_what_the_backbone_takes(
     assert estimates.seconds("evaluate", wanted, amount) - estimates.seconds("evaluate", settings(), amount) > 9
 
 
+@pytest.mark.long
 def test_the_page_begins_with_the_network_of_model(beyond: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(beyond.path)
     assert list(page.load_networks()) == ["Finetuned", "Fisher", "Red 1", "Red 2", "Red 3"]

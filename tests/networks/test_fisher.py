@@ -137,6 +137,7 @@ def test_cells_larger_than_a_quarter_of_the_picture_are_refused(settings: MakeSe
         settings({"fisher.input_size": 30, "fisher.cell": 10})
 
 
+@pytest.mark.long
 def test_everything_downstream_works_with_it(fished: Workspace) -> None:
     evaluated: dict[str, Any] = fished.metrics("evaluate")
     assert evaluated["network"] == "fisher"
@@ -149,6 +150,7 @@ def test_everything_downstream_works_with_it(fished: Workspace) -> None:
     assert card.startswith("---\nlicense: mit\n")
 
 
+@pytest.mark.long
 def test_the_evidence_adds_up_to_the_logit(fished: Workspace) -> None:
     network = Predictor(fished.path / "models/fisher.onnx")
     saved, _ = base.load(fished.path / "models/fisher.keras")

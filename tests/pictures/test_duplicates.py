@@ -14,7 +14,7 @@ from redarte.pictures import duplicates, images
 from redarte.pictures.duplicates import fingerprint, pairs
 from redarte.pictures.images import Picture
 from redarte.pictures.sources import sample
-from tests.conftest import Workspace, painting
+from tests.conftest import Workspace, new_workspace, painting
 
 MakeSettings = Callable[..., Params]
 
@@ -85,11 +85,11 @@ def duplicate(raw: Path, one: str, other: str) -> None:
     images.write_jpeg(raw / other, VERSIONS["all of it"](picture), quality=90)
 
 
-@pytest.fixture
-def doubled(workspace: Workspace) -> Workspace:
-    """data/raw with a group of three within an artist, and a group across two."""
-    workspace.set({"fetch.sample.pictures": 8})
-    workspace.run("dvc", "repro", "fetch")
+@pytest.fixture(scope="module")
+def doubled(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """data/raw with a group of three within an artist, and a group across two. Tests do not change it."""
+    workspace = new_workspace(tmp_path_factory.mktemp("doubled") / "redarte", {"fetch.sample.pictures": 8})
+    workspace.stage("fetch")
     raw = workspace.path / "data/raw"
     artists = images.classes(raw)
     names = {artist: sorted(path.name for path in (raw / artist).iterdir()) for artist in artists}

@@ -2,10 +2,14 @@
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from redarte.commands import doctor
+from redarte.params import Params
+from redarte.runtime.errors import UserError
 from tests.conftest import ROOT, Workspace, ran
 
 STAGES = [
@@ -28,6 +32,9 @@ def test_everything_is_there_after_a_run(finished: Workspace) -> None:
     ):  # fmt: skip
         assert (finished.path / file).stat().st_size > 0, file
     assert metrics(finished, "fetch")["source"] == "sample"
+    data = finished.path / "data"
+    counts = {"raw": 15, "augmented": 9 * 6, "resized/train": 9 * 7, "resized/val": 3, "resized/test": 3}
+    assert {place: len(list((data / place).glob("*/*.jpg"))) for place in counts} == counts
     none = {"groups": 0, "pictures": 0, "groups_across_artists": 0, "test_pictures_with_one_in_train": 0}
     assert metrics(finished, "split") | {"names_never_tested": 0, "names_left_out": 0} == {
         "artists": 3, "train": 9, "val": 3, "test": 3, "artists_never_tested": 0, "artists_left_out": 0,
@@ -43,7 +50,7 @@ def test_everything_is_there_after_a_run(finished: Workspace) -> None:
 
 def test_the_predictions_agree_with_the_metrics(finished: Workspace) -> None:
     header, *rows = (finished.path / "plots/predictions.csv").read_text(encoding="utf-8").splitlines()
-    assert header == "path,artist,predicted,probability,calibrated,true_class_probability,rank,known"
+    assert header == ("path,artist,predicted,probability,calibrated,true_class_probability,rank,in_distribution")
     right = [row.split(",")[1] == row.split(",")[2] for row in rows]
     assert [row.split(",")[6] == "1" for row in rows] == right
     evaluated, compared = metrics(finished, "evaluate"), metrics(finished, "compare")
@@ -131,6 +138,7 @@ def test_a_second_clone_makes_the_same_bytes_and_runs_its_own_code(finished: Wor
     assert "works of 3 artists" in clone.run("dvc", "repro", "split").stdout
 
 
+@pytest.mark.long
 def test_one_network_alone_on_a_fresh_clone(finished: Workspace, tmp_path: Path) -> None:
     clone = finished.clone(tmp_path / "clone")
     output = clone.run("dvc", "exp", "run", "-S", "model=red3", "evaluate").stdout
@@ -179,8 +187,15 @@ def test_doctor_and_check_refuse_wrong_params(workspace: Workspace) -> None:
 
 def test_doctor_knows_when_nothing_would_run(finished: Workspace) -> None:
     assert "dvc repro` would run nothing" in finished.run("redarte", "doctor", COLUMNS="120").stdout
-    output = finished.run("redarte", "doctor", "fisher", COLUMNS="120").stdout
-    asked = ["train_beyond@fisher", "export_beyond@fisher", "evaluate", "report", "all"]
-    assert re.findall(r"^([\w@]+) +\d+ (?:s|min)", output, re.MULTILINE) == asked
-    refused = finished.run("redarte", "doctor", "red9", check=False)
-    assert refused.stderr == "redarte: there is no network red9; there are red1, red2, red3, fisher, finetuned.\n"
+
+
+def test_doctor_knows_what_another_network_would_run(
+    finished: Workspace, settings: Callable[..., Params], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(finished.path)
+    assert doctor.waiting_stages("red2") == ["evaluate", "report"]
+    assert doctor.waiting_stages("fisher") == ["train_beyond@fisher", "export_beyond@fisher", "evaluate", "report"]
+    other = doctor.with_network(settings(), "fisher")
+    assert (other.model, other.beyond) == ("fisher", ["fisher"])
+    with pytest.raises(UserError, match="there is no network red9; there are red1, red2, red3, fisher, finetuned"):
+        doctor.with_network(settings(), "red9")

@@ -62,7 +62,11 @@ def objects(workspace: Workspace) -> list[Path]:
     return sorted(path.relative_to(cache) for path in (cache / "files/md5").rglob("*") if path.is_file())
 
 
-@pytest.fixture(scope="module", params=servers.STARTERS)
+# One kind with users and one without are tried each time; the others with `make test-all`.
+KINDS = ["folder", "ssh", *(pytest.param(kind, marks=pytest.mark.long) for kind in ("s3", "webdav"))]
+
+
+@pytest.fixture(scope="module", params=KINDS)
 def remote(
     request: pytest.FixtureRequest, finished: Workspace, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Remote]:
@@ -97,6 +101,9 @@ def test_only_what_is_needed_is_pulled_and_run(finished: Workspace, remote: Remo
     assert (ben.path / "data/augmented").is_dir()
     assert (ben.path / "data/split/train").is_dir()
     assert not (ben.path / "data/raw").exists()
+    ben.workspace.set({"augment.quality": 92, "evaluate.gallery": 3})
+    assert ran(ben.dvc("repro", "--pull", "--allow-missing")) == ["evaluate", "report"]
+    assert not (ben.path / "models/red1.keras").exists()
 
 
 def test_an_altered_object_is_noticed(finished: Workspace, remote: Remote, tmp_path: Path) -> None:
@@ -113,6 +120,7 @@ def test_an_altered_object_is_noticed(finished: Workspace, remote: Remote, tmp_p
         remote.objects.write(largest.as_posix(), whole)
 
 
+@pytest.mark.long
 def test_a_push_that_was_cut_is_completed_by_the_next(finished: Workspace, server: Remote, tmp_path: Path) -> None:
     ana = with_its_cache(finished, tmp_path / "ana", server.writer, server.port)
     ana.workspace.set({"augment.quality": 70})
@@ -162,6 +170,7 @@ def test_who_may_only_read_cannot_push_and_is_told_so(finished: Workspace, serve
 
 
 # What keeps two pushes apart is git's and DVC's own, and the same for every kind of remote.
+@pytest.mark.long
 @pytest.mark.parametrize("remote", ["folder"], indirect=True)
 def test_two_who_push_experiments_at_once_lose_nothing(finished: Workspace, remote: Remote, tmp_path: Path) -> None:
     two = [with_its_cache(finished, tmp_path / name, remote.writer, remote.port) for name in ("ana", "ben")]

@@ -34,16 +34,7 @@ def teammate(finished: Workspace, remote: Path, tmp_path: Path) -> Workspace:
     return clone
 
 
-def test_only_what_is_needed_is_pulled_and_run(teammate: Workspace) -> None:
-    teammate.set({"evaluate.gallery": 3})
-    output = teammate.run("dvc", "repro", "--pull", "--allow-missing").stdout
-    assert ran(output) == ["evaluate", "report"]
-    assert (teammate.path / "models/red1.onnx").exists()
-    for unneeded in ("models/red1.keras", "models/red2.onnx"):
-        assert not (teammate.path / unneeded).exists()
-    assert not (teammate.path / "data/raw").exists()
-
-
+@pytest.mark.long
 def test_an_experiment_that_was_never_committed_is_shared_by_its_name(
     finished: Workspace, teammate: Workspace, remote: Path, tmp_path: Path
 ) -> None:
@@ -90,6 +81,7 @@ def test_runs_cannot_be_pushed_nowhere(finished: Workspace) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["hardlink", "symlink"])
 def test_stages_run_on_links_into_the_cache(finished: Workspace, tmp_path: Path, kind: str) -> None:
     """As docs/remotes.md advises where disk is short: a stage replaces links, and never writes through one."""

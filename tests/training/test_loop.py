@@ -214,7 +214,9 @@ def job_of(settings: Params, tmp_path: Path, counts: dict[str, int] | None = Non
     return training_job("red1", settings, train, val)
 
 
-@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize(
+    "precision", ["float32", "mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.long)]
+)
 def test_a_training_learns_and_leaves_its_history(
     tmp_path: Path, settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, precision: str
 ) -> None:
@@ -294,6 +296,7 @@ def interrupt(workspace: Workspace, after: int, sent: signal.Signals) -> tuple[i
     return process.returncode, out, err
 
 
+@pytest.mark.long
 def test_an_interrupted_training_goes_on_to_the_same_bytes(ready: Workspace, tmp_path: Path) -> None:
     ready.stage("train", "red1")
     undisturbed = {name: (ready.path / name).read_bytes() for name in ("models/red1.keras", "plots/train_red1.csv")}
@@ -315,16 +318,11 @@ def test_an_interrupted_training_goes_on_to_the_same_bytes(ready: Workspace, tmp
     assert not (ready.path / "models/.checkpoints/red1").exists()
 
 
+@pytest.mark.long
 def test_a_checkpoint_of_other_parameters_is_not_used(ready: Workspace) -> None:
     interrupt(ready, 3, signal.SIGKILL)
     ready.set({"train.learning_rate": 0.002, "train.epochs": 2})
     assert "going on" not in ready.stage("train", "red1").stdout
-
-
-def test_train_wants_the_name_of_a_network(ready: Workspace) -> None:
-    done = ready.stage("train", "red9", check=False)
-    assert done.returncode == 1
-    assert done.stderr == "redarte train red9: train takes the name of one network: red1, red2, red3.\n"
 
 
 # Two logical CPUs stand for two GPUs: the strategy, the dealing out of batches and the checkpoints are the same.
@@ -342,7 +340,7 @@ if sys.argv[1] == "2":
 settings = params.load()
 train = dataset.load(Path("data/resized/train"))
 val = dataset.load(Path("data/resized/val"), train.artists)
-result = loop.train(job("red1", settings, train, val), Path("plots/train_red1.csv"))
+result = loop.train(training_job("red1", settings, train, val), Path("plots/train_red1.csv"))
 print("RESULT" + json.dumps(result.history))
 """
 

@@ -92,6 +92,7 @@ def test_two_machines_learn_what_one_does_and_go_on_after_one_is_lost(ready: Wor
     assert not (ready.path / "models/.checkpoints/red1").exists()
 
 
+@pytest.mark.long
 def test_machines_with_other_parameters_do_not_learn_together(ready: Workspace, tmp_path: Path) -> None:
     shutil.copytree(ready.path, tmp_path / "other")
     other = Workspace(tmp_path / "other")

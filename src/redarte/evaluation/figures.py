@@ -49,7 +49,7 @@ def curves(path: Path, histories: dict[str, Curve], published: dict[str, tuple[f
 
 
 def confusion(path: Path, counts: np.ndarray, artists: Sequence[str], title: str) -> None:
-    """The confusion matrix, best recognised first: rows are the true artists, columns the answers.
+    """The confusion matrix, best recognised first: rows are the true artists, columns the predictions.
 
     Columns carry the rows' numbers, because fifty names on their sides cannot be read.
 

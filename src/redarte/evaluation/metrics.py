@@ -43,7 +43,7 @@ def cross_entropy(truth: np.ndarray, probabilities: np.ndarray) -> float:
 
 
 def rank(truth: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """At which place, from 1, each picture's true artist stands among the answers: (n,), int64."""
+    """At which place, from 1, each picture's true artist stands among the predictions: (n,), int64."""
     of_truth = np.take_along_axis(probabilities, truth[:, None], axis=1)
     return np.asarray(1 + (probabilities > of_truth).sum(axis=1))
 
@@ -56,7 +56,7 @@ def recall(truth: np.ndarray, predicted: np.ndarray, artists: int) -> np.ndarray
 
 
 def confusion(truth: np.ndarray, predicted: np.ndarray, artists: int) -> np.ndarray:
-    """Counts of pictures: (artists, artists), rows are the truth, columns the answers."""
+    """Counts of pictures: (artists, artists), rows are the truth, columns the predictions."""
     counts = np.zeros((artists, artists), np.int64)
     np.add.at(counts, (truth, predicted), 1)
     return counts
@@ -93,10 +93,10 @@ def largest_class_accuracy(train: list[str], test: list[str]) -> float:
 
 @dataclass(frozen=True)
 class Reliability:
-    """How often answers of one confidence are right.
+    """How often predictions of one confidence are right.
 
     Attributes:
-        confidence: (bins,), the mean probability of the answers in each bin; NaN for none.
+        confidence: (bins,), the mean probability of the predictions in each bin; NaN for none.
         accuracy: (bins,), the share of them that is right; NaN for none.
         pictures: (bins,), how many they are.
     """
@@ -113,11 +113,11 @@ class Reliability:
 
 
 def reliability(right: np.ndarray, confidence: np.ndarray, bins: int = 10) -> Reliability:
-    """Sorts answers into bins of equal width by their confidence (Naeini et al., 2015; Guo et al., 2017).
+    """Sorts predictions into bins of equal width by their confidence (Naeini et al., 2015; Guo et al., 2017).
 
     Args:
         right: (n,), bool.
-        confidence: (n,), the probability of each answer, above 0, to 1.
+        confidence: (n,), the probability of each prediction, above 0, to 1.
     """
     place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     pictures = np.bincount(place, minlength=bins)
@@ -140,7 +140,7 @@ def bootstrap(
 
     Args:
         truth, predicted: (n,), artists by their number.
-        ranks: (n,), the place of the true artist among the answers, from 1.
+        ranks: (n,), the place of the true artist among the predictions, from 1.
 
     Returns:
         "accuracy", "top5_accuracy", "macro_f1": (low, high).

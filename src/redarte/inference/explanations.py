@@ -1,4 +1,4 @@
-"""Where a network looked: evidence over the picture that it is about."""
+"""Evidence maps, laid over the picture that they are about."""
 
 import cv2
 import numpy as np
@@ -14,7 +14,7 @@ def overlay(picture: Picture, evidence: np.ndarray) -> Picture:
 
     Args:
         picture: (height, width, 3) uint8, RGB.
-        evidence: (rows, columns), as `prediction.Network.evidence` gives it.
+        evidence: (rows, columns), as `predictor.Predictor.evidence` gives it.
 
     Returns:
         A picture of the same size.

@@ -57,7 +57,7 @@ def feature_maps(backbone: keras.Model) -> list[Any]:
     finer = [
         layer.output
         for layer in backbone.layers
-        # A border of zeros would be taken for something seen.
+        # A border of zeros says nothing of the picture.
         if not isinstance(layer, keras.layers.ZeroPadding2D)
         and _is_map(layer.output)
         and layer.output.shape[1] > coarse.shape[1]

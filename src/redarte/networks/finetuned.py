@@ -57,7 +57,7 @@ def fit(name: str, settings: Params, train: Pictures, val: Pictures, history_fil
         # Other machines can be reached only before the first computation.
         devices.strategy()
     backbone = backbones.load(chosen)
-    say(f"{name}: {chosen.backbone}, {len(train)} pictures of {train.side} px, each seen once in phase one")
+    say(f"{name}: {chosen.backbone}, {len(train)} pictures of {train.side} px, phase one")
     network = build(backbone, len(train.artists), chosen)
     fisher.fit_projection(network, train, settings.seed)
     row = fit_head(network, train, val, settings)
@@ -113,7 +113,7 @@ def build(backbone: keras.Model, artists: int, settings: Finetuned, policy: str 
         parts.append(Deviation(dtype="float32", name=f"deviation{number}")(tensor))
     components = min(settings.principal_components, maps[0].shape[3])
     projected = keras.layers.Conv2D(components, 1, trainable=False, dtype="float32", name="patches")(maps[0])
-    # At its edge a network sees the zeros that it pads pictures with, which are the same in all of them.
+    # At the edge, feature maps show the zeros that pictures are padded with, which are the same in all of them.
     border = 1 if projected.shape[1] >= _FEWEST_ROWS else 0
     parts.append(CovarianceRoot(border, dtype="float32", name="root")(projected))
     described = keras.layers.Concatenate(dtype="float32", name="described")(parts)

@@ -74,10 +74,13 @@ def doctor(
 ) -> None:
     """Say what this machine has, and which stages would run and for how long."""
     from redarte import params
-    from redarte.commands import doctor
 
     with _in_a_sentence():
-        doctor.report(params.load(), network)
+        settings = params.load()
+        # Imports TensorFlow, which takes seconds.
+        from redarte.commands import doctor
+
+        doctor.report(settings, network)
 
 
 @app.command()

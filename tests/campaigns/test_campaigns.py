@@ -17,6 +17,7 @@ def test_a_stage_that_is_ended(finished: Workspace, monkeypatch: pytest.MonkeyPa
     assert happened["went on to its end"] < 3
 
 
+@pytest.mark.long
 def test_hostile_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pictures, "FILES", 60)
     with pictures.prepared(tmp_path) as workspace:
@@ -30,6 +31,7 @@ def test_hostile_archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         assert archives.attack(place, seed=1)["unpacked"]
 
 
+@pytest.mark.long
 def test_hostile_networks(finished: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "FILES", 8)
     keras, onnx = ((finished.path / f"models/red1.{kind}").read_bytes() for kind in ("keras", "onnx"))

@@ -34,6 +34,7 @@ def test_the_folds_are_apart_stratified_and_whole(tmp_path: Path) -> None:
     assert sorted(tested) == sorted(everything)
 
 
+@pytest.mark.long
 def test_more_folds_than_pictures_is_one_sentence(tmp_path: Path) -> None:
     workspace = new_workspace(tmp_path / "redarte", {"split.folds": 6})
     workspace.stage("fetch")

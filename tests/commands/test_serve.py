@@ -169,7 +169,7 @@ def test_programs_are_answered(address: str, tmp_path: Path) -> None:
     }
     content = write_painting(tmp_path / "a.jpg").read_bytes()
     answer = ask(address, content, network="red3", top=2).json()
-    assert list(answer) == ["artist", "probability", "top", "known", "network"]
+    assert list(answer) == ["artist", "probability", "top", "in_distribution", "network"]
     assert answer["network"] == "red3"
     assert [answer["artist"], answer["probability"]] == list(answer["top"][0].values())
     assert len(answer["top"]) == 2
@@ -243,6 +243,7 @@ def test_fifty_at_once(address: str, tmp_path: Path) -> None:
         assert answer.json()["top"] == alone[number % 5]["top"]
 
 
+@pytest.mark.long
 def test_serve_says_what_is_missing_and_what_is_taken(workspace: Workspace, address: str, finished: Workspace) -> None:
     done = workspace.run("redarte", "serve", check=False)
     assert done.stderr == (

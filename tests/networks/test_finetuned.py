@@ -181,7 +181,8 @@ def test_phase_one_leaves_the_backbone_as_it_is_and_sees_each_picture_once(
     assert float(trained.metrics["accuracy"]) > 0.9
 
 
-@pytest.mark.parametrize("weight", [pytest.param("none", marks=pytest.mark.long), "balanced"])
+@pytest.mark.long
+@pytest.mark.parametrize("weight", ["none", "balanced"])
 def test_phase_one_can_be_learned_in_epochs(settings: MakeSettings, tiny: Path, tmp_path: Path, weight: str) -> None:
     wanted = finetuning_params(tiny) | {
         "finetuned.fine_tune.epochs": 0,
@@ -301,6 +302,7 @@ def test_the_whole_network_is_saved_and_loaded_in_safe_mode(chosen: Callable[...
     assert artists == ["Ana", "Bente"]
 
 
+@pytest.mark.long
 def test_a_backbone_with_squeeze_and_excitation_answers_by_itself(
     chosen: Callable[..., Finetuned], tmp_path: Path
 ) -> None:

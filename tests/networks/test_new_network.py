@@ -25,6 +25,7 @@ def block(language: str) -> str:
     return found[1]
 
 
+@pytest.mark.long
 def test_the_network_of_the_page_is_trained_exported_and_evaluated(finished: Workspace, tmp_path: Path) -> None:
     shutil.copytree(finished.path, tmp_path / "clone", symlinks=True)
     clone = Workspace(tmp_path / "clone")

@@ -130,6 +130,7 @@ def test_the_split_keeps_groups_together(doubled: Workspace) -> None:
             assert (doubled.path / "data/split" / row["split"] / row["path"]).is_file()
 
 
+@pytest.mark.long
 def test_the_split_says_what_leaks_when_groups_are_parted(doubled: Workspace) -> None:
     counted = set()
     for seed in range(3):

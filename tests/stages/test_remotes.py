@@ -101,9 +101,6 @@ def test_only_what_is_needed_is_pulled_and_run(finished: Workspace, remote: Remo
     assert (ben.path / "data/augmented").is_dir()
     assert (ben.path / "data/split/train").is_dir()
     assert not (ben.path / "data/raw").exists()
-    ben.workspace.set({"augment.quality": 92, "evaluate.gallery": 3})
-    assert ran(ben.dvc("repro", "--pull", "--allow-missing")) == ["evaluate", "report"]
-    assert not (ben.path / "models/red1.keras").exists()
 
 
 def test_an_altered_object_is_noticed(finished: Workspace, remote: Remote, tmp_path: Path) -> None:

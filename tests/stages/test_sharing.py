@@ -34,6 +34,16 @@ def teammate(finished: Workspace, remote: Path, tmp_path: Path) -> Workspace:
     return clone
 
 
+def test_only_what_is_needed_is_pulled_and_run(teammate: Workspace) -> None:
+    teammate.set({"evaluate.gallery": 3})
+    output = teammate.run("dvc", "repro", "--pull", "--allow-missing").stdout
+    assert ran(output) == ["evaluate", "report"]
+    assert (teammate.path / "models/red1.onnx").exists()
+    for unneeded in ("models/red1.keras", "models/red2.onnx"):
+        assert not (teammate.path / unneeded).exists()
+    assert not (teammate.path / "data/raw").exists()
+
+
 @pytest.mark.long
 def test_an_experiment_that_was_never_committed_is_shared_by_its_name(
     finished: Workspace, teammate: Workspace, remote: Path, tmp_path: Path
@@ -56,6 +66,7 @@ def test_an_experiment_that_was_never_committed_is_shared_by_its_name(
     assert (other.path / "plots/mistakes.png").exists()
 
 
+@pytest.mark.long
 def test_a_run_that_was_never_committed_is_taken_over(finished: Workspace, teammate: Workspace, tmp_path: Path) -> None:
     """`dvc push --run-cache` alone would leave the metrics behind, and the stage would run again."""
     other_split = {"split.train": 0.6, "split.val": 0.2, "split.test": 0.2}

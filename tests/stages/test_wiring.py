@@ -339,6 +339,7 @@ def touched(finished: Workspace) -> Callable[[str], set[str]]:
     with chdir(finished.path), Repo() as repo:
         stages, graph = repo.index.stages, repo.index.graph
         params = {stage: [name for dep in stage.params for name in dep.params] for stage in stages}
+        names = {stage: stage.addressing for stage in stages}
 
         def reached(parameter: str) -> set[str]:
             found: set[Any] = set()
@@ -346,7 +347,7 @@ def touched(finished: Workspace) -> Callable[[str], set[str]]:
                 own = any(f"{parameter}.".startswith(f"{name}.") for name in params[stage])
                 if own or found & set(graph.successors(stage)):
                     found.add(stage)
-            return {stage.addressing for stage in found}
+            return {names[stage] for stage in found}
 
         return reached
 

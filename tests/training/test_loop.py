@@ -352,12 +352,14 @@ def learn_on(count: int, ready: Workspace) -> list[Row]:
     return history
 
 
+@pytest.mark.long
 def test_two_devices_learn_what_one_does(ready: Workspace) -> None:
     ready.set({"train.epochs": 3, "train.patience": 0, "train.precision": "float32", "train.resume": False})
     for one, two in zip(learn_on(1, ready), learn_on(2, ready), strict=True):
         assert two == pytest.approx(one, rel=0.02, abs=0.02)
 
 
+@pytest.mark.long
 def test_no_device_is_left_without_a_picture(ready: Workspace) -> None:
     """25 and 7 pictures in batches of 8 leave one for the last batch, which two devices cannot share."""
     write_painting(ready.path / "data/resized/train/Ana/more.jpg", 32, 32, seed=7)

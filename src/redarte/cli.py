@@ -3,17 +3,13 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from redarte.runtime.errors import UserError
 
-if TYPE_CHECKING:
-    pass
-
 _MAX_PIXELS = 100e6  # of a picture that somebody else made
-_MODELS = Path("models")
 Network = Annotated[
     str | None,
     typer.Option(
@@ -38,15 +34,6 @@ def _in_a_sentence() -> Iterator[None]:
     except UserError as error:
         typer.echo(f"redarte: {error}", err=True)
         raise typer.Exit(1) from None
-
-
-def _file_of(name: str | None) -> Path:
-    """The .onnx file of the network that a person means."""
-    if name is None:
-        from redarte import params
-
-        name = params.load().model
-    return Path(name) if name.endswith(".onnx") else _MODELS / f"{name}.onnx"
 
 
 @app.command()
@@ -134,7 +121,7 @@ def predict(
     from redarte.commands import predict
 
     with _in_a_sentence():
-        failed = predict.report(_file_of(network), pictures, top, as_json, _MAX_PIXELS)
+        failed = predict.report(network, pictures, top, as_json, _MAX_PIXELS)
     if failed:
         raise typer.Exit(1)
 
@@ -152,7 +139,7 @@ def explain(
     from redarte.commands import explain
 
     with _in_a_sentence():
-        typer.echo(explain.write(_file_of(network), picture, out, artist, _MAX_PIXELS))
+        typer.echo(explain.write(network, picture, out, artist, _MAX_PIXELS))
 
 
 @app.command()

@@ -89,7 +89,8 @@ def test_where_workers_are_ended_again_and_again_no_file_is_to_blame() -> None:
                     worker.kill()
             time.sleep(0.05)
 
-    with Sandbox(2, MEMORY) as sandbox:
+    # A worker that is ended as it takes the item takes it with it: then it is waited for many times as long.
+    with Sandbox(2, MEMORY, longest=2) as sandbox:
         ending = threading.Thread(target=end_them)
         ending.start()
         try:

@@ -4,6 +4,7 @@ import difflib
 from functools import partial
 from pathlib import Path
 
+from redarte.commands.predict import network_file
 from redarte.inference.explanations import overlay
 from redarte.inference.predictor import Predictor
 from redarte.pictures import images
@@ -15,11 +16,11 @@ from redarte.runtime.sandbox import Sandbox
 _LARGEST = 1024  # px: the longer side of an explained picture
 
 
-def write(file: Path, picture: Path, out: Path, artist: str | None, max_pixels: float) -> str:
+def write(network_name: str | None, picture: Path, out: Path, artist: str | None, max_pixels: float) -> str:
     """`redarte explain`: writes a picture with the evidence map for its likeliest artist, or for another, over it.
 
     Args:
-        file: the network's .onnx file.
+        network_name: as for `predict.network_file`.
 
     Returns:
         One sentence about what was written.
@@ -30,7 +31,7 @@ def write(file: Path, picture: Path, out: Path, artist: str | None, max_pixels: 
     if out.suffix.lower() not in (".jpg", ".jpeg"):
         raise UserError(f"{out}: name a .jpg to write to.")
     with Sandbox(1, images.most_memory(max_pixels), images.__name__) as sandbox:
-        network = Predictor(file)
+        network = Predictor(network_file(network_name))
         try:
             square, whole = sandbox.call(partial(_read, network.side, max_pixels), picture)
         except UserError as error:

@@ -1,14 +1,13 @@
 """`redarte predict`: who painted these pictures, as far as a network can tell."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tqdm import tqdm
 
 from redarte.pictures import images
 from redarte.pictures.images import display_name
@@ -20,6 +19,7 @@ from redarte.runtime.sandbox import Sandbox
 if TYPE_CHECKING:
     from redarte.inference.predictor import Predictions, Predictor
 
+MODELS = Path("models")
 _WIDEST = 48  # columns for a picture's name
 _BAR = 20  # columns for a probability of 1
 
@@ -65,8 +65,20 @@ def ranked(predictions: "Predictions", index: int, top: int) -> list[tuple[str, 
     return [(predictions.metadata.artists[artist], float(probabilities[artist])) for artist in order]
 
 
-def report(file: Path, paths: Sequence[Path], top: int, for_programs: bool, max_pixels: float) -> int:
-    """Prints the predictions of the network in an .onnx file, and gives the number of files that could not be read.
+def network_file(name: str | None) -> Path:
+    """The .onnx file that a person means: by its path, by the network's name, or the one of params.yaml's `model`."""
+    if name is None:
+        from redarte import params
+
+        name = params.load().model
+    return Path(name) if name.endswith(".onnx") else MODELS / f"{name}.onnx"
+
+
+def report(network_name: str | None, paths: Sequence[Path], top: int, for_programs: bool, max_pixels: float) -> int:
+    """Prints the predictions of a network, and gives the number of files that could not be read.
+
+    Args:
+        network_name: as for `network_file`.
 
     Raises:
         UserError: there are no pictures, or no such network.
@@ -75,19 +87,23 @@ def report(file: Path, paths: Sequence[Path], top: int, for_programs: bool, max_
     if not found:
         raise UserError(f"there are no files in {', '.join(map(str, paths))}.")
     failed = 0
-    with Sandbox(min(workers.count(), len(found)), images.most_memory(max_pixels), images.__name__) as sandbox:
+    processes = 1 if len(found) == 1 else min(workers.count(), len(found))
+    with Sandbox(processes, images.most_memory(max_pixels), images.__name__) as sandbox:
         # Imported here, while the first worker of the sandbox starts.
         from redarte.inference.predictor import Predictor
 
-        network = Predictor(file)
+        network = Predictor(network_file(network_name))
         predicted = predict(network, found, max_pixels, sandbox)
+        write: Callable[[str], None] = print
         if len(found) > images.at_a_time(network.side):
-            predicted = progress(predicted, len(found), "predicting")
+            from tqdm import tqdm
+
+            # Above the bar.
+            predicted, write = progress(predicted, len(found), "predicting"), tqdm.write
         lines = lines_of_json(predicted, top) if for_programs else lines_of_table(predicted, network, found, top)
         for line, is_prediction in lines:
             failed += not is_prediction
-            # Above the bar, where there is one.
-            tqdm.write(line)
+            write(line)
     return failed
 
 

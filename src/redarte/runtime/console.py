@@ -9,8 +9,6 @@ from pathlib import Path
 from types import FrameType
 from typing import TypeVar
 
-from tqdm import tqdm
-
 from redarte.runtime.errors import UserError
 
 Item = TypeVar("Item")
@@ -48,6 +46,8 @@ def run_stage(stage: Callable[[], None]) -> None:
 def progress(items: Iterable[Item], total: int, label: str) -> Iterator[Item]:
     """Passes items on, with a bar (rate, time left) on a terminal and a line now and then in a log."""
     if sys.stderr.isatty():
+        from tqdm import tqdm
+
         yield from tqdm(items, total=total, desc=label, unit=" pictures", dynamic_ncols=True, smoothing=0.05)
         return
     started = told = time.monotonic()

@@ -99,8 +99,8 @@ class Sandbox:
     def _made(self) -> ProcessPool:
         # Forked from a process that has no threads: this one may have any.
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([self._preload])
-        # It imports while this process goes on.
+        # It imports while this process goes on; without __main__ each worker would import that again.
+        context.set_forkserver_preload([self._preload, "pebble.pool.process", "__main__"])
         forkserver.ensure_running()
         return ProcessPool(self._workers, initializer=_prepare, initargs=(self._memory,), context=context)
 

@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-import joblib
-
 from redarte.runtime.console import progress
 from redarte.runtime.errors import UserError
 
@@ -24,6 +22,9 @@ def count() -> int:
     wish = os.environ.get("REDARTE_WORKERS", "")
     if wish and (not wish.isdecimal() or int(wish) < 1):
         raise UserError(f"REDARTE_WORKERS is {wish!r}; set it to a number of processes, 1 or more.")
+    # Imported where it is needed: `redarte predict` of one picture does without.
+    import joblib
+
     return int(wish or joblib.cpu_count())
 
 
@@ -38,6 +39,8 @@ def map_parallel(function: Callable[[Item], Result], items: Sequence[Item], labe
     Raises:
         UserError: a worker process was ended from outside; and whatever the function raises.
     """
+    import joblib
+
     with joblib.parallel_config("loky", initializer=_end_with, initargs=(os.getpid(),)):
         parallel = joblib.Parallel(n_jobs=min(count(), max(len(items), 1)), return_as="generator")
     results = parallel(joblib.delayed(function)(item) for item in items)

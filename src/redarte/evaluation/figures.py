@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from redarte.evaluation import metrics
 from redarte.evaluation.curves import Curve
-from redarte.pictures.images import Picture
+from redarte.pictures.images import Picture, display_name
 from redarte.runtime import outputs
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#8A8A8A"
@@ -70,7 +70,7 @@ def confusion(path: Path, counts: np.ndarray, artists: Sequence[str], title: str
                     panel.text(x, y, str(counts[row, column]), ha="center", va="center", color=ink)
     size = 9 if small else 7
     numbers = range(1, len(artists) + 1)
-    names = [f"{_name(artists[artist])}  {number}" for artist, number in zip(order, numbers, strict=True)]
+    names = [f"{display_name(artists[artist])}  {number}" for artist, number in zip(order, numbers, strict=True)]
     panel.set_yticks(range(len(artists)), names, fontsize=size)
     panel.set_xticks(range(len(artists)), [str(number) for number in numbers], fontsize=size - 1)
     # Thin lines between the cells lead the eye from a far cell to its name.
@@ -102,7 +102,7 @@ def recalls(path: Path, recall: np.ndarray, pictures: np.ndarray, artists: Seque
         text = f"{round(recall[artist] * pictures[artist])} of {pictures[artist]}"
         panel.text(recall[artist] + 0.01, y, text, va="center", fontsize=8)
     panel.axvline(accuracy, color=ORANGE, linewidth=1, linestyle="--", label=f"all pictures: {accuracy:.2f}")
-    panel.set_yticks(range(len(order)), [_name(artists[artist]) for artist in order], fontsize=8)
+    panel.set_yticks(range(len(order)), [display_name(artists[artist]) for artist in order], fontsize=8)
     panel.set_xlim(0, 1.12)
     panel.set_xticks(np.linspace(0, 1, 6))
     panel.set_ylim(len(order) - 0.4, -0.6)
@@ -119,7 +119,7 @@ def confused_pairs(path: Path, pairs: Sequence[tuple[str, str, int]]) -> None:
         _say_only(panel, "No test picture was taken for another artist's.")
     else:
         panel.barh(range(len(pairs)), [count for _, _, count in pairs], color=ORANGE, height=0.65)
-        names = [f"{_name(one)} – {_name(other)}" for one, other, _ in pairs]
+        names = [f"{display_name(one)} – {display_name(other)}" for one, other, _ in pairs]
         panel.set_yticks(range(len(pairs)), names, fontsize=8)
         panel.invert_yaxis()
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -176,10 +176,6 @@ def table_one(path: Path, rows: dict[str, dict[str, tuple[float | None, float]]]
 def _say_only(panel: Axes, sentence: str) -> None:
     panel.set_axis_off()
     panel.text(0.5, 0.5, sentence, ha="center", va="center", transform=panel.transAxes)
-
-
-def _name(artist: str) -> str:
-    return artist.replace("_", " ")
 
 
 def _save(figure: Figure, path: Path, panels: Sequence[Axes]) -> None:

@@ -42,7 +42,7 @@ $(VENV)/.tested: $(VENV)/.installed requirements-test.txt requirements-ray.txt
 # A process more than cores: many tests wait for processes of their own.
 PYTEST := python -m pytest -n $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1) --maxprocesses 5 --dist loadfile --no-loadscope-reorder
 
-test: $(VENV)/.tested ## Run the tests, but for the longest (about 6 minutes on 2 CPU cores)
+test: $(VENV)/.tested ## Run the tests, but for the longest (about 5 minutes on 2 CPU cores)
 	$(PYTEST) -m "not long"
 
 test-all: $(VENV)/.tested ## Run all the tests (about 20 minutes on 2 CPU cores)

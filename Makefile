@@ -45,7 +45,7 @@ PYTEST := python -m pytest -n $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1) --
 test: $(VENV)/.tested ## Run the tests, but for the longest (about 5 minutes on 2 CPU cores)
 	$(PYTEST) -m "not long"
 
-test-all: $(VENV)/.tested ## Run all the tests (about 20 minutes on 2 CPU cores)
+test-all: $(VENV)/.tested ## Run all the tests (about 15 minutes on 2 CPU cores)
 	$(PYTEST)
 
 lint: $(VENV)/.tested ## Check format, style and types

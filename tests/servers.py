@@ -165,7 +165,7 @@ def s3(place: Path) -> Iterator[Remote]:
     config.write_text(
         json.dumps({"identities": [identity(name, actions) for name, actions in people.items()]}), encoding="utf-8"
     )
-    port, ports = free_port(), [free_port() for _ in range(7)]
+    port, *ports = free_ports(8)
     names = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc",
              "s3.port.grpc")  # fmt: skip
     (place / "data").mkdir()
@@ -300,9 +300,16 @@ def wait_until(condition: Callable[[], bool], patience: float) -> bool:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    return free_ports(1)[0]
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on, each another one."""
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind((HOST, 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
 
 
 def is_open(port: int) -> bool:

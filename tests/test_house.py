@@ -78,6 +78,19 @@ def test_the_pipeline_is_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
 
 
+def test_every_direct_dependency_is_pinned_and_no_host_is_named() -> None:
+    constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    assert "://" not in constraints
+    pinned = {line.partition("==")[0] for line in constraints.splitlines() if "==" in line}
+    for file in ROOT.glob("requirements*.txt"):
+        for line in file.read_text(encoding="utf-8").splitlines():
+            requirement = line.partition("#")[0].strip()
+            if requirement and not requirement.startswith("-r"):
+                name, equals, _ = requirement.partition("==")
+                assert equals, f"{file.name}: {requirement} is not pinned"
+                assert name.partition("[")[0].lower().replace("_", "-").replace(".", "-") in pinned, requirement
+
+
 def test_no_network_beyond_the_study_is_named_where_networks_are_trained_and_exported() -> None:
     for name in ("stages/train.py", "stages/export.py", "inference/export.py", "networks/base.py", "training/loop.py"):
         code = (PACKAGE / name).read_text(encoding="utf-8")

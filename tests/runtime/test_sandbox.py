@@ -64,8 +64,13 @@ def test_a_file_does_not_get_more_memory_than_it_may_have() -> None:
 
 def workers() -> list[psutil.Process]:
     """The processes that decode: the children of multiprocessing's fork server."""
-    every = psutil.Process().children(recursive=True)
-    return [process for process in every if process.ppid() != os.getpid()]
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        # One may end while it is looked at.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.ppid() != os.getpid():
+                found.append(process)
+    return found
 
 
 def test_workers_that_are_ended_while_they_wait_are_replaced() -> None:

@@ -53,6 +53,10 @@ def _is_network(name: str) -> bool:
     )
 
 
+def _is_whole(key: object) -> bool:
+    return isinstance(key, str) and _is_network(key) and "\ndef decompose(" in (_FILES / f"{key}.py").read_text("utf-8")
+
+
 def _share_or_layer(value: object) -> float | str:
     if isinstance(value, str) and not re.match(r"[-+.0-9]", value):
         return validation.on_a_line(value)
@@ -275,10 +279,10 @@ def load(path: Path = Path("params.yaml")) -> Params:
 
 
 def _checked(path: Path, document: dict[Any, Any]) -> Params:
-    # Networks without a class here may have a section where `beyond` names them.
+    # A network without a class here may have a section where `beyond` names it, and keep it where that does not.
     beyond = document.get("beyond")
-    named = [name for name in beyond if isinstance(name, str)] if isinstance(beyond, list) else []
-    unknown = [key for key in document if key not in Params.model_fields and key not in named]
+    named = beyond if isinstance(beyond, list) else []
+    unknown = [key for key in document if not (key in Params.model_fields or key in named or _is_whole(key))]
     problems: list[Any] = [{"type": "extra_forbidden", "loc": (key,)} for key in unknown]
     try:
         settings = Params.model_validate({key: value for key, value in document.items() if key not in unknown})
@@ -290,11 +294,7 @@ def _checked(path: Path, document: dict[Any, Any]) -> Params:
 
 
 def trained_network(stage: str, arguments: list[str], settings: Params) -> str:
-    """The network that a stage's command names, by its one argument.
-
-    Raises:
-        UserError: it names none that is trained.
-    """
+    """The network that a stage's command names, by its one argument; raises UserError where none is trained so."""
     if len(arguments) == 1 and arguments[0] in settings.trained:
         return arguments[0]
     raise UserError(f"{stage} takes the name of one network: {', '.join(settings.trained)}.")

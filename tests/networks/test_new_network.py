@@ -32,6 +32,8 @@ def test_the_network_of_the_page_is_trained_exported_and_evaluated(finished: Wor
     (clone.path / "src/redarte/networks/gap.py").write_text(block("python"), encoding="utf-8")
     with (clone.path / "params.yaml").open("a", encoding="utf-8") as params:
         params.write(block("yaml"))
+    # The section may stay where the network is not asked for.
+    clone.run("redarte", "check", PYTHONPATH=str(clone.path / "src"))
     clone.set({"beyond": ["gap"], "model": "gap"})
     output = clone.run("dvc", "repro", "evaluate").stdout
     assert ran(output) == ["train_beyond@gap", "export_beyond@gap", "evaluate"]

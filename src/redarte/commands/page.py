@@ -25,7 +25,7 @@ MOST_PIXELS = 64e6  # of an upload: what a large phone camera makes
 OVERLOADED = "This machine is short of memory; try again later."
 _UNLIKE = "None of the painters I know: it is unlike what I was trained on."
 _KEPT = 60  # seconds that an upload may lie on the disk
-_TOP = 5
+TOP = 5
 _NEAREST = 4
 _OF_SAMPLE = (
     "These networks were trained on the built-in sample of invented schools of painting. They know no real painter."
@@ -106,7 +106,7 @@ def example_pictures() -> list[str]:
 def answered(network: Predictor, pixels: Picture) -> str:
     """The prediction for a picture as HTML: bars, the evidence map, and the most similar training pictures."""
     predictions = network.predict([pixels[None]])
-    likeliest = ranked(predictions, 0, _TOP)
+    likeliest = ranked(predictions, 0, TOP)
     place = network.metadata.artists.index(likeliest[0][0])
     seen = as_uri(explanations.overlay(pixels, network.evidence(pixels, place)))
     bars = "".join(
@@ -114,11 +114,7 @@ def answered(network: Predictor, pixels: Picture) -> str:
         f'<i style="width:{probability:.1%}"></i></span><span class="number">{probability:.1%}</span></div>'
         for artist, probability in likeliest
     )
-    doubt = (
-        ""
-        if predictions.in_distribution[0]
-        else sentence("None of the painters I know: it is unlike what I was trained on.")
-    )
+    doubt = "" if predictions.in_distribution[0] else sentence(_UNLIKE)
     return (
         f'<div class="answer">{doubt}<div class="bars">{bars}</div>'
         f'<h3>Where {html.escape(display_name(likeliest[0][0]))} is seen</h3><img class="seen" src="{seen}" '

@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from redarte.commands import page
-from redarte.commands.page import MOST_PIXELS, OVERLOADED, decoded
+from redarte.commands.page import MOST_PIXELS, OVERLOADED, TOP, decoded
 from redarte.commands.predict import described
 from redarte.inference.predictor import Predictor
 from redarte.pictures import images
@@ -27,7 +27,6 @@ from redarte.runtime.sandbox import EndedError, Sandbox
 LARGEST = 20 * 2**20  # bytes: the largest request
 _DECODING = 4  # uploads at once: a hostile one of a few kB can take half a gigabyte while it is
 _LONGEST = 20.0  # seconds for an upload
-_TOP = 5
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"description": "not a form"},
     413: {"description": "the request is too large"},
@@ -102,7 +101,7 @@ def application(networks: dict[str, Predictor], sandbox: Sandbox) -> ASGIApp:
     def predict(
         picture: UploadFile,
         network: Annotated[str, Query(description="one of /health's networks; by default the first")] = "",
-        top: Annotated[int, Query(ge=1, le=100)] = _TOP,
+        top: Annotated[int, Query(ge=1, le=100)] = TOP,
     ) -> Prediction:
         chosen = by_name.get(network or next(iter(by_name)))
         if chosen is None:

@@ -84,6 +84,20 @@ def test_workers_that_are_ended_while_they_wait_are_replaced() -> None:
         assert list(sandbox.map(work, ["c", "d"])) == ["C", "D"]
 
 
+def test_a_file_that_no_worker_takes_is_not_said_to_take_too_long() -> None:
+    with Sandbox(2, MEMORY, longest=0.2) as sandbox:
+        assert sandbox.call(work, "a") == "A"
+        stopped = workers()
+        for worker in stopped:
+            worker.suspend()
+        try:
+            with pytest.raises(EndedError):
+                sandbox.call(work, "b")
+        finally:
+            for worker in stopped:
+                worker.resume()
+
+
 def test_where_workers_are_ended_again_and_again_no_file_is_to_blame() -> None:
     done = threading.Event()
 

@@ -139,8 +139,13 @@ class Sandbox:
         )
 
     def _waited(self, future: ProcessFuture[Result]) -> Result:
-        # A worker that is ended at the moment in which it takes a file takes it with it, and nobody says so.
-        return future.result(_AHEAD * self._longest)
+        try:
+            return future.result(_AHEAD * self._longest)
+        except TimeoutError:
+            if future.done():  # the pool itself ended it: the file takes too long
+                raise
+            # A worker that is ended at the moment in which it takes a file takes it with it, and nobody says so.
+            raise CancelledError from None
 
 
 def _prepare(memory: int) -> None:

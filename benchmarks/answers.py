@@ -34,13 +34,13 @@ ONNX = """
 import os, sys, time
 from redarte.commands import predict
 from redarte.inference.predictor import Predictor
-from redarte.pictures import images
+from redarte.pictures.collection import checks
 from redarte.runtime.sandbox import Sandbox
 from pathlib import Path
 network = Predictor(Path(sys.argv[1]))
 files = [Path(line) for line in sys.stdin.read().splitlines()]
 started = time.perf_counter()
-with Sandbox(os.cpu_count(), images.most_memory(1e8), images.__name__) as sandbox:
+with Sandbox(os.cpu_count(), checks.most_memory(1e8), checks.__name__) as sandbox:
     for _ in predict.predict(network, files, 1e8, sandbox):
         pass
 print(time.perf_counter() - started)

@@ -18,7 +18,7 @@ with atheris.instrument_imports(include=["PIL", "yaml", "redarte"]):
     from PIL import Image
 
     from redarte import params
-    from redarte.pictures import images
+    from redarte.pictures.collection import checks
     from redarte.runtime.errors import UserError
 
 from tests.conftest import ROOT, painting
@@ -29,7 +29,7 @@ MOST_PIXELS = 1e5
 def read_picture(data: bytes) -> None:
     """What fetch, predict and the page do with a file."""
     try:
-        images.read_strange(data, 32, MOST_PIXELS)
+        checks.read_square(data, 32, MOST_PIXELS)
     except UserError:
         return
 

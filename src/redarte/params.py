@@ -57,16 +57,8 @@ def _is_whole(key: object) -> bool:
     return isinstance(key, str) and _is_network(key) and "\ndef decompose(" in (_FILES / f"{key}.py").read_text("utf-8")
 
 
-def _share_or_layer(value: object) -> float | str:
-    if isinstance(value, str) and not re.match(r"[-+.0-9]", value):
-        return validation.on_a_line(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise ValueError("must be a share from 0 to 1, or the name of a layer")
-    return float(value)
-
-
 Text = Annotated[str, AfterValidator(validation.on_a_line)]
-ShareOrLayer = Annotated[float | str, PlainValidator(_share_or_layer)]
+ShareOrLayer = Annotated[float | str, PlainValidator(validation.share_or_name)]
 
 
 class _Section(BaseModel):
@@ -81,6 +73,8 @@ class Sample(_Section):
 
 class Archive(_Section):
     path: Text | None
+    root: Text | None
+    encoding: Annotated[str, AfterValidator(validation.encoding)] | None
     sha256: Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{64}$")] | None
     max_gigabytes: float = Field(ge=0.001, le=10_000)
     max_files: int = Field(ge=1, le=10_000_000)
@@ -88,11 +82,13 @@ class Archive(_Section):
 
 class Folder(_Section):
     path: Text | None
+    root: Text | None
 
 
 class Kaggle(_Section):
     dataset: str = Field(pattern=r"^[\w-]+/[\w-]+$")
     version: int = Field(ge=1)
+    root: Text | None
 
 
 class Fetch(_Section):

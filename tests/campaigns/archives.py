@@ -23,7 +23,7 @@ from redarte.runtime.errors import UserError
 from tests.campaigns.pictures import HARM
 
 ARCHIVES = 50
-LIMITS = Archive(path=None, sha256=None, max_gigabytes=0.01, max_files=200)
+LIMITS = Archive(path=None, root=None, encoding=None, sha256=None, max_gigabytes=0.01, max_files=200)
 _MOST_SECONDS = 20.0
 
 Member = tuple[str, bytes]

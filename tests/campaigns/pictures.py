@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from redarte.pictures import images
+from redarte.pictures.collection import checks
 from redarte.runtime.errors import UserError
 from redarte.runtime.sandbox import LostError, Sandbox
 from tests.conftest import Workspace, environment_for, new_workspace, painting, write_painting
@@ -88,7 +88,7 @@ def bounded(workspace: Workspace, stage: str) -> Counter[str]:
     assert done.returncode == 0, f"{stage}: {told}"
     assert "Traceback" not in told, told
     most = int(done.stdout.split()[-1]) * 1024
-    assert most <= images.most_memory(MOST_PIXELS), f"{stage}: a process held {most / 1e6:.0f} MB"
+    assert most <= checks.most_memory(MOST_PIXELS), f"{stage}: a process held {most / 1e6:.0f} MB"
     return Counter({f"{stage}: seconds": round(time.monotonic() - started)})
 
 
@@ -104,8 +104,8 @@ sys.exit(done.returncode)
 def read_as_uploads(made: set[Path]) -> Counter[str]:
     """What `redarte predict` and the page would say of each."""
     said: Counter[str] = Counter()
-    read = partial(images.read_strange, side=32, max_pixels=MOST_PIXELS)
-    with Sandbox(2, images.most_memory(MOST_PIXELS)) as sandbox:
+    read = partial(checks.read_square, side=32, max_pixels=MOST_PIXELS)
+    with Sandbox(2, checks.most_memory(MOST_PIXELS)) as sandbox:
         for path, answer in zip(sorted(made), sandbox.map(read, sorted(made)), strict=True):
             if isinstance(answer, UserError):
                 assert "\n" not in str(answer) and len(str(answer)) < 200, f"{path}: {answer}"
@@ -130,13 +130,13 @@ def place_one(source: Path, rng: random.Random, number: int) -> Path:
 def hostile(rng: random.Random) -> tuple[bytes, str]:
     """The bytes of a hostile file, and a suffix for it, most often that of its format."""
     if rng.random() < 0.1:
-        return rng.choice(MADE_UP)(rng), rng.choice(sorted(images.SUFFIXES))
+        return rng.choice(MADE_UP)(rng), rng.choice(sorted(checks.SUFFIXES))
     make, suffix = rng.choice(WHOLE)
     data = make(rng)
     for _ in range(rng.choice([0, 1, 1, 1, 2, 3])):
         data = rng.choice(HARM)(rng, data)
-    if rng.random() < 0.1 or suffix not in images.SUFFIXES:
-        suffix = rng.choice(sorted(images.SUFFIXES))
+    if rng.random() < 0.1 or suffix not in checks.SUFFIXES:
+        suffix = rng.choice(sorted(checks.SUFFIXES))
     return data, suffix
 
 

@@ -16,6 +16,7 @@ from redarte.inference.predictor import Predictor
 from redarte.networks import study
 from redarte.params import Penalty
 from redarte.pictures import images
+from redarte.pictures.collection import checks
 from redarte.runtime.errors import UserError
 from redarte.runtime.sandbox import Sandbox
 from redarte.training.backend import keras
@@ -200,7 +201,7 @@ def test_predict_answers_what_it_can(finished: Workspace, strange: Path) -> None
     assert done.returncode == 1
     answers = {Path(line["path"]).name: line for line in map(json.loads, done.stdout.splitlines())}
     assert {name: line["error"] for name, line in answers.items() if "error" in line} == {
-        "empty.png": "is empty", "notes.txt": "is not a picture", "half.jpg": "is truncated or corrupt",
+        "empty.png": "is empty", "half.jpg": "is truncated or corrupt",
         "gone.jpg": "is not there", "nosuch.jpg": "is not there",
     }  # fmt: skip
     for name in ("a.jpg", "ñandú – 画.JPG"):
@@ -208,7 +209,18 @@ def test_predict_answers_what_it_can(finished: Workspace, strange: Path) -> None
         assert list(answer) == ["path", "artist", "probability", "top", "in_distribution"]
         assert [answer["artist"], answer["probability"]] == list(answer["top"][0].values())
         assert 0 < answer["top"][1]["probability"] <= answer["probability"] < 1
-    assert "Traceback" not in done.stderr
+    assert done.stderr == "redarte: 1 other files in these folders are no pictures\n"
+
+
+def test_predict_passes_over_what_is_no_picture_in_a_folder(finished: Workspace, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    write_painting(folder / "a.jpg", seed=1)
+    write_painting(folder / "b", seed=2)
+    for name in (".DS_Store", "Thumbs.db", "notes.txt", "@eaDir/a.jpg", "._a.jpg"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"x")
+    done = finished.run("redarte", "predict", str(folder), "--json")
+    assert [Path(json.loads(line)["path"]).name for line in done.stdout.splitlines()] == ["a.jpg", "b"]
 
 
 def test_predict_prints_a_table(finished: Workspace, strange: Path) -> None:
@@ -243,7 +255,7 @@ def test_more_pictures_than_a_batch_come_in_order(red3: keras.Model, tmp_path: P
     many = 2 * images.at_a_time(network.side) + 3
     paths = [write_painting(tmp_path / f"{number}.jpg", seed=number) for number in range(many)]
     paths[5].write_bytes(b"broken")
-    with Sandbox(2, images.most_memory(1e6)) as sandbox:
+    with Sandbox(2, checks.most_memory(1e6)) as sandbox:
         told = list(predict.predict(network, paths, 1e6, sandbox))
     assert [path for path, _ in told] == paths
     for number in (0, 4, 6, 40, 66):

@@ -1,12 +1,19 @@
 """Archives on disk and from a real HTTP server on this machine."""
 
+import bz2
+import gzip
 import hashlib
 import io
+import lzma
 import random
 import re
+import ssl
+import struct
+import subprocess
 import tarfile
 import threading
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,6 +22,7 @@ import pytest
 
 from redarte.params import Params
 from redarte.pictures.sources import archive
+from redarte.runtime import download
 from redarte.runtime.errors import UserError
 from tests.conftest import tree_bytes
 
@@ -231,32 +239,235 @@ def test_an_archive_is_downloaded_checked_and_unpacked(tmp_path: Path, settings:
     chosen = settings({"fetch.archive.path": server.address, "fetch.archive.sha256": digest})
     (tmp_path / "unpacked").mkdir()
     assert set(tree_bytes(archive.tree(chosen.fetch, tmp_path / "unpacked"))) == {"Ana/1.jpg"}
-    assert list(archive.DOWNLOADS.iterdir()) == []
+    assert list(download.DOWNLOADS.iterdir()) == []
 
 
 def test_a_download_goes_on_where_it_broke_off(server: Server) -> None:
     server.cut_after = 200_000
     with pytest.raises(UserError, match="goes on where it broke off"):
-        archive.download(server.address)
+        download.download(server.address)
     server.cut_after = None
-    assert archive.download(server.address).read_bytes() == server.content
+    assert download.download(server.address).read_bytes() == server.content
     assert server.asked == [None, f"bytes={3 * 65536}-"]
 
 
 def test_a_file_that_changed_meanwhile_is_downloaded_whole(server: Server) -> None:
     server.cut_after = 200_000
     with pytest.raises(UserError):
-        archive.download(server.address)
+        download.download(server.address)
     server.cut_after, server.etag, server.content = None, '"2"', server.content[::-1]
-    assert archive.download(server.address).read_bytes() == server.content
+    assert download.download(server.address).read_bytes() == server.content
 
 
 def test_a_wrong_address_and_no_network_are_one_sentence(server: Server) -> None:
     with pytest.raises(UserError, match="404 Not Found") as caught:
-        archive.download(server.address + "/missing")
+        download.download(server.address + "/missing")
     assert "\n" not in str(caught.value)
     server.shutdown()
     server.server_close()
     with pytest.raises(UserError, match="check the address and the network") as caught:
-        archive.download(server.address)
+        download.download(server.address)
     assert "\n" not in str(caught.value)
+
+
+SIX = {f"{artist}/{number}.jpg": bytes([number]) * 700 for artist in "ABCDEF" for number in range(3)}
+
+
+def compressed(data: bytes, how: str) -> bytes:
+    return {"": bytes, "gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}[how](data)
+
+
+def harmed(whole: bytes, harm: str) -> bytes:
+    """A tar of SIX, each of whose files takes 512 bytes of header and 1,024 of content."""
+    middle = 9 * 1536
+    match harm:
+        case "a byte of a header":
+            return whole[: middle + 5] + b"\xff" + whole[middle + 6 :]
+        case "the size in a header":
+            return whole[: middle + 124] + b"00000009999\0" + whole[middle + 136 :]
+        case "a header of zeros":
+            return whole[:middle] + bytes(512) + whole[middle + 512 :]
+        case "cut before a header":
+            return whole[:middle]
+        case "cut within a header":
+            return whole[: middle + 200]
+        case "cut within a file":
+            return whole[: middle + 700]
+        case "without its end":
+            return whole[: 18 * 1536]
+        case "with half of its end":
+            return whole[: 18 * 1536 + 512]
+        case "two in one file":
+            return whole + whole
+    raise AssertionError(harm)
+
+
+HARMS = (
+    "a byte of a header", "the size in a header", "a header of zeros", "cut before a header", "cut within a header",
+    "cut within a file", "without its end", "with half of its end", "two in one file",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("how", ["", "gz", "bz2", "xz"])
+@pytest.mark.parametrize("harm", HARMS)
+def test_a_tar_that_is_not_whole_is_refused(tmp_path: Path, settings: MakeSettings, harm: str, how: str) -> None:
+    """python/cpython#120740: tarfile itself ends at the harm as if the archive ended there."""
+    whole = make_tar(tmp_path / "whole.tar", SIX, "w").read_bytes()
+    file = tmp_path / "a.tar"
+    file.write_bytes(compressed(harmed(whole, harm), how))
+    with pytest.raises(UserError, match=r"cannot be unpacked \(.*\); download it again|goes on behind its end"):
+        unpack(settings, file)
+
+
+@pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_a_whole_tar_of_each_format_is_unpacked(tmp_path: Path, settings: MakeSettings, format: int) -> None:
+    names = {f"{'long' * 30}/é{number}.jpg": b"x" for number in range(3)}
+    with tarfile.open(tmp_path / "a.tar", "w", format=format, encoding="utf-8") as opened:
+        for name, content in names.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            opened.addfile(member, io.BytesIO(content))
+    assert tree_bytes(unpack(settings, tmp_path / "a.tar")) == names
+
+
+def unflagged_zip(path: Path, names: dict[bytes, bytes], extra: Callable[[bytes], bytes] = lambda name: b"") -> Path:
+    """A zip whose names are these bytes, and which does not say how they are written."""
+    with zipfile.ZipFile(path, "w") as opened:
+        for number, (name, content) in enumerate(names.items()):
+            member = zipfile.ZipInfo(f"{number:0{len(name)}}")
+            member.extra = extra(name)
+            opened.writestr(member, content)
+    data = path.read_bytes()
+    for number, name in enumerate(names):
+        data = data.replace(f"{number:0{len(name)}}".encode(), name)
+    path.write_bytes(data)
+    return path
+
+
+def encoded(encoding: str, *names: str) -> dict[bytes, bytes]:
+    return {name.encode(encoding): bytes([number]) for number, name in enumerate(names)}
+
+
+def test_names_in_utf8_that_are_not_said_to_be(
+    tmp_path: Path, settings: MakeSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("Albrecht Du\u0308rer/0123456789.jpg", "葛飾北斎/0123456789.jpg")
+    out = unpack(settings, unflagged_zip(tmp_path / "a.zip", encoded("utf-8", *names)))
+    assert set(tree_bytes(out)) == set(names)
+    assert "does not say how its names are written: read as utf-8, such as Albrecht D" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("encoding", "name"),
+    [("cp932", "ソ連の画家/0123456789.jpg"), ("gbk", "齐白石/0123456789.jpg"), ("cp1251", "Репин/0123456789.jpg")],
+)
+def test_names_in_a_code_page_are_asked_for_and_then_read(
+    tmp_path: Path, settings: MakeSettings, encoding: str, name: str
+) -> None:
+    file = unflagged_zip(tmp_path / "a.zip", encoded(encoding, name, "Ana/0123456789.jpg"))
+    with pytest.raises(UserError, match=r"set fetch\.archive\.encoding"):
+        unpack(settings, file)
+    (tmp_path / "unpacked").rmdir()
+    out = unpack(settings, file, **{"fetch.archive.encoding": encoding})
+    assert set(tree_bytes(out)) == {name, "Ana/0123456789.jpg"}
+
+
+def test_names_of_dos_are_read_and_told(
+    tmp_path: Path, settings: MakeSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("Joan Miró/0123456789.jpg", "Dürer/0123456789.jpg")
+    out = unpack(settings, unflagged_zip(tmp_path / "a.zip", encoded("cp437", *names)))
+    assert set(tree_bytes(out)) == set(names)
+    assert "read as cp437, such as Joan Miró" in capsys.readouterr().out
+
+
+def test_a_wrong_encoding_is_told(tmp_path: Path, settings: MakeSettings) -> None:
+    file = unflagged_zip(tmp_path / "a.zip", {b"\x81\xff name 0123456789": b"x"})
+    with pytest.raises(UserError, match=r"names that are not in fetch\.archive\.encoding \(cp932\)"):
+        unpack(settings, file, **{"fetch.archive.encoding": "cp932"})
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_a_name_in_an_extra_field_counts_where_it_is_of_this_name(
+    tmp_path: Path, settings: MakeSettings, right: bool
+) -> None:
+    """Info-ZIP's Unicode Path (APPNOTE.TXT, 4.6.9): version 1, the CRC-32 of the name beside it, the name."""
+
+    def extra(raw: bytes) -> bytes:
+        field = b"\1" + struct.pack("<I", zlib.crc32(raw) ^ (not right)) + "北斎/1.jpg".encode()
+        return struct.pack("<HH", 0x5455, 1) + b"\0" + struct.pack("<HH", 0x7075, len(field)) + field
+
+    out = unpack(settings, unflagged_zip(tmp_path / "a.zip", {b"Hokusai/0123456789.jpg": b"x"}, extra))
+    assert set(tree_bytes(out)) == {"北斎/1.jpg" if right else "Hokusai/0123456789.jpg"}
+
+
+def test_names_of_a_tar_in_a_code_page(tmp_path: Path, settings: MakeSettings) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.GNU_FORMAT, encoding="cp932") as opened:
+        opened.addfile(tarfile.TarInfo("葛飾北斎/1.jpg"))
+    out = unpack(settings, tmp_path / "a.tar", **{"fetch.archive.encoding": "cp932"})
+    assert set(tree_bytes(out)) == {"葛飾北斎/1.jpg"}
+
+
+@pytest.mark.parametrize("make", [make_zip, make_tar])
+def test_a_colon_in_a_name_leads_nowhere(tmp_path: Path, settings: MakeSettings, make: Callable[..., Path]) -> None:
+    files = {"Turner: Sea/1.jpg": b"x", "a/B: c/2.jpg": b"y"}
+    assert tree_bytes(unpack(settings, make(tmp_path / "a", files))) == files
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"Rar!\x1a\x07\x01\x00", "is a RAR archive, which is not read here: unpack it with 7-Zip"),
+        (b"7z\xbc\xaf\x27\x1c\0\4", "is a 7z archive"),
+        (b"\x28\xb5\x2f\xfd\x24\0", "is packed with Zstandard"),
+        (gzip.compress(b"no tar"), "is gzip, but no tar in it"),
+        (b"<!DOCTYPE html><title>Log in</title>", "is a web page and no archive"),
+        (b"nothing", "is neither a zip nor a tar archive"),
+    ],
+)
+def test_what_is_no_zip_and_no_tar_is_told(tmp_path: Path, settings: MakeSettings, content: bytes, what: str) -> None:
+    (tmp_path / "a").write_bytes(content)
+    with pytest.raises(UserError, match=what):
+        unpack(settings, tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "what"),
+    [(6, 1, "is encrypted"), (8, 9, "is packed with Deflate64"), (8, 93, "is packed with Zstandard"), (8, 98, "PPMd")],
+)
+def test_what_a_zip_has_that_python_cannot_read_is_told(
+    tmp_path: Path, settings: MakeSettings, place: int, value: int, what: str
+) -> None:
+    """By the flags and the method in its headers (APPNOTE.TXT, 4.3.7 and 4.3.12)."""
+    data = bytearray(make_zip(tmp_path / "a.zip", {"Ana/1.jpg": b"x"}).read_bytes())
+    central = data.index(b"PK\1\2")
+    data[place] = data[central + place + 2] = value
+    (tmp_path / "a.zip").write_bytes(data)
+    with pytest.raises(UserError, match=rf"{what}.*unpack it with 7-Zip, and set fetch\.source to folder"):
+        unpack(settings, tmp_path / "a.zip")
+
+
+def test_a_certificate_that_is_not_trusted_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=127.0.0.1", "-days", "1",
+         "-keyout", key, "-out", certificate],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as running:
+        running.socket = context.wrap_socket(running.socket, server_side=True)
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        with pytest.raises(UserError, match=r"does not trust its certificate; .* REQUESTS_CA_BUNDLE") as caught:
+            download.download(f"https://127.0.0.1:{running.server_port}/a.zip")
+        running.shutdown()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_relative_path_says_where_it_was_looked_for(tmp_path: Path, settings: MakeSettings) -> None:
+    with pytest.raises(UserError, match="with --temp and --queue experiments run elsewhere: give the whole path"):
+        archive.tree(settings({"fetch.archive.path": "../a.zip"}).fetch, tmp_path)
+    with pytest.raises(UserError, match=r"which is not a file on this machine\."):
+        archive.tree(settings({"fetch.archive.path": "/a.zip"}).fetch, tmp_path)

@@ -1,13 +1,15 @@
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from redarte.pictures import collection
-from redarte.pictures.collection import Collection
+from redarte.pictures.collection import collection
+from redarte.pictures.collection.collection import Collection
 from redarte.runtime.errors import UserError
-from tests.conftest import write_painting
+from tests.conftest import painting, write_painting
 
 pytestmark = pytest.mark.usefixtures("one_worker")
 
@@ -102,8 +104,22 @@ def test_a_list_without_names_is_refused(tmp_path: Path) -> None:
 
 def test_artists_that_some_disks_take_for_one_are_refused(tmp_path: Path) -> None:
     paint(tmp_path, "Ana/1.jpg", "ana/2.jpg", "Ben/1.jpg")
-    with pytest.raises(UserError, match=r"nothing but capitals \(Ana, ana\)"):
+    with pytest.raises(
+        UserError, match=r"nothing but spaces, capitals or the form of their letters \('Ana' and 'ana'\)"
+    ):
         collect(tmp_path)
+
+
+@pytest.mark.parametrize("other", ["Joan_Miró", "joan miró", "Joan  Miró", "Joan Miró ", "Ｊoan Miró"])
+def test_artists_whose_names_are_written_differently_are_refused(tmp_path: Path, other: str) -> None:
+    paint(tmp_path, "Joan Miró/1.jpg", f"{other}/2.jpg", "Ben/1.jpg")
+    with pytest.raises(UserError, match=rf"'Joan Miró' and '{other}'|'{other}' and 'Joan Miró'"):
+        collect(tmp_path)
+
+
+def test_an_artist_in_two_forms_of_unicode_is_one(tmp_path: Path) -> None:
+    paint(tmp_path, "Joan Miró/1.jpg", "Joan Miro\u0301/2.jpg", "Ben/1.jpg")
+    assert collect(tmp_path).artists() == {"Joan Miró": 2, "Ben": 1}
 
 
 def test_the_same_picture_twice_of_one_artist_is_kept_once(tmp_path: Path) -> None:
@@ -127,14 +143,83 @@ def test_every_other_file_is_counted_and_litter_is_not(tmp_path: Path) -> None:
     for name in ("Ana/notes.txt", ".DS_Store", "__MACOSX/Ana/._1.jpg", "Ana/Thumbs.db"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
-    (tmp_path / "Ana/link.jpg").symlink_to(tmp_path / "loose.jpg")
+    (tmp_path / "Ana/gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    (tmp_path / "Ana/round.jpg").symlink_to("round.jpg")
+    (tmp_path / "Ana/up").symlink_to("..")
     os.mkfifo(tmp_path / "Ana/pipe.jpg")
     assert collect(tmp_path).set_aside == {
+        "broken_link": ["Ana/gone.jpg", "Ana/round.jpg"],
+        "link_to_folder": ["Ana/up"],
         "not_a_picture_file": ["Ana/notes.txt"],
         "not_a_regular_file": ["Ana/pipe.jpg"],
         "outside_any_artist": ["loose.jpg"],
-        "symbolic_link": ["Ana/link.jpg"],
     }
+
+
+def test_links_to_pictures_are_pictures(tmp_path: Path) -> None:
+    """As in the caches of Hugging Face and in workspaces of DVC with cache.type symlink."""
+    tree, blobs, raw = tmp_path / "tree", tmp_path / "blobs", tmp_path / "raw"
+    paint(blobs, "one", "two", "three")
+    for name, blob in {"Ana/1.jpg": "one", "Ana/2.jpg": "two", "Ben/1.jpg": "three"}.items():
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).symlink_to(blobs / blob)
+    found = collect(tree)
+    assert found.artists() == {"Ana": 2, "Ben": 1} and not found.set_aside
+    raw.mkdir()
+    collection.place(found, raw, move=False)
+    assert not (raw / "Ana/1.jpg").is_symlink()
+    assert (raw / "Ana/1.jpg").read_bytes() == (blobs / "one").read_bytes()
+
+
+LITTER = (
+    "@eaDir/1.jpg", "Ana/@eaDir/1.jpg/SYNOPHOTO_THUMB_M.jpg", "#recycle/1.jpg", ".Trash-1000/files/1.jpg",
+    "$RECYCLE.BIN/S-1-5/1.jpg", "lost+found/1.jpg", "System Volume Information/1.jpg", ".ipynb_checkpoints/1.jpg",
+    "Ana/.ipynb_checkpoints/1-checkpoint.jpg", "__MACOSX/Ana/1.jpg", "@Recycle/1.jpg", "#snapshot/1.jpg",
+    "Network Trash Folder/1.jpg", "Ana/._1.jpg", "Ana/THUMBS.DB", "Ana/Desktop.ini", "Ana/Icon\r",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LITTER)
+def test_what_systems_leave_is_passed_over(tmp_path: Path, name: str) -> None:
+    paint(tmp_path, "Ana/1.jpg", "Ana/2.jpg", "Ben/1.jpg", name)
+    found = collect(tmp_path)
+    assert found.artists() == {"Ana": 2, "Ben": 1}
+    assert not found.set_aside and not found.without_pictures
+
+
+@pytest.mark.parametrize("content", ["jpeg", "avif", "png"])
+@pytest.mark.parametrize("name", ["Ana/2", "Ana/2.data", "Ana/2.jpg_large", "Ana/Nr.2"])
+def test_the_content_says_what_is_a_picture(tmp_path: Path, name: str, content: str) -> None:
+    paint(tmp_path, "Ana/1.jpg", "Ben/1.jpg")
+    Image.fromarray(painting(seed=9)).save(tmp_path / name, format=content)
+    (tmp_path / "Ana/3.txt").write_text("BM II*: no picture")
+    assert collect(tmp_path).artists() == {"Ana": 2, "Ben": 1}
+
+
+def test_a_picture_with_a_broken_profile_is_kept_and_counted(tmp_path: Path) -> None:
+    paint(tmp_path, "Ana/1.jpg", "Ben/1.jpg")
+    Image.fromarray(painting(seed=9)).save(tmp_path / "Ana/2.jpg", icc_profile=b"no profile")
+    found = collect(tmp_path)
+    assert found.artists() == {"Ana": 2, "Ben": 1} and not found.set_aside
+    assert found.metrics()["broken_colour_profiles"] == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another user has to be asked, as which only root can run")
+@pytest.mark.parametrize("mode", [0o000, 0o444])
+def test_a_folder_that_cannot_be_read_is_an_error(tmp_path: Path, mode: int) -> None:
+    """root may read everything."""
+    source = tmp_path / "source"
+    paint(source, "Ana/1.jpg", "Ben/1.jpg", "Cleo/1.jpg")
+    (source / "Ben").chmod(mode)
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.stat().st_uid == os.geteuid() and folder.is_relative_to(tempfile.gettempdir()):
+            folder.chmod(folder.stat().st_mode | 0o755)
+    os.setresuid(65534, 65534, 0)
+    try:
+        with pytest.raises(UserError, match=rf"{source}/Ben cannot be read \(Permission denied\)"):
+            collect(source)
+    finally:
+        os.setresuid(0, 0, 0)
 
 
 def test_a_name_that_is_not_utf8_is_set_aside(tmp_path: Path) -> None:
@@ -159,9 +244,83 @@ def test_a_name_of_255_bytes_leaves_room_for_its_copies(tmp_path: Path) -> None:
     assert all(len(name.encode()) < 200 for name in found.pictures)
 
 
-def test_a_tree_that_is_already_split_is_refused(tmp_path: Path) -> None:
-    paint(tmp_path, "set/train/Ana/1.jpg", "set/train/Ben/1.jpg", "set/test/Ana/2.jpg")
-    with pytest.raises(UserError, match="already split"):
+WRONG_LAYERS = {
+    "train test": ["set/train/Ana/1", "set/train/Ben/1", "set/test/Ana/2", "set/test/Ben/2"],
+    "training_set test_set": ["training_set/Ana/1", "training_set/Ben/1", "test_set/Ana/1", "test_set/Ben/1"],
+    "a test set without artists": ["train_images/Ana/1", "train_images/Ben/1", "test_images/1", "test_images/2"],
+    "train test unlabeled": ["train/Ana/1", "train/Ben/1", "test/Ana/2", "test/Ben/2", "unlabeled/1", "unlabeled/2"],
+    "train dev": ["train/Ana/1", "train/Ben/1", "dev/Ana/2", "dev/Ben/2"],
+    "TrainingData ValidationData": ["TrainingData/Ana/1", "TrainingData/Ben/1", "ValidationData/Ana/2"],
+    "entrenamiento prueba": ["entrenamiento/Ana/1", "entrenamiento/Ben/1", "prueba/Ana/2", "prueba/Ben/2"],
+    "art_train art_test": ["art_train/Ana/1", "art_train/Ben/1", "art_test/Ana/2", "art_test/Ben/2"],
+    "sizes": ["224x224/Ana/1", "224x224/Ben/1", "512x512/Ana/1", "512x512/Ben/1"],
+    "small large": ["small/Ana_1", "small/Ben_1", "large/Ana_1", "large/Ben_1"],
+    "one split among artists": ["Ana/1", "Ben/1", "Cleo/1", "test/1", "test/2"],
+    "folds with the same artists": ["a/Ana/1", "a/Ben/1", "b/Ana/2", "b/Ben/2", "c/Ana/3", "c/Ben/3"],
+    "parts with other artists": ["part1/Ana/1", "part1/Ben/1", "part2/Cleo/1", "part2/Dora/1"],
+    "a folder with all of the artists": [
+        *(f"museum/{artist}/{n}" for artist in "ABCDE" for n in range(4)),
+        "doc/page1",
+    ],
+}
+
+
+@pytest.mark.parametrize("names", WRONG_LAYERS.values(), ids=WRONG_LAYERS)
+def test_folders_that_are_no_artists_are_refused_with_what_to_do(tmp_path: Path, names: list[str]) -> None:
+    paint(tmp_path, *(f"{name}.jpg" for name in names))
+    with pytest.raises(UserError, match=r"set root to the folder whose folders are the artists, such as ") as caught:
+        collect(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+BOTH = [f"{artist}/{number}.jpg" for artist in ("Ana", "Ben") for number in range(5)]
+NESTED = ["Ana/misc/1.jpg", "Ana/2.jpg", "Ben/misc/1.jpg", "Ben/2.jpg", "Ben/3.jpg", "Cleo/1.jpg"]
+RIGHT_LAYERS = {
+    "a cover": (["cover.jpg", *(f"paintings/{name}" for name in BOTH)], "paintings", 1),
+    "a cover in each": (["a/b/c1.jpg", *(f"a/b/{name}" for name in BOTH), "a/c2.jpg"], "a/b", 2),
+    "pictures beside": (["docs/1.jpg", *(f"images/{name}" for name in BOTH)], "images", 1),
+    "one split alone": ([f"train/{name}" for name in BOTH], "train", 0),
+    "numbers": (["artist1/1.jpg", "artist2/1.jpg", "artist3/1.jpg"], "", 0),
+    "some with a folder of one name": (NESTED, "", 0),
+    "names that are words": (["Val Ross/1.jpg", "Dev Patel/1.jpg", "Small/1.jpg"], "", 0),
+}
+
+
+@pytest.mark.parametrize(("names", "root", "aside"), RIGHT_LAYERS.values(), ids=RIGHT_LAYERS)
+def test_the_layer_of_the_artists_is_found(tmp_path: Path, names: list[str], root: str, aside: int) -> None:
+    paint(tmp_path, *names)
+    found = collect(tmp_path)
+    assert found.root == root
+    assert len(found.pictures) == len(names) - aside
+    assert sum(map(len, found.set_aside.values())) == len(found.set_aside["outside_any_artist"]) == aside
+
+
+@pytest.mark.parametrize("root", ["train", "./train/", "train/../train"])
+def test_the_folder_that_is_named_holds_the_artists(tmp_path: Path, root: str) -> None:
+    paint(tmp_path, "train/Ana/1.jpg", "train/Ben/x/1.jpg", "test/Ana/2.jpg", "cover.jpg")
+    if ".." in root:
+        with pytest.raises(UserError, match=r"root is train/\.\./train and must be a folder in the source"):
+            collection.collect(tmp_path, 1e6, root)
+        return
+    found = collection.collect(tmp_path, 1e6, root)
+    assert found.artists() == {"Ana": 1, "Ben": 1}
+    assert found.set_aside == {"outside_any_artist": ["cover.jpg", "test/Ana/2.jpg"]}
+
+
+def test_these_are_the_artists_if_one_says_so(tmp_path: Path) -> None:
+    paint(tmp_path, "train/Ana/1.jpg", "test/Ana/2.jpg")
+    assert collection.collect(tmp_path, 1e6, ".").artists() == {"train": 1, "test": 1}
+
+
+def test_a_folder_that_is_not_there_is_told_with_those_that_are(tmp_path: Path) -> None:
+    paint(tmp_path, "training/Ana/1.jpg", "testing/Ana/2.jpg")
+    with pytest.raises(UserError, match=r"root is train, and .*; it has testing, training"):
+        collection.collect(tmp_path, 1e6, "train")
+
+
+def test_more_pictures_outside_than_inside_are_refused(tmp_path: Path) -> None:
+    paint(tmp_path, "Ana/1.jpg", "Ben/1.jpg", *(f"{n}.jpg" for n in range(3)))
+    with pytest.raises(UserError, match=r"most of its pictures \(3 of 5\) outside"):
         collect(tmp_path)
 
 

@@ -1,21 +1,20 @@
 """How much work and disk a run takes here: measured in some seconds, on a few pictures and steps, and multiplied."""
 
-import tarfile
 import tempfile
 import time
-import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from redarte.networks import backbones, study
 from redarte.params import STUDY, Finetuned, Params, Sample, StudyName
 from redarte.pictures import images, transforms
-from redarte.pictures.sources import sample
+from redarte.pictures.collection import checks, files
+from redarte.pictures.sources import archive, sample
 from redarte.runtime import workers
 from redarte.training import devices, jobs
 
@@ -47,16 +46,11 @@ def source_amount(settings: Params) -> Amount | None:
         case "kaggle":
             return Amount(*_KAGGLE, extra=2 * _KAGGLE[1])
         case "folder" if fetch.folder.path and Path(fetch.folder.path).expanduser().is_dir():
-            files = (path for path in Path(fetch.folder.path).expanduser().rglob("*") if path.is_file())
-            return _count((path.name, path.stat().st_size) for path in files)
+            folder = Path(fetch.folder.path).expanduser()
+            sizes = [(folder / name).stat().st_size for name, reason in files.walk(folder) if reason is None]
+            return Amount(len(sizes), float(sum(sizes)))
         case "archive" if fetch.archive.path and Path(fetch.archive.path).expanduser().is_file():
-            file = Path(fetch.archive.path).expanduser()
-            if zipfile.is_zipfile(file):
-                with zipfile.ZipFile(file) as opened:
-                    return _count((member.filename, member.file_size) for member in opened.infolist())
-            if tarfile.is_tarfile(file):
-                with tarfile.open(file) as opened_tar:
-                    return _count((member.name, member.size) for member in opened_tar)
+            return _count(archive.sizes(Path(fetch.archive.path).expanduser(), fetch.archive))
     return None
 
 
@@ -113,8 +107,13 @@ def _measured(work: Callable[[], object], times: int = 3) -> float:
     return (time.perf_counter() - started) / times
 
 
-def _count(files: Iterable[tuple[str, int]]) -> Amount:
-    sizes = [size for name, size in files if Path(name).suffix.lower() in images.SUFFIXES]
+def _count(members: Iterable[tuple[str, int]]) -> Amount:
+    sizes = [
+        size
+        for name, size in members
+        if PurePosixPath(name).suffix.lower() in checks.SUFFIXES
+        and not any(map(files.is_litter, PurePosixPath(name).parts))
+    ]
     return Amount(len(sizes), float(sum(sizes)))
 
 
@@ -122,7 +121,7 @@ def _fetching(settings: Params) -> float:
     if settings.fetch.source == "sample":
         return _measured(lambda: sample.paint("School_of_Points", 1, settings.fetch.sample))
     with _probe() as picture:
-        return _measured(lambda: images.problem(picture, 1e9))
+        return _measured(lambda: checks.problem(picture.read_bytes(), 1e9))
 
 
 def _augmenting(settings: Params) -> float:

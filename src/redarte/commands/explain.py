@@ -8,6 +8,7 @@ from redarte.commands.predict import network_file
 from redarte.inference.explanations import overlay
 from redarte.inference.predictor import Predictor
 from redarte.pictures import images
+from redarte.pictures.collection import checks
 from redarte.pictures.images import Picture, display_name
 from redarte.runtime import outputs
 from redarte.runtime.errors import UserError
@@ -30,7 +31,7 @@ def write(network_name: str | None, picture: Path, out: Path, artist: str | None
     """
     if out.suffix.lower() not in (".jpg", ".jpeg"):
         raise UserError(f"{out}: name a .jpg to write to.")
-    with Sandbox(1, images.most_memory(max_pixels), images.__name__) as sandbox:
+    with Sandbox(1, checks.most_memory(max_pixels), checks.__name__) as sandbox:
         network = Predictor(network_file(network_name))
         try:
             square, whole = sandbox.call(partial(_read, network.side, max_pixels), picture)
@@ -60,4 +61,4 @@ def place_of(artist: str, artists: list[str]) -> int:
 
 def _read(side: int, max_pixels: float, picture: Path) -> tuple[Picture, Picture]:
     """A picture as a network sees it, and in its own proportions."""
-    return images.read_strange(picture, side, max_pixels), images.read_within(picture, _LARGEST)
+    return checks.read_square(picture, side, max_pixels), images.read_within(picture, _LARGEST)

@@ -14,6 +14,7 @@ from redarte.evaluation.report import as_uri
 from redarte.inference import explanations
 from redarte.inference.predictor import Predictions, Predictor
 from redarte.pictures import images
+from redarte.pictures.collection import checks
 from redarte.pictures.images import Picture, display_name
 from redarte.runtime.errors import UserError
 from redarte.runtime.sandbox import EndedError, Sandbox
@@ -137,7 +138,7 @@ def similar(predictions: Predictions) -> str:
 
 def decoded(sandbox: Sandbox, upload: Path | bytes, side: int) -> Picture:
     """An upload as a square of side×side px."""
-    return sandbox.call(partial(images.read_strange, side=side, max_pixels=MOST_PIXELS), upload)
+    return sandbox.call(partial(checks.read_square, side=side, max_pixels=MOST_PIXELS), upload)
 
 
 def sentence(text: str) -> str:

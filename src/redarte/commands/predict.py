@@ -1,6 +1,7 @@
 """`redarte predict`: who painted these pictures, as far as a network can tell."""
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from redarte.pictures import images
+from redarte.pictures.collection import checks
+from redarte.pictures.collection import files as tree
 from redarte.pictures.images import display_name
 from redarte.runtime import workers
 from redarte.runtime.console import progress
@@ -27,19 +30,30 @@ _BAR = 20  # columns for a probability of 1
 Result = tuple[Path, "tuple[Predictions, int] | UserError"]
 
 
-def files(paths: Sequence[Path]) -> list[Path]:
-    """The files that are named, and those in the folders that are named, in order; a folder's own files sorted."""
-    return [
-        file
-        for path in paths
-        for file in (sorted(entry for entry in path.rglob("*") if not entry.is_dir()) if path.is_dir() else [path])
-    ]
+def files(paths: Sequence[Path]) -> tuple[list[Path], int]:
+    """The files that are named and the pictures in the folders that are named, and how many other files are in these.
+
+    Raises:
+        UserError: a folder cannot be read.
+    """
+    found: list[Path] = []
+    others = 0
+    for path in paths:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        for name, reason in tree.walk(path):
+            if reason in tree.PASSED_OVER:
+                others += 1
+            else:
+                found.append(path / name)
+    return found, others
 
 
 def predict(network: "Predictor", paths: Sequence[Path], max_pixels: float, sandbox: Sandbox) -> Iterator[Result]:
     """Predictions for files in their order; the next ones are decoded while the network works."""
     many = images.at_a_time(network.side)
-    read = partial(images.read_strange, side=network.side, max_pixels=max_pixels)
+    read = partial(checks.read_square, side=network.side, max_pixels=max_pixels)
     pictures = zip(paths, sandbox.map(read, paths), strict=True)
     while decoded := list(islice(pictures, many)):
         whole = [picture for _, picture in decoded if not isinstance(picture, UserError)]
@@ -83,12 +97,14 @@ def report(network_name: str | None, paths: Sequence[Path], top: int, for_progra
     Raises:
         UserError: there are no pictures, or no such network.
     """
-    found = files(paths)
+    found, others = files(paths)
     if not found:
-        raise UserError(f"there are no files in {', '.join(map(str, paths))}.")
+        raise UserError(f"there are no pictures in {', '.join(map(str, paths))}.")
+    if others:
+        print(f"redarte: {others} other files in these folders are no pictures", file=sys.stderr)
     failed = 0
     processes = 1 if len(found) == 1 else min(workers.count(), len(found))
-    with Sandbox(processes, images.most_memory(max_pixels), images.__name__) as sandbox:
+    with Sandbox(processes, checks.most_memory(max_pixels), checks.__name__) as sandbox:
         # Imported here, while the first worker of the sandbox starts.
         from redarte.inference.predictor import Predictor
 

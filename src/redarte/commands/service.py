@@ -19,7 +19,7 @@ from redarte.commands import page
 from redarte.commands.page import MOST_PIXELS, OVERLOADED, TOP, decoded
 from redarte.commands.predict import described
 from redarte.inference.predictor import Predictor
-from redarte.pictures import images
+from redarte.pictures.collection import checks
 from redarte.runtime.console import say
 from redarte.runtime.errors import UserError
 from redarte.runtime.sandbox import EndedError, Sandbox
@@ -65,7 +65,7 @@ def serve(host: str, port: int) -> None:
     Raises:
         UserError: there is no network, or the address is taken.
     """
-    with Sandbox(_DECODING, images.most_memory(MOST_PIXELS), images.__name__, _LONGEST) as sandbox:
+    with Sandbox(_DECODING, checks.most_memory(MOST_PIXELS), checks.__name__, _LONGEST) as sandbox:
         app = application(page.load_networks(), sandbox)
         server = uvicorn.Server(uvicorn.Config(app, host, port, log_level="error", limit_concurrency=512))
         socket = bound(server, host, port)

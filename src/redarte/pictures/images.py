@@ -1,43 +1,58 @@
 """Files that hold pictures. The only module that lists, opens, decodes or encodes them.
 
-In memory a picture is always an RGB array of shape (height, width, 3), uint8, 0 to 255.
+In memory a picture is always an upright sRGB array of shape (height, width, 3), uint8, 0 to 255.
 Ordinary JPEGs go through OpenCV, which decodes them at a half, a quarter or an eighth of their size for a
 fraction of the cost. Everything else (PNG, CMYK, 16 bits, alpha, animations) goes through Pillow, which
-knows what to do with it.
+knows what to do with it. Which way is up and which colours are meant is decided here, for both alike.
 """
 
 import io
 import os
+import struct
+import warnings
 from collections.abc import Callable
+from contextlib import suppress
+from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms
 
 from redarte.runtime.errors import UserError
 
 COPY_MARK = "__"  # between the name of a picture and that of its copy
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-_REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
-_IN_WORDS = {
-    "too_large_a_file": "is too large a file",
-    "empty_file": "is empty",
-    "not_a_picture": "is not a picture",
-    "too_many_pixels": "has too many pixels",
-    "truncated_or_corrupt": "is truncated or corrupt",
-    "takes_too_much_memory": "takes too much memory",
-}
+HEIC = find_spec("pillow_heif") is not None
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", *(("HEIF",) if HEIC else ()))
+_REDUCED = {
+    1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8,
+}  # fmt: skip
 _WHITE = (255, 255, 255)
 _TOGETHER = 32  # pictures of 224 px
-_MOST_BYTES_A_PIXEL = 8  # four channels of 16 bits, not compressed
-# What decoding holds at its most: a file, and of 16 bits of grey the samples, as float64, and the scaled ones.
-_MOST_MEMORY_A_PIXEL = _MOST_BYTES_A_PIXEL + 32
-_MEMORY_AT_REST = 512 * 2**20  # of a process that decodes
+_ORIENTATION = 0x0112  # the tag of EXIF
+_SHORT = 3  # the type of EXIF that it has to be of
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+_SIDEWAYS = {
+    Image.Transpose.TRANSPOSE, Image.Transpose.ROTATE_270, Image.Transpose.TRANSVERSE, Image.Transpose.ROTATE_90,
+}  # fmt: skip
+_BROKEN = (OSError, TypeError, ValueError, ImageCms.PyCMSError)  # what Pillow raises for a profile
+# The colour space of a profile -> the modes of pictures whose pixels it can be of.
+_MODES = {"RGB": ("RGB", "L"), "GRAY": ("L",), "CMYK": ("CMYK",)}
 
-# `problem` sets its own bound on pixels, from params.yaml, before anything is decoded.
+if HEIC:
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+
+# collection.checks sets its own bound on pixels, from params.yaml, before anything is decoded.
 Image.MAX_IMAGE_PIXELS = None
+# What it remarks on odd tags is for those who write such files.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 # Workers are processes, one for each core; threads inside them would only get in each other's way.
 cv2.setNumThreads(1)
 
@@ -57,84 +72,6 @@ def display_name(artist: str) -> str:
 def list_images(folder: Path) -> list[str]:
     """The pictures of a class-per-folder tree as sorted "<class>/<file>", whatever the disk's own order."""
     return sorted(f"{name}/{entry.name}" for name in classes(folder) for entry in os.scandir(folder / name))
-
-
-def problem(path: Path, max_pixels: float) -> str | None:
-    """Why a file cannot be used as a picture; None where it can.
-
-    It is decoded whole, by the same code that the stages use later.
-
-    Args:
-        path: any regular file.
-        max_pixels: a picture that declares more pixels is not decoded.
-    """
-    if path.stat().st_size > _MOST_BYTES_A_PIXEL * max_pixels:
-        return "too_large_a_file"
-    data = path.read_bytes()
-    declared = _declared_problem(data, max_pixels)
-    if declared:
-        return declared
-    try:
-        _decode(data, lambda size: size)
-    except Exception as error:
-        return _undecodable(error)
-    return None
-
-
-def read_strange(source: Path | bytes, side: int, max_pixels: float) -> Picture:
-    """A picture that nobody has checked, squeezed to side×side px: a person's own file, or an upload.
-
-    Args:
-        source: a file, or the content of one.
-        max_pixels: a picture that declares more pixels is not decoded.
-
-    Raises:
-        UserError: why it cannot be used, in words that follow its name.
-    """
-    if isinstance(source, Path):
-        source = _content(source, max_pixels)
-    declared = _declared_problem(source, max_pixels)
-    if declared:
-        raise UserError(_IN_WORDS[declared])
-    try:
-        return _decode(source, lambda _size: (side, side))
-    except Exception as error:
-        raise UserError(_IN_WORDS[_undecodable(error)]) from None
-
-
-def _content(path: Path, max_pixels: float) -> bytes:
-    try:
-        if not path.is_file():
-            raise UserError("is not a file" if path.exists() else "is not there")
-        if path.stat().st_size > _MOST_BYTES_A_PIXEL * max_pixels:
-            raise UserError(_IN_WORDS["too_large_a_file"])
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot be read ({error.strerror})") from None
-
-
-def most_memory(max_pixels: float) -> int:
-    """The bytes that a process needs at most to decode a picture of up to `max_pixels`."""
-    return _MEMORY_AT_REST + round(_MOST_MEMORY_A_PIXEL * max_pixels)
-
-
-def _undecodable(error: Exception) -> str:
-    """The reason that an exception of a decoder stands for."""
-    of_memory = isinstance(error, MemoryError) or getattr(error, "code", None) == cv2.Error.StsNoMem
-    return "takes_too_much_memory" if of_memory else "truncated_or_corrupt"
-
-
-def _declared_problem(data: bytes, max_pixels: float) -> str | None:
-    """What is wrong with a file by what it says of itself, before anything is decoded."""
-    if not data:
-        return "empty_file"
-    try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            width, height = image.size
-    except Exception:
-        # Pillow raises a dozen kinds of exception for a file that is none of its formats.
-        return "not_a_picture"
-    return "too_many_pixels" if width * height > max_pixels else None
 
 
 def read_within(path: Path, max_side: int) -> Picture:
@@ -185,28 +122,48 @@ def write_jpeg(path: Path, picture: Picture, quality: int) -> None:
     path.write_bytes(jpeg(picture, quality))
 
 
+def opened(data: bytes) -> Image.Image:
+    """A file's content as Pillow's picture, of which the header has been read."""
+    return Image.open(io.BytesIO(data), formats=_FORMATS)
+
+
+def decode(data: bytes, fit: Callable[[tuple[int, int]], tuple[int, int]]) -> Picture:
+    """Decodes a picture to the size that `fit` makes of its own upright (width, height)."""
+    with opened(data) as image:
+        profile = image.info.get("icc_profile")
+        # MPO is what Pillow calls a JPEG of a camera that appends a second picture.
+        if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L"):
+            turn = _turn(image)
+            upright = image.size[::-1] if turn in _SIDEWAYS else image.size
+            width, height = fit(upright)
+            least = (height, width) if turn in _SIDEWAYS else (width, height)
+            picture = _decode_jpeg(data, _reduction(image.size, least))
+            if picture is not None:
+                return _scale(_finished(picture, image.mode, turn, profile), width, height)
+        # Also a JPEG that OpenCV cannot decode: Pillow knows more of them, and says whether it is whole.
+        picture = _decode_other(image, profile)
+    return _scale(picture, *fit((picture.shape[1], picture.shape[0])))
+
+
+def has_broken_profile(image: Image.Image) -> bool:
+    """Whether a picture has a colour profile that cannot be used: it is shown as if it had none."""
+    profile = image.info.get("icc_profile")
+    if not profile:
+        return False
+    try:
+        _to_srgb(profile, _colours(image).mode)
+    except _BROKEN:
+        return True
+    return False
+
+
 def _read(path: Path, fit: Callable[[tuple[int, int]], tuple[int, int]]) -> Picture:
     try:
-        return _decode(path.read_bytes(), fit)
+        return decode(path.read_bytes(), fit)
     except Exception as error:
         raise UserError(
             f"{path} cannot be decoded ({error}); it was whole when `fetch` checked it: run `dvc checkout`."
         ) from None
-
-
-def _decode(data: bytes, fit: Callable[[tuple[int, int]], tuple[int, int]]) -> Picture:
-    """Decodes a picture to the size that `fit` makes of its own (width, height), upright."""
-    with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-        # MPO is what Pillow calls a JPEG of a camera that appends a second picture.
-        if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L"):
-            turned = image.getexif().get(0x0112, 1) >= 5
-            width, height = fit(image.size[::-1] if turned else image.size)
-            least = (height, width) if turned else (width, height)
-            picture = _decode_jpeg(data, _reduction(image.size, least))
-        else:
-            picture = _decode_other(image)
-            width, height = fit((picture.shape[1], picture.shape[0]))
-    return _scale(picture, width, height)
 
 
 def _reduction(size: tuple[int, int], least: tuple[int, int]) -> int:
@@ -215,28 +172,98 @@ def _reduction(size: tuple[int, int], least: tuple[int, int]) -> int:
     return fits[0] if fits else 1
 
 
-def _decode_jpeg(data: bytes, reduction: int) -> Picture:
-    # OpenCV turns the picture upright by its EXIF orientation here.
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), _REDUCED.get(reduction, cv2.IMREAD_COLOR))
-    if picture is None:
-        raise ValueError("truncated or corrupt")
-    rgb: Picture = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
-    return rgb
+def _decode_jpeg(data: bytes, reduction: int) -> Picture | None:
+    """The pixels as they are stored; None where OpenCV cannot decode them."""
+    flags = _REDUCED[reduction] | cv2.IMREAD_IGNORE_ORIENTATION
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    return None if picture is None else cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 
-def _decode_other(image: Image.Image) -> Picture:
-    """Anything that Pillow opens as upright 8-bit RGB: the first frame, on white where it is transparent."""
-    image = ImageOps.exif_transpose(image)
+def _finished(picture: Picture, mode: str, turn: Image.Transpose | None, profile: bytes | None) -> Picture:
+    """Decoded pixels, upright and in sRGB. Most pictures are that as they are stored."""
+    if turn is None and not profile:
+        return picture
+    image = Image.fromarray(picture if mode == "RGB" else picture[..., 0])
+    return np.asarray(_in_srgb(image if turn is None else image.transpose(turn), profile))
+
+
+def _decode_other(image: Image.Image, profile: bytes | None) -> Picture:
+    """Anything that Pillow opens as upright sRGB: the first frame, on white where it is transparent."""
+    # Pillow turns a TIFF as it loads it, and would believe its XMP.
+    image.info.pop("xmp", None)
+    image.load()  # a PNG may tell its orientation at its end
+    turn = None if image.format == "TIFF" else _turn(image)
+    image = image if turn is None else image.transpose(turn)
+    colours = _in_srgb(_colours(image), profile)
+    if image.has_transparency_data and not image.mode.startswith("I"):
+        colours.putalpha(image.convert("RGBA").getchannel("A"))
+        colours = Image.alpha_composite(Image.new("RGBA", image.size, _WHITE), colours)
+    return np.asarray(colours.convert("RGB"))
+
+
+def _colours(image: Image.Image) -> Image.Image:
+    """A picture of 8 bits a sample in one of the modes RGB, L and CMYK, without its transparency."""
+    if image.mode == "F":
+        raise ValueError("floating-point samples have no agreed range")
     if image.mode.startswith("I"):
         # 16 bits a sample; Pillow's own conversion would clip instead of scale.
         grey = np.asarray(image).astype(np.float64) / 257
-        image = Image.fromarray(np.clip(grey, 0, 255).round().astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, _WHITE), image)
-    if image.mode == "F":
-        raise ValueError("floating-point samples have no agreed range")
-    return np.asarray(image.convert("RGB"))
+        return Image.fromarray(np.clip(grey, 0, 255).round().astype(np.uint8))
+    if image.mode in ("RGB", "L", "CMYK"):
+        return image
+    if image.mode == "LAB":
+        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        return ImageCms.buildTransform(lab, srgb, "LAB", "RGB").apply(image)
+    return image.convert("L" if image.mode in ("1", "LA") else "RGB")
+
+
+def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """Pixels in the mode RGB, L or CMYK as sRGB, by a colour profile where there is one that can be used."""
+    if profile:
+        with suppress(*_BROKEN):
+            transform = _to_srgb(profile, image.mode)
+            if transform is not None:
+                return transform.apply(image.convert(transform.input_mode))
+    return image.convert("RGB")
+
+
+@lru_cache(maxsize=64)
+def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """What turns pixels of a mode and a colour profile into sRGB; None where they are sRGB already.
+
+    Raises:
+        any of _BROKEN: the profile is broken, or of another kind of pixels.
+    """
+    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    space = source.profile.xcolor_space.strip()
+    if mode not in _MODES.get(space, ()):
+        raise ValueError(f"a profile for {space} in a picture in {mode}")
+    mode = _MODES[space][0]
+    transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+    if mode == "CMYK":
+        return transform
+    # Most profiles are sRGB's own, in one of a dozen wordings.
+    steps = np.arange(0, 256, 15, dtype=np.uint8)
+    colours = Image.fromarray(np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(1, -1, 3)).convert(mode)
+    changed = np.asarray(transform.apply(colours)).astype(int) - np.asarray(colours.convert("RGB"))
+    return transform if np.abs(changed).max() > 1 else None
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """What brings a picture upright, by its EXIF orientation; None where it is upright as it is stored.
+
+    As in browsers, only a value of the standard's own type counts (Exif 2.32, 4.6.4: one SHORT, 1 to 8), and no XMP.
+    """
+    tiff = (image.info.get("exif") or b"").removeprefix(b"Exif\0\0")
+    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
+    with suppress(struct.error):
+        (start,) = struct.unpack_from(f"{order}I", tiff, 4)
+        (tags,) = struct.unpack_from(f"{order}H", tiff, start)
+        for place in range(start + 2, start + 2 + 12 * tags, 12):
+            tag, kind, count, value = struct.unpack_from(f"{order}HHIH", tiff, place)
+            if tag == _ORIENTATION:
+                return _UPRIGHT.get(value) if (kind, count) == (_SHORT, 1) else None
+    return None
 
 
 def _within(size: tuple[int, int], max_side: int) -> tuple[int, int]:

@@ -1,5 +1,7 @@
 """The one exception that is meant to be read by a person, and what it says of the others."""
 
+from pathlib import Path
+
 _LONGEST = 200  # characters of what is told of a name or by a library
 
 
@@ -21,3 +23,10 @@ def printable(text: object) -> str:
 def first_line(error: object) -> str:
     """What another library's exception says, as a part of a sentence: some say a page, some nothing."""
     return printable(next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)).rstrip(".")
+
+
+def started_from(path: Path) -> str:
+    """For a sentence about a path that is not there: where it starts, unless it says so itself."""
+    if path.is_absolute():
+        return ""
+    return f" (looked for in {Path.cwd()}; with --temp and --queue experiments run elsewhere: give the whole path)"

@@ -34,6 +34,24 @@ def on_a_line(text: str) -> str:
     return text
 
 
+def encoding(name: str) -> str:
+    """Raises ValueError where Python knows no encoding of text by this name."""
+    try:
+        b"".decode(name)
+    except LookupError:
+        raise ValueError("must be the name of an encoding that Python knows, such as cp932 or latin-1") from None
+    return name
+
+
+def share_or_name(value: object) -> float | str:
+    """Raises ValueError where a value is neither a share from 0 to 1 nor a name."""
+    if isinstance(value, str) and not re.match(r"[-+.0-9]", value):
+        return on_a_line(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValueError("must be a share from 0 to 1, or the name of a layer")
+    return float(value)
+
+
 def told(path: Path, model: type[BaseModel], problems: Sequence[Any], renamed: Mapping[str, str]) -> str:
     """The problems of a document, a sentence a line.
 

@@ -1,32 +1,37 @@
-"""Pictures in a zip or tar, on this machine or at an http(s) address. It is not trusted."""
+"""Pictures in a zip or tar, on this machine or at an http(s) address. It is not trusted, and whole or refused."""
 
 import errno
 import hashlib
 import lzma
-import os
+import re
 import shutil
-import sys
 import tarfile
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
-from urllib.parse import unquote, urlsplit
-
-import requests
-from tqdm import tqdm
 
 from redarte.params import Archive, Fetch
-from redarte.runtime.console import progress
-from redarte.runtime.errors import UserError, first_line, printable
+from redarte.runtime.console import progress, say
+from redarte.runtime.download import download
+from redarte.runtime.errors import UserError, first_line, printable, started_from
 
-DOWNLOADS = Path("data/.downloads")
-_TIMEOUT = 30  # seconds to connect, and between two pieces
 _CHUNK = 1 << 20
-_PIECE = 1 << 16  # of a download; when the connection breaks, the piece under way is lost
+_BLOCK = 512  # bytes of a tar; two of them with nothing but zeros are its end
+_UTF8, _ENCRYPTED = 0x800, 0x1  # flags of a member of a zip (APPNOTE.TXT, 4.4.4)
+_UNICODE_PATH = 0x7075  # Info-ZIP's extra field with the name in UTF-8 (APPNOTE.TXT, 4.6.9)
+_METHODS = {9: "Deflate64", 93: "Zstandard", 95: "XZ", 98: "PPMd"}  # that Python cannot unpack (APPNOTE.TXT, 4.4.5)
+_ELSEWHERE = "unpack it with 7-Zip, and set fetch.source to folder and fetch.folder.path to what comes out"
+# How files begin that people take for a zip or tar.
+_OTHERS = (
+    (b"Rar!", "a RAR archive"), (b"7z\xbc\xaf\x27\x1c", "a 7z archive"), (b"\x28\xb5\x2f\xfd", "packed with Zstandard"),
+    (b"\x04\x22\x4d\x18", "packed with LZ4"), (b"\x1f\x9d", "packed with compress"),
+    (b"\x1f\x8b", "gzip, but no tar in it"),
+)  # fmt: skip
 
 # A member's name, its declared bytes, and how to open it; None for a folder.
 _Member = tuple[str, int, Callable[[], IO[bytes]] | None]
@@ -36,8 +41,8 @@ def tree(settings: Fetch, scratch: Path) -> Path:
     """Unpacks fetch.archive.path, after downloading it where it is an address.
 
     Raises:
-        UserError: the archive is missing, is not what its hash says, is broken, or is refused: a name that
-            leads out of the folder, a link or device, or more files or bytes than params.yaml allows.
+        UserError: the archive is missing, is not what its hash says, is not whole, or is refused: a name that leads out
+            of the folder or that cannot be read, a link or device, or more files or bytes than params.yaml allows.
     """
     archive = settings.archive
     if archive.path is None:
@@ -47,7 +52,9 @@ def tree(settings: Fetch, scratch: Path) -> Path:
     else:
         file = Path(archive.path).expanduser()
     if not file.is_file():
-        raise UserError(f"fetch.archive.path is {archive.path}, which is not a file on this machine.")
+        raise UserError(
+            f"fetch.archive.path is {archive.path}, which is not a file on this machine{started_from(file)}."
+        )
     if archive.sha256 is not None:
         _check_hash(file, archive)
     unpack(file, scratch, archive)
@@ -62,15 +69,32 @@ def unpack(file: Path, folder: Path, limits: Archive) -> None:
     Raises:
         UserError: see `tree`.
     """
+    with _members(file, limits) as (members, total):
+        _write(members, folder, limits, file, total)
+
+
+def sizes(file: Path, limits: Archive) -> list[tuple[str, int]]:
+    """The names and declared bytes of what is in a zip or tar.
+
+    Raises:
+        UserError: see `tree`.
+    """
+    with _members(file, limits) as (members, _):
+        return [(name, size) for name, size, _ in members]
+
+
+@contextmanager
+def _members(file: Path, limits: Archive) -> Iterator[tuple[Iterator[_Member], int]]:
+    """What is in a zip or tar, and how much that is, 0 where it is not known; for the time of the block."""
     try:
         if zipfile.is_zipfile(file):
             with zipfile.ZipFile(file) as opened:
-                _write(_zip_members(opened, file), folder, limits, file, total=len(opened.infolist()))
+                yield _zip_members(opened, file, limits.encoding), len(opened.infolist())
         elif tarfile.is_tarfile(file):
-            with tarfile.open(file) as opened_tar:
-                _write(_tar_members(opened_tar, file), folder, limits, file, total=0)
+            with tarfile.open(file, tarinfo=_Header, encoding=limits.encoding or "utf-8") as opened_tar:
+                yield _tar_members(opened_tar, file), 0
         else:
-            raise UserError(f"{file} is neither a zip nor a tar archive; give one of these, or a folder.")
+            raise UserError(_other(file))
     except (
         zipfile.BadZipFile,
         tarfile.TarError,
@@ -90,13 +114,98 @@ def unpack(file: Path, folder: Path, limits: Archive) -> None:
         ) from None
 
 
-def _zip_members(archive: zipfile.ZipFile, file: Path) -> Iterator[_Member]:
-    for member in archive.infolist():
+def _other(file: Path) -> str:
+    with file.open("rb") as opened:
+        head = opened.read(_BLOCK)
+    if b"<html" in head.lower() or b"<!doctype" in head.lower():
+        return f"{file} is a web page and no archive: open the address in a browser, and see what it says."
+    what = next((what for beginning, what in _OTHERS if head.startswith(beginning)), None)
+    if what:
+        return f"{file} is {what}, which is not read here: {_ELSEWHERE}."
+    return f"{file} is neither a zip nor a tar archive; give one of these, or a folder."
+
+
+def _zip_members(archive: zipfile.ZipFile, file: Path, encoding: str | None) -> Iterator[_Member]:
+    members = archive.infolist()
+    for member in members:
         kind = member.external_attr >> 28  # the Unix file type; 0 where the archive was made elsewhere
         if kind not in (0, 0o4, 0o10):
             raise UserError(f"{file} holds a link or device ({printable(member.filename)}) and is refused.")
-        opening = None if member.is_dir() else partial(archive.open, member)
-        yield member.filename.replace("\\", "/"), member.file_size, opening
+        if member.flag_bits & _ENCRYPTED:
+            raise UserError(f"{file} is encrypted, and a password is not asked for here: {_ELSEWHERE}.")
+        if member.compress_type in _METHODS:
+            raise UserError(f"{file} is packed with {_METHODS[member.compress_type]}: {_ELSEWHERE}.")
+    for member, name in zip(members, _names(members, file, encoding), strict=True):
+        opening = None if name.endswith(("/", "\\")) else partial(archive.open, member)
+        yield name.replace("\\", "/"), member.file_size, opening
+
+
+def _names(members: list[zipfile.ZipInfo], file: Path, encoding: str | None) -> list[str]:
+    """The names of a zip's members: as it says, as params.yaml says, or as it can be told; what is guessed is said.
+
+    Raises:
+        UserError: it cannot be told, or params.yaml is wrong.
+    """
+    # Python reads names that are not said to be UTF-8 as code page 437, which has a character for each byte.
+    raw = [b"" if member.flag_bits & _UTF8 else member.orig_filename.encode("cp437") for member in members]
+    known = [
+        member.orig_filename if not own else _unicode_path(member, own)
+        for member, own in zip(members, raw, strict=True)
+    ]
+    unknown = [own for own, name in zip(raw, known, strict=True) if name is None and not own.isascii()]
+    guess = encoding or _guess(unknown, file)
+    try:
+        names = [own.decode(guess) if name is None else name for own, name in zip(raw, known, strict=True)]
+    except UnicodeDecodeError:
+        raise UserError(f"{file} has names that are not in fetch.archive.encoding ({encoding}); set another.") from None
+    if unknown and encoding is None:
+        example = printable(unknown[0].decode(guess))
+        say(f"{file} does not say how its names are written: read as {guess}, such as {example}")
+    return names
+
+
+def _guess(names: list[bytes], file: Path) -> str:
+    """How names are encoded: in UTF-8 (macOS), or in code page 437 (DOS, Windows) if only letters come out."""
+    try:
+        for name in names:
+            name.decode()
+    except UnicodeDecodeError:
+        read = "".join(name.decode("cp437") for name in names)
+        strange = next(
+            (sign for sign in read if not sign.isascii() and not unicodedata.name(sign, "").startswith("LATIN")), None
+        )
+        if strange is None:
+            return "cp437"
+        raise UserError(
+            f"{file} does not say how its names are written, and they are no UTF-8 (as code page 437: "
+            f"{printable(names[0].decode('cp437'))}): set fetch.archive.encoding, such as cp932 for Japanese, gbk for "
+            "Chinese, cp1251 for Cyrillic, cp1252 for Western Europe."
+        ) from None
+    return "utf-8"
+
+
+def _unicode_path(member: zipfile.ZipInfo, raw: bytes) -> str | None:
+    """What a member's extra field says of its name; None where it has none, or one of another name."""
+    extra = member.extra
+    while len(extra) >= 4:
+        kind, size = int.from_bytes(extra[:2], "little"), int.from_bytes(extra[2:4], "little")
+        field, extra = extra[4 : 4 + size], extra[4 + size :]
+        if kind == _UNICODE_PATH and field[:1] == b"\1" and int.from_bytes(field[1:5], "little") == zlib.crc32(raw):
+            return field[5:].decode(errors="replace")
+    return None
+
+
+class _Header(tarfile.TarInfo):
+    """A header at which a tar that is not whole is refused, where tarfile ends as if it were whole."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> "_Header":
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"not whole: {error} at byte {archive.offset}") from None
 
 
 def _tar_members(archive: tarfile.TarFile, file: Path) -> Iterator[_Member]:
@@ -104,9 +213,23 @@ def _tar_members(archive: tarfile.TarFile, file: Path) -> Iterator[_Member]:
         if not (member.isfile() or member.isdir()):
             raise UserError(f"{file} holds a link or device ({printable(member.name)}) and is refused.")
         yield member.name, member.size, None if member.isdir() else partial(_extract, archive, member)
+    _check_end(archive, file)
+
+
+def _check_end(archive: tarfile.TarFile, file: Path) -> None:
+    """Refuses a tar that does not end as one, in two blocks of zeros of which the first has been read, or goes on."""
+    assert archive.fileobj is not None
+    end = archive.fileobj.read(_BLOCK)
+    if len(end) < _BLOCK:
+        raise tarfile.ReadError("not whole: its end is missing")
     # A compressed tar's own checksum stands at its very end, which tarfile does not read.
-    while archive.fileobj is not None and archive.fileobj.read(_CHUNK):
-        pass
+    while end:
+        if end.strip(b"\0"):
+            raise UserError(
+                f"{file} goes on behind its end, as several tars in one file do: unpack it with `tar --ignore-zeros`, "
+                "and set fetch.source to folder and fetch.folder.path to what comes out."
+            )
+        end = archive.fileobj.read(_CHUNK)
 
 
 def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
@@ -142,7 +265,7 @@ def _write(members: Iterator[_Member], folder: Path, limits: Archive, file: Path
 
 def _inside(name: str, file: Path) -> PurePosixPath:
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\0" in name or (path.parts and ":" in path.parts[0]):
+    if path.is_absolute() or ".." in path.parts or "\0" in name or re.match(r"[A-Za-z]:([/\\]|$)", name):
         raise UserError(f"{file} holds a path that leads out of its folder ({printable(name)}) and is refused.")
     return path
 
@@ -155,85 +278,3 @@ def _check_hash(file: Path, archive: Archive) -> None:
             f"{file} has the SHA-256 {found}, and fetch.archive.sha256 says {archive.sha256}; it is not the file "
             "that was published: delete it and download it again."
         )
-
-
-def download(address: str) -> Path:
-    """Downloads a file into data/.downloads.
-
-    What has arrived stays there when the connection breaks, beside the server's name for that version of
-    the file (its ETag or date); the next call asks for the rest of the same version.
-
-    Returns:
-        The whole file.
-
-    Raises:
-        UserError: no network, an answer other than the file, or fewer bytes than the server announced.
-    """
-    DOWNLOADS.mkdir(parents=True, exist_ok=True)
-    key = hashlib.sha256(address.encode()).hexdigest()[:12]
-    target = DOWNLOADS / f"{key}-{PurePosixPath(unquote(urlsplit(address).path)).name or 'file'}"
-    part, version = target.with_name(target.name + ".part"), target.with_name(target.name + ".version")
-    try:
-        _receive(address, part, version)
-    except requests.RequestException as error:
-        raise UserError(
-            f"{address} cannot be downloaded ({_reason(error)}); check the address and the network and run it "
-            "again: it goes on where it broke off."
-        ) from None
-    part.replace(target)
-    version.unlink(missing_ok=True)
-    return target
-
-
-def _receive(address: str, part: Path, version: Path) -> None:
-    have = part.stat().st_size if part.exists() and version.exists() else 0
-    # Without identity a server may compress on the way, and byte positions would mean nothing.
-    headers = {"Accept-Encoding": "identity"}
-    if have:
-        headers |= {"Range": f"bytes={have}-", "If-Range": version.read_text(encoding="utf-8")}
-    with requests.get(address, headers=headers, stream=True, timeout=_TIMEOUT) as answer:
-        if answer.status_code == 416:  # what is here is longer than the file: it is another file now
-            part.unlink()
-            return _receive(address, part, version)
-        answer.raise_for_status()
-        if answer.status_code != 206:
-            have = 0
-        name = answer.headers.get("ETag", "")
-        if not name or name.startswith("W/"):  # a weak ETag does not promise the same bytes
-            name = answer.headers.get("Last-Modified", "")
-        if name:
-            version.write_text(name, encoding="utf-8")
-        else:
-            version.unlink(missing_ok=True)
-        announced = answer.headers.get("Content-Length")
-        total = have + int(announced) if announced else None
-        _save(answer, part, have, total)
-    if total is not None and part.stat().st_size != total:
-        raise requests.ConnectionError("the connection was closed early")
-
-
-def _save(answer: requests.Response, part: Path, have: int, total: int | None) -> None:
-    bar = tqdm(
-        desc="downloading",
-        initial=have,
-        total=total,
-        unit="B",
-        unit_scale=True,
-        disable=not sys.stderr.isatty(),
-    )
-    with bar, part.open("ab" if have else "wb") as file:
-        for piece in answer.iter_content(_PIECE):
-            file.write(piece)
-            bar.update(len(piece))
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _reason(error: requests.RequestException) -> str:
-    if isinstance(error, requests.HTTPError) and error.response is not None:
-        return f"{error.response.status_code} {error.response.reason}"
-    if isinstance(error, requests.Timeout):
-        return f"no answer for {_TIMEOUT} s"
-    if isinstance(error, requests.ConnectionError):
-        return "the connection failed or was closed early"
-    return str(error)

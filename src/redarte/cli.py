@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from redarte.runtime import console
 from redarte.runtime.errors import UserError
 
 _MAX_PIXELS = 100e6  # of a picture that somebody else made
@@ -24,6 +25,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help="Tells painte
 @app.callback()
 def _commands() -> None:
     """Tells painters apart. `dvc repro` trains it."""
+    console.settle()
 
 
 @contextmanager
@@ -44,9 +46,11 @@ def check(
 ) -> None:
     """Check params.yaml, and say nothing when it is right."""
     from redarte import params
+    from redarte.commands import repository
 
     with _in_a_sentence():
         params.load()
+        repository.check_git()
         if lock:
             from redarte.commands import lock as lock_file
 

@@ -235,6 +235,10 @@ class Params(_Section):
         """The networks that can be trained: those of the study, and those with a section here."""
         return [*STUDY, *(name for name in dict(self) if name not in STUDY and _is_network(name))]
 
+    def no_network(self, name: str) -> UserError:
+        """What is said to a person who names a network that there is not."""
+        return UserError(f"there is no network {name}; there are {', '.join(self.networks)}.")
+
     @model_validator(mode="after")
     def _trained(self) -> Self:
         for name in self.beyond:

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from redarte.evaluation import figures
+from redarte.evaluation import figures, metrics
 from tests.conftest import painting
 
 NAMES = [f"Artist_{letter}" for letter in "ABCDEFGH"]
 COUNTS = np.diag(np.arange(8)) + np.eye(8, k=1, dtype=int)
+MANY = np.random.default_rng(0).integers(0, 2, (700, 700))
+HARD = ["Ca$$h", "Pa$t & $ol_1", "齐白石", "葛飾_北斎", "محمود_سعيد", "Илья_Репин", "a" * 200, "a\nb"]
 
 DRAWINGS: dict[str, Callable[[Path], None]] = {
     "curves": lambda path: figures.curves(
@@ -21,6 +23,9 @@ DRAWINGS: dict[str, Callable[[Path], None]] = {
     ),
     "confusion": lambda path: figures.confusion(path, COUNTS, NAMES, "title"),
     "confusion_50": lambda path: figures.confusion(path, np.eye(50, dtype=int), [f"A_{n}" for n in range(50)], "t"),
+    "confusion_700": lambda path: figures.confusion(path, MANY, [f"A_{n}" for n in range(700)], "t"),
+    "recalls_700": lambda path: figures.recalls(path, np.linspace(0, 1, 700), np.full(700, 3), ["A_"] * 700, 0.5),
+    "names": lambda path: figures.confusion(path, np.eye(8, dtype=int), figures.labels(HARD), "Ca$$h"),
     "recalls": lambda path: figures.recalls(
         path, np.array([0.5, np.nan, 1.0]), np.array([2, 0, 3]), ["Ana", "Ben", "Cleo"], 0.8
     ),
@@ -41,7 +46,30 @@ def test_a_figure_is_drawn_and_is_the_same_each_time(tmp_path: Path, name: str) 
         DRAWINGS[name](tmp_path / file)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     with Image.open(tmp_path / "a.png") as image:
+        assert max(image.size) < 2500
         pixels = np.asarray(image.convert("L"))
     assert pixels.min() < 128
     # Nothing is cut off: the outermost pixels are paper.
     assert min(pixels[0].min(), pixels[-1].min(), pixels[:, 0].min(), pixels[:, -1].min()) == 255
+
+
+def test_names_that_the_font_has_no_letters_for_are_numbers() -> None:
+    right_to_left = "\u200eمحمود سعيد\u200e"
+    assert figures.labels(HARD) == [
+        "Ca$$h", "Pa$t & $ol 1", "No. 3", "No. 4", right_to_left, "Илья Репин", f"{'a' * 39}…", "No. 8",
+    ]  # fmt: skip
+
+
+def test_no_letter_is_drawn_as_a_box(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    figures.confusion(tmp_path / "a.png", np.eye(8, dtype=int), figures.labels(HARD), "title")
+    assert not [str(warning.message) for warning in recwarn if "missing from font" in str(warning.message)]
+
+
+def test_of_many_artists_those_are_shown_that_are_confused() -> None:
+    counts = np.diag(np.full(100, 5))
+    counts[7, 93] = counts[50, 3] = 2
+    shown = metrics.most_confused(counts)
+    assert len(shown) == 60 and {7, 93, 50, 3} < set(shown.tolist())
+    recall = metrics.shares_of_rows(counts).diagonal()[shown]
+    assert (np.diff(recall) <= 0).all()
+    assert (metrics.most_confused(counts[:40, :40]) == metrics.best_recognised_first(counts[:40, :40])).all()

@@ -274,7 +274,8 @@ SIX = {f"{artist}/{number}.jpg": bytes([number]) * 700 for artist in "ABCDEF" fo
 
 
 def compressed(data: bytes, how: str) -> bytes:
-    return {"": bytes, "gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}[how](data)
+    compress: dict[str, Callable[[bytes], bytes]] = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}
+    return compress[how](data) if how else data
 
 
 def harmed(whole: bytes, harm: str) -> bytes:

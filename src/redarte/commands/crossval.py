@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -17,9 +18,9 @@ from pathlib import Path
 
 import dvc.api
 import numpy as np
-from dvc.repo import Repo
 from scipy.stats import binomtest
 
+from redarte.commands import repository
 from redarte.evaluation import metrics
 from redarte.evaluation.published import title
 from redarte.params import STUDY, Params
@@ -64,7 +65,7 @@ def run(settings: Params, networks: Sequence[str], folds: int, changes: Sequence
     """
     unknown = [network for network in networks if network not in settings.networks]
     if unknown:
-        raise UserError(f"there is no network {unknown[0]}; there are {', '.join(settings.networks)}.")
+        raise settings.no_network(unknown[0])
     done: dict[str, list[Fold]] = {network: [] for network in networks}
     names, options, digest = _existing(), _options(), _digest(settings, changes, folds)
     for fold in range(folds):
@@ -146,10 +147,7 @@ def _digest(settings: Params, changes: Sequence[str], folds: int) -> str:
 
 def _existing() -> set[str]:
     """The experiments of this commit."""
-    done = subprocess.run(["dvc", "exp", "list", "--names-only"], capture_output=True, text=True)
-    if done.returncode:
-        raise UserError(f"`dvc exp list` failed: {done.stderr.strip().splitlines()[-1]}")
-    return set(done.stdout.split())
+    return set(repository.run("exp", "list", "--names-only").split())
 
 
 def _options() -> list[str]:
@@ -158,7 +156,7 @@ def _options() -> list[str]:
     DVC 3.67 cannot take a run from its cache whose stage reads a part of a folder, while the folder that dvc.lock
     names in its place is not in the cache: in a clone where nothing ran or was pulled.
     """
-    with Repo() as repo:
+    with repository.opened("the cache cannot be looked at") as repo:
         cached = repo.cache.local
         known = [out.hash_info.value for out in repo.index.outs if out.use_cache and out.hash_info]
         return [] if all(map(cached.exists, known)) else ["--force"]
@@ -166,7 +164,9 @@ def _options() -> list[str]:
 
 def _run(name: str, changes: Sequence[str], options: Sequence[str]) -> None:
     set_all = [part for change in changes for part in ("-S", change)]
-    done = subprocess.run(["dvc", "exp", "run", "--temp", "--name", name, *options, *set_all, "evaluate"])
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", name, *options, *set_all, "evaluate"]
+    )
     if done.returncode:
         raise UserError(f"{name} failed, as is said above; mend it and run this again: what is done is kept.")
 

@@ -5,15 +5,13 @@ import platform
 import shutil
 
 import psutil
-from dvc.repo import Repo
 from rich.console import Console
 from rich.table import Table
 
-from redarte.commands import estimates
+from redarte.commands import estimates, repository
 from redarte.commands.estimates import Amount
 from redarte.params import STUDY, Params
 from redarte.runtime import workers
-from redarte.runtime.errors import UserError
 from redarte.training import devices
 
 _PACKAGES = ("dvc", "tensorflow", "keras", "albumentations", "opencv-python-headless", "numpy")
@@ -54,7 +52,7 @@ def with_network(settings: Params, network: str) -> Params:
         UserError: there is none of this name.
     """
     if network not in settings.networks:
-        raise UserError(f"there is no network {network}; there are {', '.join(settings.networks)}.")
+        raise settings.no_network(network)
     beyond = settings.beyond if network in settings.trained else [*settings.beyond, network]
     return settings.model_copy(update={"model": network, "beyond": beyond})
 
@@ -65,7 +63,7 @@ def waiting_stages(network: str | None) -> list[str]:
     Args:
         network: as if params.yaml named it.
     """
-    with Repo() as repo:
+    with repository.opened("the stages cannot be listed") as repo:
         changed = set(repo.status())
         # DVC's edges point from a stage to those that it depends on; dvc.yaml lists these first.
         graph = repo.index.graph

@@ -5,14 +5,14 @@ changed stands in one column, as it would be typed after -S.
 """
 
 import json
-import subprocess
 from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from redarte.runtime.errors import UserError
+from redarte.commands import repository
 
 _EVALUATED = "metrics/evaluate.json"
 _NUMBERS = {"test\naccuracy": "test_accuracy", "test\nmacro-F1": "test_macro_f1", "val\naccuracy": "val_accuracy"}
@@ -24,11 +24,8 @@ def report() -> None:
     Raises:
         UserError: DVC cannot show them.
     """
-    done = subprocess.run(["dvc", "exp", "show", "--json"], capture_output=True, text=True)
-    if done.returncode:
-        raise UserError(f"`dvc exp show` failed: {done.stderr.strip().splitlines()[-1]}")
     console = Console(highlight=False)
-    console.print(table(json.loads(done.stdout)))
+    console.print(table(json.loads(repository.run("exp", "show", "--json"))))
 
 
 def table(shown: list[dict[str, Any]]) -> Table:
@@ -54,11 +51,11 @@ def _cells(label: str, revision: dict[str, Any], before: dict[str, Any]) -> list
     values = [evaluated.get(key) for key in _NUMBERS.values()]
     changed = {name: value for name, value in _leaves(_params(revision)) if before.get(name, value) != value}
     return [
-        label,
-        str(evaluated.get("data", "–")),
-        str(evaluated.get("network", "–")),
+        escape(label),
+        escape(str(evaluated.get("data", "–"))),
+        escape(str(evaluated.get("network", "–"))),
         *("–" if value is None else f"{value:.3f}" for value in values),
-        " ".join(f"{name}={value}" for name, value in changed.items()),
+        escape(" ".join(f"{name}={value}" for name, value in changed.items())),
     ]
 
 

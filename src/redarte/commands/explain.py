@@ -29,7 +29,7 @@ def write(network_name: str | None, picture: Path, out: Path, artist: str | None
     Raises:
         UserError: the picture cannot be read, the artist is unknown, or `out` cannot be written.
     """
-    if out.suffix.lower() not in (".jpg", ".jpeg"):
+    if out.suffix.lower() not in (".jpg", ".jpeg") or out.is_dir():
         raise UserError(f"{out}: name a .jpg to write to.")
     with Sandbox(1, checks.most_memory(max_pixels), checks.__name__) as sandbox:
         network = Predictor(network_file(network_name))
@@ -40,8 +40,11 @@ def write(network_name: str | None, picture: Path, out: Path, artist: str | None
     predictions = network.predict([square[None]])
     probabilities, artists = predictions.calibrated[0], network.metadata.artists
     chosen = int(probabilities.argmax()) if artist is None else place_of(artist, artists)
-    with outputs.atomic_file(out) as written:
-        images.write_jpeg(written, overlay(whole, network.evidence(square, chosen)), quality=90)
+    try:
+        with outputs.atomic_file(out) as written:
+            images.write_jpeg(written, overlay(whole, network.evidence(square, chosen)), quality=90)
+    except OSError as error:
+        raise UserError(f"{out} cannot be written ({error.strerror}); name another file with --out.") from None
     doubt = "" if predictions.in_distribution[0] else " It is unlike what the network was trained on."
     return f"{out}: where {display_name(artists[chosen])} ({probabilities[chosen]:.0%}) is seen.{doubt}"
 

@@ -7,9 +7,7 @@ no pictures. `dvc status` names every stage and what changed.
 from collections.abc import Iterator
 from typing import Any
 
-from dvc.exceptions import DvcException
-from dvc.repo import Repo
-
+from redarte.commands import repository
 from redarte.runtime.errors import UserError
 
 # What git does not hold and this machine has not pulled says nothing about the lock.
@@ -22,11 +20,8 @@ def check() -> None:
     Raises:
         UserError: stages would run again, because of something else than files that are not here.
     """
-    try:
-        with Repo() as repo:
-            status = repo.status()
-    except DvcException as error:
-        raise UserError(f"`dvc status` failed: {error}") from None
+    with repository.opened("`dvc status` failed") as repo:
+        status = repo.status()
     stale = {stage: what for stage, entries in status.items() if (what := list(_changes(entries)))}
     if stale:
         named = "; ".join(f"{stage}: {', '.join(what)}" for stage, what in stale.items())

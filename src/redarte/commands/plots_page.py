@@ -6,6 +6,7 @@ Neither file is committed: together they would add a megabyte of somebody else's
 """
 
 import subprocess
+import sys
 from pathlib import Path
 
 import vl_convert
@@ -43,5 +44,13 @@ def install() -> None:
     """Writes the template, and tells DVC of this clone to use it."""
     library = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
     outputs.write_text(TEMPLATE, _PAGE.replace("LIBRARY", library))
-    command = ["dvc", "config", "--local", "plots.html_template", str(TEMPLATE.relative_to(".dvc"))]
+    command = [
+        sys.executable,
+        "-m",
+        "dvc",
+        "config",
+        "--local",
+        "plots.html_template",
+        str(TEMPLATE.relative_to(".dvc")),
+    ]
     subprocess.run(command, check=True)

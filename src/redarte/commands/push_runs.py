@@ -6,10 +6,8 @@ are in its cache by dvc.yaml. Metrics are in git, and without them no run can be
 
 from pathlib import Path
 
-from dvc.exceptions import DvcException
-from dvc.repo import Repo
-
-from redarte.runtime.errors import UserError, first_line
+from redarte.commands import repository
+from redarte.runtime.errors import UserError
 
 
 def push(remote: str | None = None) -> int:
@@ -25,15 +23,12 @@ def push(remote: str | None = None) -> int:
         UserError: there is no such remote, or it cannot be written to.
     """
     pushed = 0
-    try:
-        with Repo() as repo:
-            repo.stage_cache.push(remote)
-            runs = [record.parts[-2:] for record in Path(repo.stage_cache.cache_dir).glob("*/*/*")]
-            for objects in repo.stage_cache.get_used_objs(runs).values():
-                done = repo.cloud.push(objects, remote=remote)
-                if done.failed:
-                    raise UserError(f"{len(done.failed)} files could not be pushed; `dvc push` says why.")
-                pushed += len(done.transferred)
-    except DvcException as error:
-        raise UserError(f"the runs could not be pushed: {first_line(error)}.") from None
+    with repository.opened("the runs could not be pushed") as repo:
+        repo.stage_cache.push(remote)
+        runs = [record.parts[-2:] for record in Path(repo.stage_cache.cache_dir).glob("*/*/*")]
+        for objects in repo.stage_cache.get_used_objs(runs).values():
+            done = repo.cloud.push(objects, remote=remote)
+            if done.failed:
+                raise UserError(f"{len(done.failed)} files could not be pushed; `dvc push` says why.")
+            pushed += len(done.transferred)
     return pushed

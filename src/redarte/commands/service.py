@@ -71,8 +71,15 @@ def serve(host: str, port: int) -> None:
         socket = bound(server, host, port)
         # Who reads the address may ask at once, and waits until the server has started.
         socket.listen()
-        say(f"redarte: http://{host}:{socket.getsockname()[1]} (Ctrl-C ends it)")
+        say(f"redarte: {address(host, socket.getsockname()[1])} (Ctrl-C ends it)")
         server.run(sockets=[socket])
+
+
+def address(host: str, port: int) -> str:
+    """What can be opened in a browser of this machine, where the service listens on a host's address."""
+    if host in ("::", "0.0.0.0", ""):  # every address of this machine
+        host = "localhost"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def bound(server: uvicorn.Server, host: str, port: int) -> Any:

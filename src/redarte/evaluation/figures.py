@@ -4,11 +4,19 @@ One style for all: names horizontal and sorted by something that matters, colour
 tell apart (Okabe and Ito, 2008), the same bytes for the same numbers.
 """
 
+import os
 import textwrap
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
+# What a person's machine says of figures is for the person's own: a notebook's backend, a matplotlibrc, other fonts.
+os.environ["MPLBACKEND"] = "agg"
+os.environ["MATPLOTLIBRC"] = os.devnull
+
+import matplotlib
 import numpy as np
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -20,7 +28,35 @@ from redarte.runtime import outputs
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#8A8A8A"
 _DPI = 110
+_LONGEST = 40  # characters of a name
+_MARK = "\N{LEFT-TO-RIGHT MARK}"
 _ANNOTATED = 12  # up to so many artists the counts are written into the confusion picture
+
+matplotlib.rcdefaults()
+matplotlib.rcParams["text.parse_math"] = False  # a $ in a name is one
+# Only the fonts that matplotlib brings: those of the machine would draw other bytes.
+font_manager.fontManager.ttflist = [
+    font for font in font_manager.fontManager.ttflist if font.fname.startswith(matplotlib.get_data_path())
+]
+
+
+def labels(artists: Sequence[str]) -> list[str]:
+    """What artists are called in figures: their names, or, where the font has no such letters, their numbers.
+
+    The report has the numbers beside the names.
+    """
+    drawable = font_manager.get_font(font_manager.findfont("DejaVu Sans")).get_charmap()
+    names = [name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…" for name in map(display_name, artists)]
+    return [
+        _closed(name) if all(ord(sign) in drawable for sign in name) else f"No. {number}"
+        for number, name in enumerate(names, start=1)
+    ]
+
+
+def _closed(name: str) -> str:
+    """An Arabic or a Hebrew name between marks that keep what stands beside it where it stands."""
+    right_to_left = any(unicodedata.bidirectional(sign) in ("R", "AL") for sign in name)
+    return f"{_MARK}{name}{_MARK}" if right_to_left else name
 
 
 def curves(path: Path, histories: dict[str, Curve], published: dict[str, tuple[float, float]]) -> None:
@@ -51,14 +87,18 @@ def curves(path: Path, histories: dict[str, Curve], published: dict[str, tuple[f
 def confusion(path: Path, counts: np.ndarray, artists: Sequence[str], title: str) -> None:
     """The confusion matrix, best recognised first: rows are the true artists, columns the predictions.
 
-    Columns carry the rows' numbers, because fifty names on their sides cannot be read.
+    Columns carry the rows' numbers, because fifty names on their sides cannot be read. Of more than MOST_SHOWN only
+    those are shown that are most often taken for each other.
 
     Args:
         counts: (artists, artists), pictures; artists without any have an empty row, at the end.
+        artists: their labels.
     """
-    shares, order = metrics.shares_of_rows(counts), metrics.best_recognised_first(counts)
-    small = len(artists) <= _ANNOTATED
-    side = max(3.2, (0.5 if small else 0.2) * len(artists))
+    shares, order = metrics.shares_of_rows(counts), metrics.most_confused(counts)
+    if len(order) < len(artists):
+        title = f"{title}\nthe {len(order)} of {len(artists)} artists that are most often taken for each other"
+    small = len(order) <= _ANNOTATED
+    side = max(3.2, (0.5 if small else 0.2) * len(order))
     figure = Figure(figsize=(side + 3.6, side + 1.1), layout="constrained")
     panel = figure.subplots()
     shown = panel.imshow(shares[np.ix_(order, order)], cmap="Blues", vmin=0, vmax=1)
@@ -69,12 +109,12 @@ def confusion(path: Path, counts: np.ndarray, artists: Sequence[str], title: str
                     ink = "w" if shares[row, column] > 0.6 else "k"
                     panel.text(x, y, str(counts[row, column]), ha="center", va="center", color=ink)
     size = 9 if small else 7
-    numbers = range(1, len(artists) + 1)
-    names = [f"{display_name(artists[artist])}  {number}" for artist, number in zip(order, numbers, strict=True)]
-    panel.set_yticks(range(len(artists)), names, fontsize=size)
-    panel.set_xticks(range(len(artists)), [str(number) for number in numbers], fontsize=size - 1)
+    numbers = range(1, len(order) + 1)
+    names = [f"{artists[artist]}  {number}" for artist, number in zip(order, numbers, strict=True)]
+    panel.set_yticks(range(len(order)), names, fontsize=size)
+    panel.set_xticks(range(len(order)), [str(number) for number in numbers], fontsize=size - 1)
     # Thin lines between the cells lead the eye from a far cell to its name.
-    edges = np.arange(0.5, len(artists) - 1)
+    edges = np.arange(0.5, len(order) - 1)
     panel.set_xticks(edges, minor=True)
     panel.set_yticks(edges, minor=True)
     panel.grid(which="minor", color="#DDE3EA", linewidth=0.5)
@@ -87,14 +127,18 @@ def confusion(path: Path, counts: np.ndarray, artists: Sequence[str], title: str
 
 
 def recalls(path: Path, recall: np.ndarray, pictures: np.ndarray, artists: Sequence[str], accuracy: float) -> None:
-    """How many of each artist's pictures were recognised, best first.
+    """How many of each artist's pictures were recognised, best first; the best and the worst of more than MOST_SHOWN.
 
     Args:
         recall: (artists,), NaN for an artist without pictures.
         pictures: (artists,), each artist's pictures.
+        artists: their labels.
     """
     tested = np.flatnonzero(pictures)
     order = tested[np.lexsort((tested, -pictures[tested], -recall[tested]))]
+    left_out = max(0, len(order) - metrics.MOST_SHOWN)
+    if left_out:
+        order = np.concatenate([order[: metrics.MOST_SHOWN // 2], order[-metrics.MOST_SHOWN // 2 :]])
     figure = Figure(figsize=(7.5, max(2.6, 0.24 * len(order) + 1.2)), layout="constrained")
     panel = figure.subplots()
     panel.barh(range(len(order)), recall[order], color=BLUE, height=0.7)
@@ -102,7 +146,12 @@ def recalls(path: Path, recall: np.ndarray, pictures: np.ndarray, artists: Seque
         text = f"{round(recall[artist] * pictures[artist])} of {pictures[artist]}"
         panel.text(recall[artist] + 0.01, y, text, va="center", fontsize=8)
     panel.axvline(accuracy, color=ORANGE, linewidth=1, linestyle="--", label=f"all pictures: {accuracy:.2f}")
-    panel.set_yticks(range(len(order)), [display_name(artists[artist]) for artist in order], fontsize=8)
+    if left_out:
+        panel.axhline(metrics.MOST_SHOWN // 2 - 0.5, color=GREY, linewidth=1)
+        gap = {"facecolor": "w", "edgecolor": GREY, "boxstyle": "round"}
+        between = f"{left_out} artists are between"
+        panel.text(0.2, metrics.MOST_SHOWN // 2 - 0.5, between, va="center", fontsize=8, bbox=gap)
+    panel.set_yticks(range(len(order)), [artists[artist] for artist in order], fontsize=8)
     panel.set_xlim(0, 1.12)
     panel.set_xticks(np.linspace(0, 1, 6))
     panel.set_ylim(len(order) - 0.4, -0.6)
@@ -112,14 +161,14 @@ def recalls(path: Path, recall: np.ndarray, pictures: np.ndarray, artists: Seque
 
 
 def confused_pairs(path: Path, pairs: Sequence[tuple[str, str, int]]) -> None:
-    """The artists most often taken for each other: (one, other, pictures either way)."""
+    """The artists most often taken for each other: (label of one, of the other, pictures either way)."""
     figure = Figure(figsize=(7.5, max(1.8, 0.32 * len(pairs) + 1.0)), layout="constrained")
     panel = figure.subplots()
     if not pairs:
         _say_only(panel, "No test picture was taken for another artist's.")
     else:
         panel.barh(range(len(pairs)), [count for _, _, count in pairs], color=ORANGE, height=0.65)
-        names = [f"{display_name(one)} – {display_name(other)}" for one, other, _ in pairs]
+        names = [f"{one} – {other}" for one, other, _ in pairs]
         panel.set_yticks(range(len(pairs)), names, fontsize=8)
         panel.invert_yaxis()
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))

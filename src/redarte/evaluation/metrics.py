@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+MOST_SHOWN = 60  # artists of a confusion matrix or a list of recalls: more cannot be read, and take gigabytes to draw
 _LEAST_PROBABILITY = float(np.finfo(np.float64).eps)  # of which the logarithm is taken
 
 
@@ -78,6 +79,20 @@ def confused_pairs(counts: np.ndarray, most: int) -> list[tuple[int, int, int]]:
     both = np.triu(counts + counts.T, k=1)
     pairs = [(int(i), int(j), int(both[i, j])) for i, j in zip(*np.nonzero(both), strict=True)]
     return sorted(pairs, key=lambda pair: (-pair[2], pair[0], pair[1]))[:most]
+
+
+def most_confused(counts: np.ndarray, most: int = MOST_SHOWN) -> np.ndarray:
+    """Artists for a confusion matrix that can be read: all, or those of the most confused pairs where they are more.
+
+    Returns:
+        (at most `most`,), int64, best recognised first.
+    """
+    order = best_recognised_first(counts)
+    if len(order) <= most:
+        return order
+    of_pairs = (artist for one, other, _ in confused_pairs(counts, most) for artist in (one, other))
+    chosen = list(dict.fromkeys([*of_pairs, *order.tolist()]))[:most]
+    return np.array([artist for artist in order if artist in chosen])
 
 
 def largest_class_accuracy(train: list[str], test: list[str]) -> float:

@@ -144,7 +144,11 @@ def rows_of_artists(p: PredictionTable) -> list[dict[str, Any]]:
     """A row an artist with test pictures, best F1 first, the more pictures the earlier."""
     measured = metrics.per_artist(p.truth, p.predicted, len(p.artists))
     rows = [
-        {"artist": display_name(artist), **{name: values[number] for name, values in measured.items()}}
+        {
+            "number": number + 1,
+            "artist": display_name(artist),
+            **{name: values[number] for name, values in measured.items()},
+        }
         for number, artist in enumerate(p.artists)
         if measured["pictures"][number]
     ]
@@ -152,10 +156,11 @@ def rows_of_artists(p: PredictionTable) -> list[dict[str, Any]]:
 
 
 def confusion(p: PredictionTable) -> dict[str, Any]:
-    """The confusion matrix, best recognised first: names, and a row of (count, share of the row) for each."""
+    """The confusion matrix, best recognised first: names, rows of (count, share), and how many are left out."""
     counts = metrics.confusion(p.truth, p.predicted, len(p.artists))
-    shares, order = metrics.shares_of_rows(counts), metrics.best_recognised_first(counts)
+    shares, order = metrics.shares_of_rows(counts), metrics.most_confused(counts)
     return {
+        "left_out": len(counts) - len(order),
         "names": [display_name(p.artists[artist]) for artist in order],
         "rows": [[(int(counts[i, j]), float(shares[i, j])) for j in order] for i in order],
     }

@@ -1,10 +1,13 @@
 """What a person sees of a stage: progress while it works, one sentence when it cannot."""
 
 import errno
+import io
+import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TypeVar
@@ -24,8 +27,7 @@ def run_stage(stage: Callable[[], None]) -> None:
     Exits with 1 after an error, with 130 after Ctrl-C and with 143 after SIGTERM.
     """
     name = " ".join([Path(sys.argv[0]).stem, *sys.argv[1:]])
-    # As an exception, so that half-written outputs are cleared on the way out.
-    signal.signal(signal.SIGTERM, _terminated)
+    settle()
     # While this module was imported Ctrl-C ended the process without a word (stages/__init__.py).
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -41,6 +43,20 @@ def run_stage(stage: Callable[[], None]) -> None:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         _fail(name, f"the disk is full ({error.filename or Path.cwd()}); free some space and run it again.", 1)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Sends what native code writes to stderr nowhere; exceptions pass as always."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def progress(items: Iterable[Item], total: int, label: str) -> Iterator[Item]:
@@ -62,6 +78,14 @@ def progress(items: Iterable[Item], total: int, label: str) -> Iterator[Item]:
 def say(line: str) -> None:
     """Prints a line at once, so that it stands in the right place beside DVC's own output."""
     print(line, flush=True)
+
+
+def settle() -> None:
+    """Lets SIGTERM clear what is half-written on its way out, and a name that the terminal cannot show be told."""
+    signal.signal(signal.SIGTERM, _terminated)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _fail(name: str, message: str, code: int) -> None:

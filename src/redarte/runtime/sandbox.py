@@ -5,9 +5,11 @@ which is replaced. A second try tells a bad file from a machine in want of memor
 """
 
 import multiprocessing
+import multiprocessing.util
 import os
 import resource
 import signal
+import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +22,8 @@ from typing import Literal, Self, TypeVar
 
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
+from redarte.runtime import workers
+from redarte.runtime.console import quiet
 from redarte.runtime.errors import UserError
 
 Item = TypeVar("Item")
@@ -28,6 +32,7 @@ Result = TypeVar("Result")
 LONGEST = 60.0  # seconds for a file: a picture of 100 megapixels takes three
 _AHEAD = 16  # files that wait or are worked on for each worker
 _STDERR = 2
+_LONGEST_TEMP_DIR = 70  # bytes: the address of a socket has 107, of which multiprocessing's own names take 32
 _FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
 
 
@@ -101,7 +106,11 @@ class Sandbox:
         context = multiprocessing.get_context("forkserver")
         # It imports while this process goes on; without __main__ each worker would import that again.
         context.set_forkserver_preload([self._preload, "pebble.pool.process", "__main__"])
-        forkserver.ensure_running()
+        workers.check_semaphores()
+        short_temp_dir()
+        # A worker that is stopped as it starts would say so with a traceback.
+        with quiet():
+            forkserver.ensure_running()
         return ProcessPool(self._workers, initializer=_prepare, initargs=(self._memory,), context=context)
 
     def _stop(self) -> None:
@@ -146,6 +155,24 @@ class Sandbox:
                 raise
             # A worker that is ended at the moment in which it takes a file takes it with it, and nobody says so.
             raise CancelledError from None
+
+
+def short_temp_dir() -> None:
+    """Sees to it that multiprocessing's sockets lie where their addresses are short enough.
+
+    Raises:
+        UserError: there is no such place.
+    """
+    if len(os.fsencode(tempfile.gettempdir())) > _LONGEST_TEMP_DIR:
+        there, tempfile.tempdir = tempfile.tempdir, "/tmp"
+        try:
+            multiprocessing.util.get_temp_dir()
+        except OSError as error:
+            raise UserError(f"TMPDIR is too long for a socket, and /tmp cannot be used ({error.strerror}).") from None
+        finally:
+            tempfile.tempdir = there
+    else:
+        multiprocessing.util.get_temp_dir()
 
 
 def _prepare(memory: int) -> None:

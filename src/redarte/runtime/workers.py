@@ -1,5 +1,6 @@
 """One function over many pictures, on all the cores that this process may use."""
 
+import multiprocessing
 import os
 import threading
 import time
@@ -41,8 +42,11 @@ def map_parallel(function: Callable[[Item], Result], items: Sequence[Item], labe
     """
     import joblib
 
+    processes = min(count(), max(len(items), 1))
+    if processes > 1:
+        check_semaphores()
     with joblib.parallel_config("loky", initializer=_end_with, initargs=(os.getpid(),)):
-        parallel = joblib.Parallel(n_jobs=min(count(), max(len(items), 1)), return_as="generator")
+        parallel = joblib.Parallel(n_jobs=processes, return_as="generator")
     results = parallel(joblib.delayed(function)(item) for item in items)
     try:
         yield from progress(results, len(items), label)
@@ -50,6 +54,17 @@ def map_parallel(function: Callable[[Item], Result], items: Sequence[Item], labe
         raise UserError(
             f"{label}: a worker process was ended from outside, most often for want of memory; "
             "run it again, with fewer workers (REDARTE_WORKERS=1) if it happens again."
+        ) from None
+
+
+def check_semaphores() -> None:
+    """Raises UserError where processes cannot share semaphores: in some containers."""
+    try:
+        multiprocessing.get_context("fork").Lock()
+    except (OSError, ImportError) as error:
+        raise UserError(
+            f"worker processes need /dev/shm, which cannot be used here ({error}): start the container with a tmpfs "
+            "there, as docker does by itself and with --shm-size."
         ) from None
 
 

@@ -106,7 +106,7 @@ def predictions_csv(pictures: Pictures, predictions: Predictions) -> str:
 
 def draw(test: Pictures, probabilities: np.ndarray, settings: Evaluate, title: str) -> None:
     """The confusion picture, each artist's recall, the pairs most confused and the most confident mistakes."""
-    artists, predicted = test.artists, probabilities.argmax(axis=1)
+    artists, predicted = figures.labels(test.artists), probabilities.argmax(axis=1)
     counts = metrics.confusion(test.labels, predicted, len(artists))
     figures.confusion(PLOTS / "confusion.png", counts, artists, title)
     recall = metrics.recall(test.labels, predicted, len(artists))
@@ -119,15 +119,14 @@ def draw(test: Pictures, probabilities: np.ndarray, settings: Evaluate, title: s
     figures.gallery(
         PLOTS / "mistakes.png",
         [images.read_square(test.folder / test.paths[index], test.side) for index in worst],
-        [mistake(test, index, probabilities[index]) for index in worst],
+        [mistake(artists, test.labels[index], probabilities[index]) for index in worst],
         empty="Every test picture was recognised.",
     )
 
 
-def mistake(test: Pictures, index: int, probabilities: np.ndarray) -> str:
+def mistake(artists: list[str], truth: int, probabilities: np.ndarray) -> str:
     """The caption of a picture that was taken for another artist's."""
-    truth, predicted = test.artists[test.labels[index]], test.artists[probabilities.argmax()]
-    return f"{images.display_name(truth)}\ntaken for {images.display_name(predicted)} ({probabilities.max():.0%})"
+    return f"{artists[truth]}\ntaken for {artists[probabilities.argmax()]} ({probabilities.max():.0%})"
 
 
 if __name__ == "__main__":

@@ -5,31 +5,24 @@ process's error stream, before any log level is heard. `redarte doctor` tells wh
 """
 
 import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+
+from redarte.runtime.console import quiet
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Sends what native code writes to stderr nowhere; exceptions pass as always."""
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+# What a person's other programs set (keras.json, KERAS_BACKEND, a way to silence a message of TensorFlow's) would give
+# other numbers here, or none.
+os.environ["KERAS_BACKEND"] = "tensorflow"
+for _name in ("TF_ENABLE_ONEDNN_OPTS", "TF_XLA_FLAGS", "TF_USE_LEGACY_KERAS"):
+    os.environ.pop(_name, None)
 
 
 with quiet():
     import keras
     import tensorflow as tf
 
+keras.config.set_floatx("float32")
+keras.config.set_epsilon(1e-7)
+keras.config.set_image_data_format("channels_last")
 # Its warnings about retracing are for those who write TensorFlow programs.
 tf.get_logger().setLevel("ERROR")
 

@@ -1,0 +1,59 @@
+"""DVC's view of this project, for the commands that ask it; where it has none, one sentence says why."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from redarte.runtime.errors import UserError, first_line
+
+
+@contextmanager
+def opened(failing: str) -> Iterator[Any]:
+    """The project as DVC's Python interface has it.
+
+    Args:
+        failing: what fails where it cannot do it, as the beginning of a sentence.
+
+    Raises:
+        UserError: DVC does not find what it needs here, or fails.
+    """
+    check_git()
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+    from dvc.scm import SCMError
+
+    try:
+        with Repo() as repo:
+            yield repo
+    except (DvcException, SCMError) as error:
+        raise UserError(f"{failing}: {first_line(error)}.") from None
+
+
+def run(*command: str) -> str:
+    """Runs a command of DVC, and gives what it prints.
+
+    Raises:
+        UserError: it failed, with what it says of why.
+    """
+    check_git()
+    done = subprocess.run([sys.executable, "-m", "dvc", *command], capture_output=True, text=True)
+    if done.returncode:
+        said = [line.partition("ERROR: ")[2] for line in done.stderr.splitlines() if "ERROR: " in line]
+        raise UserError(f"`dvc {' '.join(command)}` failed: {'; '.join(said) or first_line(done.stderr)}.")
+    return done.stdout
+
+
+def check_git() -> None:
+    """Raises UserError where this folder is in no git repository, and DVC is not told to do without."""
+    here = Path.cwd()
+    configs = (path for path in (Path(".dvc/config"), Path(".dvc/config.local")) if path.is_file())
+    if not any((folder / ".git").exists() for folder in (here, *here.parents)) and not any(
+        "no_scm" in path.read_text(encoding="utf-8") for path in configs
+    ):
+        raise UserError(
+            f"{here} is not a git repository, which DVC needs: clone the project with git, or, where it was downloaded "
+            "as a ZIP, type: git init && git add -A && git commit -m start"
+        )

@@ -10,21 +10,23 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
-# What a person's machine says of figures is for the person's own: a notebook's backend, a matplotlibrc, other fonts.
-os.environ["MPLBACKEND"] = "agg"
-os.environ["MATPLOTLIBRC"] = os.devnull
-
-import matplotlib
 import numpy as np
-from matplotlib import font_manager
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from redarte.evaluation import metrics
 from redarte.evaluation.curves import Curve
 from redarte.pictures.images import Picture, display_name
 from redarte.runtime import outputs
+from redarte.runtime.console import quiet
+
+# What a person's machine says of figures is for the person's own: a notebook's backend, a matplotlibrc, other fonts.
+os.environ["MPLBACKEND"] = "agg"
+os.environ["MATPLOTLIBRC"] = os.devnull
+with quiet():
+    import matplotlib
+    from matplotlib import font_manager
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#8A8A8A"
 _DPI = 110

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TypeVar
 
+from redarte.runtime import outputs
 from redarte.runtime.errors import UserError
 
 Item = TypeVar("Item")
@@ -32,6 +33,7 @@ def run_stage(stage: Callable[[], None]) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
+        outputs.check_links()
         stage()
     except UserError as error:
         _fail(name, str(error), 1)

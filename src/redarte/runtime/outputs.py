@@ -14,10 +14,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from redarte.runtime.errors import UserError
+
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Gives an empty folder to fill, which becomes `path` when the block ends without an exception."""
+    """Gives an empty folder to fill, which becomes `path` when the block ends without an exception.
+
+    Where `path` is a link, to a larger disk for instance, what it leads to is replaced.
+    """
+    path = _there(path)
     partial = _new_folder("partial", path)
     try:
         yield partial
@@ -41,11 +47,21 @@ def atomic_file(path: Path) -> Iterator[Path]:
 @contextmanager
 def scratch_folder(path: Path) -> Iterator[Path]:
     """Gives an empty folder beside `path` for the time of the block."""
-    scratch = _new_folder("scratch", path)
+    scratch = _new_folder("scratch", _there(path))
     try:
         yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def check_links() -> None:
+    """Raises UserError where a folder of outputs is a link: DVC says so only after the stage, which may take hours."""
+    for folder in map(Path, ("data", "models", "metrics", "plots")):
+        if folder.is_symlink():
+            raise UserError(
+                f"{folder} is a link, behind which DVC takes no outputs: make it a folder again, and link folders in it, "
+                "such as data/raw, or move DVC's cache to the larger disk (`dvc cache dir --local`)."
+            )
 
 
 def write_text(path: Path, text: str) -> None:
@@ -62,6 +78,11 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return content
+
+
+def _there(path: Path) -> Path:
+    """Where a path leads to if it is a link."""
+    return path.resolve() if path.is_symlink() else path
 
 
 def _new_folder(kind: str, path: Path) -> Path:

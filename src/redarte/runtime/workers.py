@@ -19,10 +19,15 @@ def count() -> int:
     """How many worker processes to use: REDARTE_WORKERS, else every core that this process may use.
 
     An environment variable and no parameter, because it changes no byte of any output.
+
+    Raises:
+        UserError: it is no such number, or this machine can have no worker processes.
     """
     wish = os.environ.get("REDARTE_WORKERS", "")
     if wish and (not wish.isdecimal() or int(wish) < 1):
         raise UserError(f"REDARTE_WORKERS is {wish!r}; set it to a number of processes, 1 or more.")
+    if wish != "1":
+        check_semaphores()
     # Imported where it is needed: `redarte predict` of one picture does without.
     import joblib
 
@@ -43,8 +48,6 @@ def map_parallel(function: Callable[[Item], Result], items: Sequence[Item], labe
     import joblib
 
     processes = min(count(), max(len(items), 1))
-    if processes > 1:
-        check_semaphores()
     with joblib.parallel_config("loky", initializer=_end_with, initargs=(os.getpid(),)):
         parallel = joblib.Parallel(n_jobs=processes, return_as="generator")
     results = parallel(joblib.delayed(function)(item) for item in items)
@@ -64,7 +67,7 @@ def check_semaphores() -> None:
     except (OSError, ImportError) as error:
         raise UserError(
             f"worker processes need /dev/shm, which cannot be used here ({error}): start the container with a tmpfs "
-            "there, as docker does by itself and with --shm-size."
+            "there, as docker does by itself."
         ) from None
 
 

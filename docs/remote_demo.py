@@ -18,7 +18,7 @@ QUIET = (
     "Building",
     "Querying",
     "Updating lock",
-    "> python",
+    "> sh",
     "To track",
     "To enable",
     "git add",
@@ -33,6 +33,7 @@ def main() -> None:
         identify(ana)
         run(ana, "dvc", "remote", "add", "--default", "team", str(remote))
         run(ana, "dvc", "remote", "modify", "team", "verify", "true")
+        run(ana, "dvc", "remote", "modify", "team", "shared", "group")
         run(ana, "dvc", "exp", "run", *(word for change in SMALL for word in ("-S", change)), "evaluate")
         run(ana, "git", "commit", "-qam", "a small run")
         run(ana, "dvc", "push", "evaluate", "--with-deps")

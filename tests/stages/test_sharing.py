@@ -1,14 +1,19 @@
 """What a team shares through a folder: runs, experiments that were never committed, and one network alone."""
 
 import hashlib
+import os
 import re
 import shutil
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from redarte.networks import base
+from tests import users
 from tests.conftest import ROOT, Workspace, ran, tree_bytes
 
 
@@ -137,3 +142,57 @@ def test_the_demo_shows_it() -> None:
         "fetch", "split", "augment", "resize", "train_red1", "export@red1", "evaluate", "evaluate",
     ]  # fmt: skip
     assert "Data and pipelines are up to date." in output
+
+
+def as_teammate(user: int, umask: int, folder: Path, *command: str) -> None:
+    """Runs a command in a teammate's own folder, as the teammate."""
+    masked = f"import os, sys; os.umask({umask}); os.execvp(sys.argv[1], sys.argv[1:])"
+    done = Workspace(folder).run(
+        *users.as_user(user), sys.executable, "-c", masked, *command, check=False, HOME=str(folder)
+    )
+    assert done.returncode == 0, f"{user} {' '.join(command)}\n{done.stdout}{done.stderr}"
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not users.can_be_others(), reason="only root can run commands as two other users")
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_two_users_push_and_pull_through_one_folder(tmp_path: Path, umask: int) -> None:
+    """As docs/remotes.md sets it up: treeverse/dvc#3838."""
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.is_relative_to(tempfile.gettempdir()) and folder != Path(tempfile.gettempdir()):
+            folder.chmod(0o755)
+    team = tmp_path / "team"
+    team.mkdir()
+    os.chown(team, 0, users.GROUP)
+    team.chmod(0o2770)
+    places = {}
+    for user in (20_001, 20_002):
+        places[user] = tmp_path / str(user)
+        places[user].mkdir()
+        os.chown(places[user], user, user)
+        for command in (
+            "init --no-scm", f"remote add --default team {team}", "remote modify team verify true",
+            "remote modify team shared group",
+        ):  # fmt: skip
+            as_teammate(user, umask, places[user], "dvc", *command.split())
+    ana, ben = places
+    # Enough files for both to write into folders of the other.
+    for author, reader in ((ana, ben), (ben, ana), (ana, ben)):
+        own, other = places[author], places[reader]
+        data = own / "data"
+        data.mkdir(exist_ok=True)
+        for number in range(300):
+            (data / f"{author} {number}").write_text(f"{author} {number} {len(list(data.iterdir()))}")
+        subprocess.run(["chown", "-R", f"{author}:{author}", data], check=True)
+        as_teammate(author, umask, own, "dvc", "add", "data")
+        as_teammate(author, umask, own, "dvc", "push")
+        shutil.copyfile(own / "data.dvc", other / "data.dvc")
+        os.chown(other / "data.dvc", reader, reader)
+        as_teammate(reader, umask, other, "dvc", "pull", "--force")
+        assert tree_bytes(other / "data") == tree_bytes(own / "data")
+
+
+def test_the_page_and_the_demo_share_with_the_group() -> None:
+    for file in ("docs/remotes.md", "docs/remote_demo.py"):
+        text = (ROOT / file).read_text(encoding="utf-8")
+        assert re.search(r'remote modify team shared group|"team", "shared", "group"', text), file

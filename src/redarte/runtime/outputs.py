@@ -59,8 +59,8 @@ def check_links() -> None:
     for folder in map(Path, ("data", "models", "metrics", "plots")):
         if folder.is_symlink():
             raise UserError(
-                f"{folder} is a link, behind which DVC takes no outputs: make it a folder again, and link folders in it, "
-                "such as data/raw, or move DVC's cache to the larger disk (`dvc cache dir --local`)."
+                f"{folder} is a link, behind which DVC takes no outputs: make it a folder again and link folders in "
+                "it, such as data/raw, or move DVC's cache to the larger disk (`dvc cache dir --local`)."
             )
 
 

@@ -23,7 +23,9 @@ install: $(VENV)/.installed ## Create .venv with every dependency (about a minut
 $(VENV)/.installed: requirements.txt requirements-gpu.txt constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "redarte needs Python 3.11 or later; name one with: make PYTHON=/path/to/python3.11"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@# Where Python came without ensurepip, as in Colab, its own pip puts one there.
+	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { $(PYTHON) -m venv --without-pip --clear $(VENV) && \
+		$(PYTHON) -m pip --python $(VENV) install --quiet --disable-pip-version-check pip; }
 	@python -m pip install --quiet --disable-pip-version-check uv==0.13.9 || echo "uv cannot be had: pip installs"
 	$(call INSTALL,-r $(REQUIREMENTS))
 	$(call INSTALL,--no-deps --editable .)

@@ -45,9 +45,9 @@ def map_parallel(function: Callable[[Item], Result], items: Sequence[Item], labe
     Raises:
         UserError: a worker process was ended from outside; and whatever the function raises.
     """
+    processes = min(count(), max(len(items), 1))
     import joblib
 
-    processes = min(count(), max(len(items), 1))
     with joblib.parallel_config("loky", initializer=_end_with, initargs=(os.getpid(),)):
         parallel = joblib.Parallel(n_jobs=processes, return_as="generator")
     results = parallel(joblib.delayed(function)(item) for item in items)

@@ -1,0 +1,202 @@
+"""What a person's machine and other programs set changes no byte of an output, and breaks nothing."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from tests.conftest import TINY, Workspace, environment_for, new_workspace, ran, tree_bytes, write_painting
+
+MATPLOTLIBRC = "text.usetex: True\nfigure.facecolor: black\nfont.family: serif\nbackend: qtagg\nnonsense\n"
+KERAS_JSON = {"backend": "jax", "floatx": "float16", "image_data_format": "channels_first", "epsilon": 0.1}
+# As Jupyter and Colab set them for what a cell starts with `!`.
+JUPYTER = {
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline", "JPY_PARENT_PID": "1", "TERM": "xterm-color",
+    "CLICOLOR": "1", "PAGER": "cat", "GIT_PAGER": "cat", "FORCE_COLOR": "1", "CLICOLOR_FORCE": "1",
+}  # fmt: skip
+COLAB = {
+    "MPLBACKEND": "module://ipykernel.pylab.backend_inline", "PYTHONPATH": "/env/python", "COLAB_GPU": "0",
+    "TF_FORCE_GPU_ALLOW_GROWTH": "true", "TF2_BEHAVIOR": "1", "PYTHONWARNINGS": "ignore",
+    "COLAB_JUPYTER_TRANSPORT": "ipc", "ENV": "/root/.bashrc", "SHELL": "/bin/bash", "DEBIAN_FRONTEND": "noninteractive",
+}  # fmt: skip
+
+
+def home_of_somebody(place: Path) -> dict[str, str]:
+    """A home with settings of Keras and matplotlib for other work."""
+    for name, text in {
+        ".keras/keras.json": json.dumps(KERAS_JSON),
+        ".config/matplotlib/matplotlibrc": MATPLOTLIBRC,
+    }.items():
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_text(text)
+    return {"HOME": str(place)}
+
+
+def long_folder(place: Path) -> dict[str, str]:
+    """A TMPDIR in which the address of a socket has too many bytes (unix(7): 107)."""
+    folder = place / ("x" * 90) / ("y" * 90)
+    folder.mkdir(parents=True)
+    return {"TMPDIR": str(folder)}
+
+
+def its_own_rc(place: Path) -> dict[str, str]:
+    (place / "rc").write_text(MATPLOTLIBRC)
+    return {"MATPLOTLIBRC": str(place / "rc"), "MPLBACKEND": "QtAgg"}
+
+
+# A variable that is empty here is not set at all.
+HOSTILE: dict[str, Callable[[Path], dict[str, str]]] = {
+    "jupyter": lambda place: JUPYTER,
+    "colab": lambda place: COLAB,
+    "home": home_of_somebody,
+    "matplotlibrc": its_own_rc,
+    "backend": lambda place: {"KERAS_BACKEND": "jax", "TF_USE_LEGACY_KERAS": "1"},
+    "flags": lambda place: {"TF_ENABLE_ONEDNN_OPTS": "0", "TF_XLA_FLAGS": "--tf_xla_auto_jit=2"},
+    "no home": lambda place: {"HOME": "", "USER": "", "LOGNAME": ""},
+    "read-only home": lambda place: {"HOME": "/proc/nothing"},
+    "long TMPDIR": long_folder,
+    "no TMPDIR": lambda place: {"TMPDIR": str(place / "nowhere")},
+    "proxy": lambda place: {"ALL_PROXY": "socks5://127.0.0.1:9", "HTTPS_PROXY": "socks5://127.0.0.1:9"},
+    "ascii": lambda place: {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"},
+}
+
+
+def in_environment(variables: dict[str, str], *command: str) -> list[str]:
+    unset = (part for name, value in variables.items() if not value for part in ("-u", name))
+    return ["env", *unset, *(f"{name}={value}" for name, value in variables.items() if value), *command]
+
+
+def check_stage_and_command(workspace: Workspace, variables: dict[str, str]) -> None:
+    """evaluate gives the same bytes and remarks nothing, and `redarte predict` answers."""
+    before = tree_bytes(workspace.path / "plots") | tree_bytes(workspace.path / "metrics")
+    done = workspace.run(*in_environment(variables, "sh", "src/stage", "evaluate"))
+    assert done.stderr == ""
+    assert tree_bytes(workspace.path / "plots") | tree_bytes(workspace.path / "metrics") == before
+    picture = str(next((workspace.path / "data/raw").glob("*/*.jpg")))
+    done = workspace.run(*in_environment(variables, "redarte", "predict", picture))
+    assert done.stderr == ""
+
+
+def test_a_stage_and_a_command_in_the_worst_of_environments(finished: Workspace, tmp_path: Path) -> None:
+    together = {name: value for make in HOSTILE.values() for name, value in make(tmp_path).items()}
+    (finished.path / "matplotlibrc").write_text(MATPLOTLIBRC)
+    try:
+        check_stage_and_command(finished, together)
+    finally:
+        (finished.path / "matplotlibrc").unlink()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_stage_and_a_command_in_a_hostile_environment(finished: Workspace, tmp_path: Path, name: str) -> None:
+    check_stage_and_command(finished, HOSTILE[name](tmp_path))
+
+
+@pytest.mark.long
+def test_a_network_learns_the_same_in_a_hostile_environment(finished: Workspace, tmp_path: Path) -> None:
+    network = finished.path / "models/red1.keras"
+    before = hashlib.sha256(network.read_bytes()).digest()
+    for name in ("home", "backend", "flags"):
+        finished.run(*in_environment(HOSTILE[name](tmp_path), "sh", "src/stage", "train", "red1"))
+        assert hashlib.sha256(network.read_bytes()).digest() == before, name
+
+
+def in_namespace(*command: str) -> list[str]:
+    """A command on a machine whose /dev/shm nobody may write to."""
+    return ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o ro none /dev/shm && exec "$@"', "sh", *command]
+
+
+@pytest.mark.skipif(
+    not Path("/dev/shm").is_dir() or subprocess.run(in_namespace("true"), capture_output=True).returncode != 0,
+    reason="needs the right to mount",
+)
+def test_no_shared_memory_is_one_sentence_before_any_work(workspace: Workspace) -> None:
+    for command in (("sh", "src/stage", "fetch"), ("redarte", "doctor")):
+        done = workspace.run(*in_namespace(*command), check=False)
+        assert done.returncode == 1
+        assert "worker processes need /dev/shm, which cannot be used here" in done.stderr.splitlines()[-1]
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert not (workspace.path / "data/raw").exists()
+
+
+def without_activation() -> dict[str, str]:
+    """An environment in which no `python` has redarte, nor is this one's folder on the path."""
+    return {"PATH": "/usr/bin:/bin", "VIRTUAL_ENV": "", "PYTHONPATH": "", "PYTHONHOME": ""}
+
+
+@pytest.mark.skipif(
+    subprocess.run(
+        ["python3", "-c", "import redarte"], env={"PATH": "/usr/bin:/bin"}, capture_output=True, cwd="/"
+    ).returncode
+    == 0,
+    reason="this machine's own Python has redarte",
+)
+def test_a_stage_finds_the_python_of_the_project(workspace: Workspace) -> None:
+    """`.venv/bin/dvc repro` in a shell in which nothing is activated, also in a folder of `dvc exp run --temp`."""
+    done = workspace.run(*in_environment(without_activation(), "sh", "src/stage", "fetch"), check=False)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "redarte fetch: no Python here has redarte; type: make install, and then: source .venv/bin/activate\n"
+    )
+    (workspace.path / ".venv").symlink_to(Path(sys.prefix))
+    deeper = workspace.path / "deeper/and deeper"
+    deeper.mkdir(parents=True)
+    (deeper / "src").symlink_to(workspace.path / "src")
+    for folder in (workspace.path, deeper):
+        done = subprocess.run(
+            in_environment(without_activation(), "sh", "src/stage", "fetch", "extra"),
+            cwd=folder,
+            capture_output=True,
+            text=True,
+        )
+        told = "params.yaml is not here" if folder == deeper else ""
+        assert (done.returncode, told in done.stderr) == (1 if told else 0, True), done.stderr
+
+
+def cell(typed: str) -> dict[str, object]:
+    return {"cell_type": "code", "source": typed, "metadata": {}, "outputs": [], "execution_count": None}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("variables", [JUPYTER, COLAB], ids=["jupyter", "colab"])
+def test_the_readmes_commands_in_a_notebook(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
+) -> None:
+    """Cells as people type them, with what Jupyter and Colab set."""
+    workspace = new_workspace(tmp_path / "redarte", TINY)
+    (workspace.path / ".venv").symlink_to(Path(sys.prefix))
+    for name, value in environment_for(variables).items():
+        monkeypatch.setenv(name, value)
+    write_painting(tmp_path / "a picture.jpg")
+    typed = [
+        "%matplotlib inline",
+        "!redarte check",
+        "!.venv/bin/dvc repro",
+        "!git add -A && git commit -qm run",
+        "!dvc exp run -S evaluate.gallery=3",
+        "!dvc metrics diff",
+        "!dvc plots show",
+        "!redarte experiments",
+        f"!redarte predict '{tmp_path}/a picture.jpg'",
+        "from IPython.display import Image; Image('plots/confusion.png')",
+    ]
+    notebook = nbformat.from_dict(  # type: ignore[no-untyped-call]
+        {"nbformat": 4, "nbformat_minor": 4, "metadata": {}, "cells": list(map(cell, typed))}
+    )
+    client = NotebookClient(
+        notebook, timeout=500, kernel_name="python3", resources={"metadata": {"path": str(workspace.path)}}
+    )
+    client.execute()
+    said = ["".join(output.get("text", "") for output in cell.outputs) for cell in notebook.cells]
+    assert "Traceback" not in "".join(said) and "ERROR" not in "".join(said), "\n".join(said)
+    assert ran(said[2])[0] == "fetch" and ran(said[2])[-1] == "report"
+    assert ran(said[4]) == ["evaluate", "report"]
+    assert "School of" in said[8]
+    assert (workspace.path / "plots/report.html").is_file()
+    assert notebook.cells[-1].outputs[0].data["image/png"]

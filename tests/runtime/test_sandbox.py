@@ -134,6 +134,14 @@ def test_decoders_remark_nothing_in_the_log() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="asks Linux")
+def test_what_workers_say_as_they_start_and_stop_stays_out_of_the_log() -> None:
+    """A worker that is stopped in the moment in which it starts has a traceback to tell, in one run of a hundred."""
+    listing = "[os.readlink(f'/proc/{child.pid}/fd/2') for child in psutil.Process().children() if child.children()]"
+    done = alone(f"import os, psutil\nwith Sandbox(1, 2**30) as box: box.call(abs, -3); print({listing})")
+    assert (done.stdout, done.stderr) == ("['/dev/null']\n", "")
+
+
 def test_a_process_that_may_hold_less_keeps_to_that() -> None:
     limited = "import resource\nresource.setrlimit(resource.RLIMIT_DATA, (2**29, 2**29))\n"
     done = alone(f"{limited}with Sandbox(1, 2**30) as box: print(box.call(abs, -3))")

@@ -1,0 +1,173 @@
+"""What a person's mistake or machine makes of a command is one sentence, and never a traceback."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from rich.console import Console
+
+from redarte.commands import experiments, service
+from tests.conftest import Workspace, write_painting
+
+
+def refused(workspace: Workspace, *command: str, **environment: str) -> str:
+    """The one sentence that a command says before it exits with 1."""
+    done = workspace.run("redarte", *command, check=False, COLUMNS="120", **environment)
+    assert done.returncode == 1, done.stdout
+    assert "Traceback" not in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    return done.stderr.removeprefix("redarte: ").strip()
+
+
+@pytest.fixture
+def downloaded(workspace: Workspace) -> Workspace:
+    """A workspace as GitHub's "Download ZIP" gives it."""
+    shutil.rmtree(workspace.path / ".git")
+    return workspace
+
+
+def test_a_project_without_git_is_told_what_to_type(downloaded: Workspace) -> None:
+    for command in (["check"], ["check", "--lock"], ["experiments"], ["doctor"], ["push-runs"], ["crossval", "red1"]):
+        told = refused(downloaded, *command)
+        assert told.startswith(f"{downloaded.path} is not a git repository, which DVC needs")
+        assert told.endswith("type: git init && git add -A && git commit -m start")
+    (downloaded.path / ".dvc/config.local").write_text("[core]\n    no_scm = true\n")
+    downloaded.run("redarte", "check")
+
+
+def test_a_folder_that_is_no_project_is_told(tmp_path: Path, workspace: Workspace) -> None:
+    shutil.rmtree(workspace.path / ".dvc")
+    for command in ("experiments", "doctor"):
+        assert "you are not inside of a DVC repository" in refused(workspace, command)
+
+
+def test_experiments_tell_dvcs_own_reason(workspace: Workspace) -> None:
+    (workspace.path / ".dvc/config.local").write_text("[nonsense]\n    a = b\n")
+    told = refused(workspace, "experiments")
+    assert told.startswith("`dvc exp show --json` failed: ") and "extra keys not allowed @ data['nonsense']" in told
+    assert "Having any troubles" not in told
+
+
+def test_brackets_in_values_are_shown() -> None:
+    """rich takes [bold] for markup."""
+
+    def revision(path: str) -> dict[str, Any]:
+        return {
+            "rev": "a" * 40, "name": "main",
+            "data": {
+                "params": {"params.yaml": {"data": {"fetch": {"path": path}, "beyond": []}}},
+                "metrics": {"metrics/evaluate.json": {"data": {"data": "[/red]", "network": "red1"}}},
+            },
+        }  # fmt: skip
+
+    changed = revision("[bold]/[/x]")
+    changed["data"]["params"]["params.yaml"]["data"]["beyond"] = ["[a]"]
+    experiment = {"name": "[dim]one", "executor": None, "revs": [changed]}
+    shown = [{**revision("a"), "experiments": [experiment]}]
+    console = Console(width=200)
+    with console.capture() as captured:
+        console.print(experiments.table(shown))
+    lines = captured.get().splitlines()
+    assert "[dim]one" in lines[-1] and "fetch.path=[bold]/[/x] beyond=['[a]']" in lines[-1] and "[/red]" in lines[-1]
+
+
+def test_doctor_says_what_is_wrong_with_an_archive(workspace: Workspace, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.zip"
+    with zipfile.ZipFile(broken, "w") as opened:
+        opened.writestr("Ana/1.jpg", b"x" * 100)
+    data = bytearray(broken.read_bytes())
+    data[data.index(b"PK\1\2")] = 0
+    broken.write_bytes(data)
+    workspace.set({"fetch.source": "archive", "fetch.archive.path": str(broken)})
+    assert refused(workspace, "doctor").startswith(f"{broken} cannot be unpacked (Bad magic number")
+
+
+def test_explain_says_where_it_cannot_write(finished: Workspace, tmp_path: Path) -> None:
+    picture = str(write_painting(tmp_path / "a.jpg"))
+    (tmp_path / "folder.jpg").mkdir()
+    assert refused(finished, "explain", picture, "--out", str(tmp_path / "folder.jpg")).endswith(
+        "name a .jpg to write to."
+    )
+    (tmp_path / "file").touch()
+    told = refused(finished, "explain", picture, "--out", str(tmp_path / "file/a.jpg"))
+    assert told == f"{tmp_path}/file/a.jpg cannot be written (File exists); name another file with --out."
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:7860"),
+        ("::1", "http://[::1]:7860"),
+        ("::", "http://localhost:7860"),
+        ("0.0.0.0", "http://localhost:7860"),
+        ("fe80::1", "http://[fe80::1]:7860"),
+        ("painters.example", "http://painters.example:7860"),
+    ],
+)
+def test_an_address_can_be_opened(host: str, address: str) -> None:
+    assert service.address(host, 7860) == address
+
+
+@pytest.mark.skipif(not socket.has_ipv6 or not Path("/proc/net/if_inet6").is_file(), reason="this machine has no IPv6")
+def test_serve_on_every_address_behind_a_proxy_leaves_nothing_when_it_is_ended(
+    finished: Workspace, tmp_path: Path
+) -> None:
+    """ALL_PROXY of SOCKS wants a package of gradio's that is not here; SIGTERM is what a service manager sends."""
+    process = finished.start(
+        "redarte", "serve", "--host", "::", "--port", "0",
+        TMPDIR=str(tmp_path), ALL_PROXY="socks5://127.0.0.1:9", all_proxy="socks5://127.0.0.1:9",
+    )  # fmt: skip
+    assert process.stdout is not None and process.stderr is not None
+    line = process.stdout.readline()
+    address = line.split()[1]
+    with requests.Session() as session:
+        session.trust_env = False
+        assert session.get(f"{address}/health", timeout=30).json()["status"] == "ok"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 128 + signal.SIGTERM
+    assert process.stderr.read() == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_predict_of_a_name_that_the_terminal_cannot_show(finished: Workspace, tmp_path: Path) -> None:
+    write_painting(tmp_path / "葛飾.jpg")
+    done = finished.run("redarte", "predict", str(tmp_path), PYTHONIOENCODING="ascii")
+    assert "\\u845b\\u98fe.jpg" in done.stdout
+    assert json.dumps(done.stderr) == '""'
+
+
+@pytest.mark.skipif(os.name != "posix" or not Path("/dev/shm").is_dir(), reason="needs another disk")
+def test_data_raw_may_be_a_link_to_another_disk(workspace: Workspace, tmp_path: Path) -> None:
+    disk = Path("/dev/shm") / f"redarte-{os.getpid()}"
+    try:
+        (disk / "raw").mkdir(parents=True)
+        (workspace.path / "data").mkdir(exist_ok=True)
+        (workspace.path / "data/raw").symlink_to(disk / "raw")
+        for seed in range(6):
+            write_painting(tmp_path / f"pictures/{'Ana' if seed % 2 else 'Ben'}/{seed}.jpg", 200, 150, seed)
+        archive = shutil.make_archive(str(tmp_path / "pictures"), "zip", tmp_path / "pictures")
+        workspace.set({"fetch.source": "archive", "fetch.archive.path": archive})
+        workspace.run("dvc", "repro", "split")
+        assert (workspace.path / "data/raw").is_symlink()
+        assert len(list(disk.glob("raw/*/*.jpg"))) == 6
+        assert [entry.name for entry in disk.iterdir()] == ["raw"]
+        assert (workspace.path / "data/split/train/Ana").is_dir()
+    finally:
+        shutil.rmtree(disk, ignore_errors=True)
+
+
+@pytest.mark.parametrize("folder", ["data", "models", "plots"])
+def test_a_link_that_dvc_would_refuse_after_the_work_is_refused_before_it(
+    workspace: Workspace, tmp_path: Path, folder: str
+) -> None:
+    shutil.rmtree(workspace.path / folder, ignore_errors=True)
+    (workspace.path / folder).symlink_to(tmp_path)
+    done = workspace.stage("fetch", check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"redarte fetch: {folder} is a link, behind which DVC takes no outputs")

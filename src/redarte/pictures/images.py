@@ -181,7 +181,7 @@ def _decode_jpeg(data: bytes, reduction: int) -> Picture | None:
 
 def _finished(picture: Picture, mode: str, turn: Image.Transpose | None, profile: bytes | None) -> Picture:
     """Decoded pixels, upright and in sRGB. Most pictures are that as they are stored."""
-    if turn is None and not profile:
+    if turn is None and _conversion(profile, mode) is None:
         return picture
     image = Image.fromarray(picture if mode == "RGB" else picture[..., 0])
     return np.asarray(_in_srgb(image if turn is None else image.transpose(turn), profile))
@@ -219,12 +219,15 @@ def _colours(image: Image.Image) -> Image.Image:
 
 def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     """Pixels in the mode RGB, L or CMYK as sRGB, by a colour profile where there is one that can be used."""
-    if profile:
-        with suppress(*_BROKEN):
-            transform = _to_srgb(profile, image.mode)
-            if transform is not None:
-                return transform.apply(image.convert(transform.input_mode))
-    return image.convert("RGB")
+    transform = _conversion(profile, image.mode)
+    return image.convert("RGB") if transform is None else transform.apply(image.convert(transform.input_mode))
+
+
+def _conversion(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """What turns pixels into sRGB by a profile; None where there is none, or it changes nothing or is broken."""
+    with suppress(*_BROKEN):
+        return _to_srgb(profile, mode) if profile else None
+    return None
 
 
 @lru_cache(maxsize=64)

@@ -4,6 +4,10 @@ VENV := .venv
 REQUIREMENTS := $(if $(shell command -v nvidia-smi 2>/dev/null),requirements-gpu.txt,requirements.txt)
 # DVC starts the stages with `python`, which must be the environment's.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+# DVC asks for the user's name, which a user id without an entry in /etc/passwd (docker run --user) has not.
+ifneq ($(shell id -un >/dev/null 2>&1 || echo nameless),)
+export LOGNAME ?= somebody
+endif
 
 .DEFAULT_GOAL := help
 .PHONY: help install repro test test-all lint lock-check constraints constraints-check update format doctor experiments \

@@ -360,7 +360,16 @@ def test_names_in_utf8_that_are_not_said_to_be(
 
 @pytest.mark.parametrize(
     ("encoding", "name"),
-    [("cp932", "ソ連の画家/0123456789.jpg"), ("gbk", "齐白石/0123456789.jpg"), ("cp1251", "Репин/0123456789.jpg")],
+    [
+        ("cp932", "ソ連の画家/0123456789.jpg"),
+        ("cp932", "モネ/0123456789.jpg"),
+        ("gbk", "齐白石/0123456789.jpg"),
+        ("euc-kr", "김홍도/0123456789.jpg"),
+        ("cp1251", "Репин/0123456789.jpg"),
+        ("cp866", "МАНЕ/0123456789.jpg"),
+        ("cp1252", "Diego Velázquez/0123456789.jpg"),
+        ("cp1252", "Dalí/0123456789.jpg"),
+    ],
 )
 def test_names_in_a_code_page_are_asked_for_and_then_read(
     tmp_path: Path, settings: MakeSettings, encoding: str, name: str
@@ -421,10 +430,11 @@ def test_a_colon_in_a_name_leads_nowhere(tmp_path: Path, settings: MakeSettings,
         (b"Rar!\x1a\x07\x01\x00", "is a RAR archive, which is not read here: unpack it with 7-Zip"),
         (b"7z\xbc\xaf\x27\x1c\0\4", "is a 7z archive"),
         (b"\x28\xb5\x2f\xfd\x24\0", "is packed with Zstandard"),
-        (gzip.compress(b"no tar"), "is gzip, but no tar in it"),
+        (gzip.compress(b"no tar", mtime=0), "is gzip, but no tar in it"),
         (b"<!DOCTYPE html><title>Log in</title>", "is a web page and no archive"),
         (b"nothing", "is neither a zip nor a tar archive"),
     ],
+    ids=["rar", "7z", "zstd", "gzip", "page", "nothing"],
 )
 def test_what_is_no_zip_and_no_tar_is_told(tmp_path: Path, settings: MakeSettings, content: bytes, what: str) -> None:
     (tmp_path / "a").write_bytes(content)

@@ -175,7 +175,8 @@ LITTER = (
     "@eaDir/1.jpg", "Ana/@eaDir/1.jpg/SYNOPHOTO_THUMB_M.jpg", "#recycle/1.jpg", ".Trash-1000/files/1.jpg",
     "$RECYCLE.BIN/S-1-5/1.jpg", "lost+found/1.jpg", "System Volume Information/1.jpg", ".ipynb_checkpoints/1.jpg",
     "Ana/.ipynb_checkpoints/1-checkpoint.jpg", "__MACOSX/Ana/1.jpg", "@Recycle/1.jpg", "#snapshot/1.jpg",
-    "Network Trash Folder/1.jpg", "Ana/._1.jpg", "Ana/THUMBS.DB", "Ana/Desktop.ini", "Ana/Icon\r",
+    "Network Trash Folder/1.jpg", "Ana/._1.jpg", "Ana/1.jpg@SynoEAStream", "Ana/1.jpg:Zone.Identifier",
+    "Ana/THUMBS.DB", "Ana/Desktop.ini", "Ana/Icon\r",
 )  # fmt: skip
 
 
@@ -187,7 +188,7 @@ def test_what_systems_leave_is_passed_over(tmp_path: Path, name: str) -> None:
     assert not found.set_aside and not found.without_pictures
 
 
-@pytest.mark.parametrize("content", ["jpeg", "avif", "png"])
+@pytest.mark.parametrize("content", ["jpeg", "avif", "png", "gif", "webp", "tiff", "bmp"])
 @pytest.mark.parametrize("name", ["Ana/2", "Ana/2.data", "Ana/2.jpg_large", "Ana/Nr.2"])
 def test_the_content_says_what_is_a_picture(tmp_path: Path, name: str, content: str) -> None:
     paint(tmp_path, "Ana/1.jpg", "Ben/1.jpg")
@@ -258,6 +259,18 @@ WRONG_LAYERS = {
     "one split among artists": ["Ana/1", "Ben/1", "Cleo/1", "test/1", "test/2"],
     "folds with the same artists": ["a/Ana/1", "a/Ben/1", "b/Ana/2", "b/Ben/2", "c/Ana/3", "c/Ben/3"],
     "parts with other artists": ["part1/Ana/1", "part1/Ben/1", "part2/Cleo/1", "part2/Dora/1"],
+    "seg_train seg_test": [
+        *(f"seg_{s}/seg_{s}/{a}/{n}" for s in ("train", "test") for a in "AB" for n in "12"),
+        "seg_pred/1",
+    ],
+    "PublicTest PrivateTest": ["PublicTest/Ana/1", "PublicTest/Ben/1", "PrivateTest/Ana/2", "PrivateTest/Ben/2"],
+    "movements": ["Cubism/Picasso/1", "Cubism/Gris/1", "Dada/Arp/1", "Dada/Hannah/1"],
+    "the study's without its list": [
+        "images/images/Ana/1",
+        "images/images/Ben/1",
+        "resized/resized/1",
+        "resized/resized/2",
+    ],
     "a folder with all of the artists": [
         *(f"museum/{artist}/{n}" for artist in "ABCDE" for n in range(4)),
         "doc/page1",
@@ -281,6 +294,8 @@ RIGHT_LAYERS = {
     "pictures beside": (["docs/1.jpg", *(f"images/{name}" for name in BOTH)], "images", 1),
     "one split alone": ([f"train/{name}" for name in BOTH], "train", 0),
     "numbers": (["artist1/1.jpg", "artist2/1.jpg", "artist3/1.jpg"], "", 0),
+    "folders of kinds": (["Ana/images/1.jpg", "Ben/images/1.jpg", "Ben/512px/2.jpg", "Cleo/Paintings/1.jpg"], "", 0),
+    "one in folders": (["Ana/early/1.jpg", "Ana/late/1.jpg", "Ben/1.jpg", "Ben/2.jpg"], "", 0),
     "some with a folder of one name": (NESTED, "", 0),
     "names that are words": (["Val Ross/1.jpg", "Dev Patel/1.jpg", "Small/1.jpg"], "", 0),
 }
@@ -305,6 +320,12 @@ def test_the_folder_that_is_named_holds_the_artists(tmp_path: Path, root: str) -
     found = collection.collect(tmp_path, 1e6, root)
     assert found.artists() == {"Ana": 1, "Ben": 1}
     assert found.set_aside == {"outside_any_artist": ["cover.jpg", "test/Ana/2.jpg"]}
+
+
+def test_what_only_wraps_is_passed_through_below_the_folder_that_is_named(tmp_path: Path) -> None:
+    paint(tmp_path, "images/images/Ana/1.jpg", "images/images/Ben/1.jpg", "resized/resized/1.jpg")
+    found = collection.collect(tmp_path, 1e6, "images")
+    assert (found.root, found.artists()) == ("images/images", {"Ana": 1, "Ben": 1})
 
 
 def test_these_are_the_artists_if_one_says_so(tmp_path: Path) -> None:

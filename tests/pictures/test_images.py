@@ -240,7 +240,9 @@ def test_transparency_and_a_profile_go_together(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "profile", [b"no profile", profiles.rgb(profiles.P3, 2.2)[:300], profiles.grey(1.0), profiles.cmyk(9)]
+    "profile",
+    [b"no profile", profiles.rgb(profiles.P3, 2.2)[:300], profiles.grey(1.0), profiles.cmyk(9)],
+    ids=["none", "cut", "of grey", "of inks"],
 )
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
 def test_a_broken_profile_is_ignored_and_told(tmp_path: Path, suffix: str, profile: bytes) -> None:
@@ -295,6 +297,7 @@ XMP = (
         (b"Exif\0\0nothing of the kind", False),
         (b"Exif\0\0", False),
     ],
+    ids=["short", "big-endian", "xmp", "ascii", "byte", "long", "two", "nine", "double", "astray", "nonsense", "empty"],
 )
 def test_only_an_orientation_as_the_standard_writes_it_counts_for_both_decoders(
     tmp_path: Path, segment: bytes, turned: bool
@@ -362,3 +365,10 @@ def test_floating_point_samples_are_told(tmp_path: Path, channels: int) -> None:
     assert problem(file, 1e6) == "floating_point_samples"
     with pytest.raises(UserError, match="has floating-point samples"):
         checks.read_square(file, 32, 1e6)
+
+
+def test_the_preview_in_a_raw_file_is_no_painting(tmp_path: Path) -> None:
+    """NEF, DNG and ARW are TIFF files whose first picture is a reduced one (TIFF 6.0: NewSubfileType, 254)."""
+    file = saved(tmp_path / "a.nef", Image.fromarray(RGB), format="TIFF", tiffinfo={254: 1})
+    assert problem(file, 1e6) == "raw_file_of_a_camera"
+    assert problem(saved(tmp_path / "b.tif", Image.fromarray(RGB), tiffinfo={254: 0}), 1e6) is None

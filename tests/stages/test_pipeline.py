@@ -85,7 +85,7 @@ def test_asking_for_another_network_trains_nothing(finished: Workspace) -> None:
             "Reproducing",
             "Stage '",
             "Running stage",
-            "> python",
+            "> sh src/stage",
             "Updating lock",
             "Ran experiment",
             "Experiment r",

@@ -138,7 +138,8 @@ def spy(workspace: Workspace, stage: str) -> tuple[dict[str, Any], set[str], set
     """What a stage declares; and which code it imports that may decide its bytes, which data and templates it opens,
     which sections of params.yaml it reads."""
     wanted = declarations(workspace)[stage]
-    module, *arguments = wanted["cmd"].removeprefix("python -m ").split()
+    name, *arguments = wanted["cmd"].removeprefix("sh src/stage ").split()
+    module = f"redarte.stages.{name}"
     environment = environment_for({"PYTHONPATH": str(workspace.path / "src"), "REDARTE_WORKERS": "1"})
     done = subprocess.run(
         [sys.executable, "-c", SPY, module, *arguments],
@@ -256,12 +257,16 @@ TABLE: dict[str, tuple[Any, set[str]]] = {
     "fetch.sample.seed": (1, ALL),
     # The source is `sample`: the other sources' sections are not looked at.
     "fetch.archive.path": ("a.zip", set()),
+    "fetch.archive.root": ("train", set()),
+    "fetch.archive.encoding": ("cp932", set()),
     "fetch.archive.sha256": ("0" * 64, set()),
     "fetch.archive.max_gigabytes": (1.0, set()),
     "fetch.archive.max_files": (5, set()),
     "fetch.folder.path": ("folder", set()),
+    "fetch.folder.root": ("train", set()),
     "fetch.kaggle.dataset": ("a/b", set()),
     "fetch.kaggle.version": (2, set()),
+    "fetch.kaggle.root": ("train", set()),
     "split.train": (0.7, SPLIT),
     "split.val": (0.2, SPLIT),
     "split.test": (0.2, SPLIT),

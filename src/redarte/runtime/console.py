@@ -1,6 +1,7 @@
 """What a person sees of a stage: progress while it works, one sentence when it cannot."""
 
 import errno
+import getpass
 import io
 import os
 import signal
@@ -85,6 +86,10 @@ def say(line: str) -> None:
 def settle() -> None:
     """Lets SIGTERM clear what is half-written on its way out, and a name that the terminal cannot show be told."""
     signal.signal(signal.SIGTERM, _terminated)
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):  # docker run --user: DVC and others ask for a name
+        os.environ["LOGNAME"] = "somebody"
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

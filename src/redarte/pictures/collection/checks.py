@@ -19,17 +19,19 @@ _IN_WORDS = {
     "empty_file": "is empty",
     "not_a_picture": "is not a picture",
     "heic_without_pillow_heif": "is HEIC, which needs a package here: python -m pip install pillow-heif",
+    "raw_file_of_a_camera": "is a camera's raw file with a small preview: develop it, as JPEG or TIFF",
     "floating_point_samples": "has floating-point samples, which have no agreed range: save it with 8 or 16 bits",
     "too_many_pixels": "has too many pixels",
     "truncated_or_corrupt": "is truncated or corrupt",
     "takes_too_much_memory": "takes too much memory",
 }
-# How files of these formats begin: a place, and what stands there. Without TIFF, as which raw files of cameras begin.
+# How files of these formats begin: a place, and what stands there.
 _BEGINNINGS = (
     (0, b"\xff\xd8\xff"), (0, b"\x89PNG\r\n\x1a\n"), (0, b"GIF87a"), (0, b"GIF89a"), (8, b"WEBPVP8"),
-    (4, b"ftypavif"), (4, b"ftypavis"), (4, b"ftypheic"), (4, b"ftypheix"), (4, b"ftypmif1"),
+    (0, b"II*\0"), (0, b"MM\0*"), (0, b"II+\0"), (0, b"MM\0+"), (4, b"ftypavif"), (4, b"ftypavis"),
 )  # fmt: skip
 _HEIC = (b"ftypheic", b"ftypheix", b"ftyphevc", b"ftypmif1", b"ftypmsf1")
+_SUBFILE_TYPE, _REDUCED = 254, 1  # TIFF 6.0, section 8: the first picture of NEF, DNG and ARW
 _SAMPLE_FORMAT, _FLOATING = 339, 3  # TIFF 6.0, section 19
 _MOST_BYTES_A_PIXEL = 8  # four channels of 16 bits, not compressed
 # What decoding holds at its most: a file, and of 16 bits of grey the samples, as float64, and the scaled ones.
@@ -45,7 +47,8 @@ def begins_as_picture(path: Path) -> bool:
     """
     with path.open("rb") as file:
         head = file.read(16)
-    return any(head.startswith(beginning, place) for place, beginning in _BEGINNINGS)
+    is_bitmap = head.startswith(b"BM") and head[6:10] == bytes(4)  # two reserved numbers
+    return is_bitmap or head[4:12] in _HEIC or any(head.startswith(start, place) for place, start in _BEGINNINGS)
 
 
 def problem(data: bytes, max_pixels: float) -> str | None:
@@ -136,11 +139,14 @@ def _declared_problem(data: bytes, max_pixels: float) -> str | None:
     try:
         with images.opened(data) as image:
             (width, height), mode = image.size, image.mode
+            is_preview = image.format == "TIFF" and getattr(image, "tag_v2", {}).get(_SUBFILE_TYPE) == _REDUCED
     except Exception:
         # Pillow raises a dozen kinds of exception for a file that is none of its formats.
         return _unopened(data)
     if width * height > max_pixels:
         return "too_many_pixels"
+    if is_preview:
+        return "raw_file_of_a_camera"
     return "floating_point_samples" if mode == "F" else None
 
 

@@ -9,15 +9,16 @@ from redarte.pictures.collection import checks
 from redarte.runtime.errors import UserError, printable
 
 # What systems, network disks and programs leave among pictures, in small letters; besides names that begin with a dot.
-_LITTER = frozenset(
-    {
-        "__macosx", "icon\r", "network trash folder", "temporary items",  # macOS
-        "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "recycler", "system volume information",  # Windows
-        "lost+found",  # Linux
-        "@eadir", "@recycle", "@tmp", "@recently-snapshot", "#recycle", "#snapshot",  # Synology, QNAP
-        "__pycache__",
-    }
-)  # fmt: skip
+_LITTER = frozenset({
+    "__macosx", "icon\r", "network trash folder", "temporary items",  # macOS
+    "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "picasa.ini", "$recycle.bin", "recycler",  # Windows
+    "system volume information", "found.000",
+    "lost+found",  # Linux
+    "@eadir", "@recycle", "@tmp", "@recently-snapshot", "@sharebin", "#recycle", "#snapshot", "~snapshot",  # NAS
+    "__pycache__",
+})  # fmt: skip
+# What they attach to the name of a file of which they say more.
+_ATTACHED = ("@synoeastream", "@synoresource", ":zone.identifier")
 PASSED_OVER = frozenset({"not_a_picture_file", "link_to_folder", "list_of_artists"})  # where pictures are looked for
 LIST = "list_of_artists"  # the reason of the study's artists.csv
 
@@ -45,7 +46,7 @@ def walk(tree: Path) -> Iterator[tuple[str, str | None]]:
 
 def is_litter(name: str) -> bool:
     """Whether a file or folder of this name is a system's own, and nobody's."""
-    return name.startswith(".") or name.casefold() in _LITTER
+    return name.startswith(".") or name.casefold() in _LITTER or name.casefold().endswith(_ATTACHED)
 
 
 def _reason(path: Path) -> str | None:

@@ -14,9 +14,10 @@ from redarte.runtime.errors import UserError, printable
 # What folders of a split are called, in English and in Spanish, and folders of one kind or size of pictures.
 _SPLITS = frozenset({
     "train", "training", "trainset", "test", "testing", "testset", "val", "valid", "validation", "dev", "eval",
-    "evaluation", "holdout", "unlabeled", "unlabelled", "entrenamiento", "prueba", "pruebas", "validacion",
-    "validación",
+    "evaluation", "holdout", "unlabeled", "unlabelled", "pred", "extra", "entrenamiento", "prueba", "pruebas",
+    "validacion", "validación",
 })  # fmt: skip
+_NAMES = frozenset({"val", "dev", "valid", "extra"})  # which may be a part of an artist's name
 _KINDS = frozenset({
     "image", "images", "img", "imgs", "picture", "pictures", "pic", "pics", "photo", "photos", "painting",
     "paintings", "artwork", "artworks", "data", "dataset", "set", "sets", "file", "files", "jpg", "jpeg", "png",
@@ -73,55 +74,64 @@ def by_folder(tree: Path, paths: Iterable[str], root: str | None, parameter: str
     Args:
         tree: the folder of all.
         paths: the pictures, as paths in the tree.
-        root: the folder whose folders are the artists; None: found, below folders that hold nothing else.
+        root: where to look: the folder whose folders are the artists, or that only wraps it; None: in all of the tree,
+            and only where it is plain that they are artists.
         parameter: what `root` is called in params.yaml.
 
     Raises:
         UserError: the layer cannot be told, or there is no such root.
     """
     parts = {path: nfc(path).split("/") for path in paths}
-    above = _found(list(parts.values()), parameter) if root is None else _parts_of(root, parameter)
-    depth = len(above)
+    above = _found(list(parts.values()), None if root is None else _parts_of(root, parameter), parameter)
     layout = Layout("/".join(above))
     for path, names in parts.items():
-        if names[:depth] == above and len(names) > depth + 1:
-            layout.artists[path] = names[depth]
+        if names[: len(above)] == above and len(names) > len(above) + 1:
+            layout.artists[path] = names[len(above)]
         else:
             layout.outside["outside_any_artist"].append(path)
     folder = tree.joinpath(*above)
     if folder.is_dir():
         own = (entry for entry in folder.iterdir() if entry.is_dir() and not entry.is_symlink())
         layout.expected = {nfc(entry.name) for entry in own if not is_litter(entry.name)}
+    if root is not None and not layout.artists:
+        raise UserError(
+            f"{parameter} is {root}, and the source has no folders with pictures in a folder of this name; it has "
+            f"{_some(names[0] for names in parts.values() if len(names) > 1)}."
+        )
     if root is None and len(set(layout.artists.values())) > 1 and 2 * len(layout.artists) < len(parts):
         raise UserError(
             f"The source has most of its pictures ({len(parts) - len(layout.artists)} of {len(parts)}) outside the "
             f"folders that would be the artists ({_some(sorted(layout.expected))}); give each artist a folder, or set "
             f"{parameter} to the folder whose folders are the artists."
         )
-    if root is not None and not layout.artists:
-        raise UserError(
-            f"{parameter} is {root}, and the source has no folders with pictures in a folder of this name; it has "
-            f"{_some(names[0] for names in parts.values() if len(names) > 1)}."
-        )
     return layout
 
 
-def _found(paths: list[list[str]], parameter: str) -> list[str]:
+def _found(paths: list[list[str]], root: list[str] | None, parameter: str) -> list[str]:
     """The folder whose folders are the artists, as its parts."""
-    above: list[str] = []
+    above = list(root or [])
     while True:
-        below = [names[len(above) :] for names in paths if names[: len(above)] == above]
-        tops = {name: _Top() for name in sorted({names[0] for names in below if len(names) > 1})}
-        for name, *rest in below:
-            if len(rest) > 1:
-                tops[name].folders[rest[0]] += 1
-            elif rest:
-                tops[name].direct += 1
+        tops = _tops(names[len(above) :] for names in paths if names[: len(above)] == above)
         wrapper = _wrapper(tops)
         if wrapper is None:
-            _check(tops, above, parameter)
+            if root is None:
+                _check(tops, above, parameter)
             return above
         above.append(wrapper)
+
+
+def _tops(paths: Iterable[list[str]]) -> "dict[str, _Top]":
+    """The folders at the top of some paths, sorted."""
+    tops: dict[str, _Top] = {}
+    for name, *rest in paths:
+        if not rest:
+            continue
+        top = tops.setdefault(name, _Top())
+        if len(rest) > 1:
+            top.folders[rest[0]] += 1
+        else:
+            top.direct += 1
+    return dict(sorted(tops.items()))
 
 
 @dataclass
@@ -136,18 +146,23 @@ class _Top:
         return self.folders.total()
 
     @property
+    def nests(self) -> bool:
+        """Whether its folders hold its pictures, but for some beside them."""
+        return bool(self.folders) and self.direct <= _STRAYS * (self.direct + self.nested)
+
+    @property
     def wraps(self) -> bool:
-        """Whether its folders hold the pictures, but for some that lie beside them."""
-        return self.direct <= _STRAYS * (self.direct + self.nested)
+        """Whether those may be folders of artists: no artist's own, such as images or 512px."""
+        return self.nests and not all(_is_word(name) and _words(name) <= _KINDS for name in self.folders)
 
 
 def _wrapper(tops: dict[str, _Top]) -> str | None:
     """The folder that only holds the next layer; None where this layer is that of the artists."""
     pictures = sum(top.direct + top.nested for top in tops.values())
-    split = any(_is_word(name) and _words(name) & _SPLITS for name in tops)
+    split = any(_words(name) & _SPLITS for name in tops)
     for name, top in tops.items():
         main = _is_word(name) and not split and top.nested >= (1 - _STRAYS) * pictures and len(top.folders) > 1
-        if (main or len(tops) == 1) and top.wraps and top.folders:
+        if (main or len(tops) == 1) and top.nests:
             return name
     return None
 
@@ -155,32 +170,27 @@ def _wrapper(tops: dict[str, _Top]) -> str | None:
 def _check(tops: dict[str, _Top], above: list[str], parameter: str) -> None:
     """Refuses a layer that is probably not that of the artists."""
     words = [name for name in tops if _is_word(name)]
-    told = [name for name in words if _words(name) & (_SPLITS - {"val", "dev"})]
-    wrapping = [name for name, top in tops.items() if top.folders and top.wraps]
-    shared = {
-        folder for folder, count in Counter(f for name in wrapping for f in tops[name].folders).items() if count > 1
-    }
-    sharing = [name for name in wrapping if shared & set(tops[name].folders)]
-    common = _without_what_is_common(tops)
-    if told or len(words) > 1:
-        _refuse("is already split, or sorted by kind or size", words if len(words) > 1 else tops, above, parameter)
-    if len(tops) > 1 and all(map(_is_word, common)):
+    splits = [name for name in tops if _words(name) & _SPLITS - _NAMES]
+    if len(words) > 1 or len(splits) > 1 or set(words) & set(splits):
         _refuse("is already split, or sorted by kind or size", tops, above, parameter)
+    wrapping = {name: top for name, top in tops.items() if top.wraps}
+    folders = Counter(folder for top in wrapping.values() for folder in top.folders)
+    shared = sorted(folder for folder, count in folders.items() if count > 1)
+    sharing = [name for name, top in wrapping.items() if set(shared) & set(top.folders)]
     if 2 * len(sharing) >= max(len(tops), 2):
-        _refuse(f"has folders that hold the same folders ({_some(sorted(shared))})", sharing, above, parameter)
+        _refuse(f"has folders that hold the same folders ({_some(shared)})", tops, above, parameter)
     pictures = sum(top.direct + top.nested for top in tops.values())
-    for name in wrapping:
-        if len(tops[name].folders) > len(tops) and tops[name].nested >= (1 - _STRAYS / 2) * pictures:
-            _refuse(f"has most of its pictures in the folders of {printable(name)}", tops, above, parameter)
+    nested = sum(top.nested for top in wrapping.values())
+    if nested >= (1 - _STRAYS / 2) * pictures and (len(wrapping) > 1 or len(folders) > len(tops)):
+        _refuse("has its pictures in folders of folders", tops, above, parameter)
 
 
-def _refuse(what: str, seen: Iterable[str], above: list[str], parameter: str) -> None:
-    names = ["/".join([*above, name]) for name in seen]
-    example = next((name for name in names if "train" in name.casefold()), names[-1])
+def _refuse(what: str, tops: dict[str, _Top], above: list[str], parameter: str) -> None:
+    likeliest = max(tops, key=lambda name: ("train" in name.casefold(), len(tops[name].folders)))
     raise UserError(
-        f"The source {what}: {_some(names)}. Its pictures must lie in a folder for each artist, and `split` splits "
-        f"them: set {parameter} to the folder whose folders are the artists, such as {printable(example)}, or to "
-        f"{'/'.join(above) or '.'} if these are the artists."
+        f"The source {what}: {_some('/'.join([*above, name]) for name in tops)}. Its pictures must lie in a folder for "
+        f"each artist, and `split` splits them: set {parameter} to the folder whose folders are the artists, such as "
+        f"{printable('/'.join([*above, likeliest]))}, or to {'/'.join(above) or '.'} if these are the artists."
     )
 
 
@@ -191,13 +201,6 @@ def _is_word(name: str) -> bool:
 
 def _words(name: str) -> set[str]:
     return set(re.findall(r"[^\W\d_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).casefold()))
-
-
-def _without_what_is_common(names: Iterable[str]) -> list[str]:
-    """The names without the words that all of them have: what tells art_train from art_test."""
-    words = [_words(name) for name in names]
-    common = set.intersection(*words) if words else set()
-    return [" ".join(own - common) for own in words]
 
 
 def _parts_of(root: str, parameter: str) -> list[str]:

@@ -10,7 +10,7 @@ import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -165,23 +165,27 @@ def _names(members: list[zipfile.ZipInfo], file: Path, encoding: str | None) -> 
 
 
 def _guess(names: list[bytes], file: Path) -> str:
-    """How names are encoded: in UTF-8 (macOS), or in code page 437 (DOS, Windows) if only letters come out."""
-    try:
+    """How names are encoded: in UTF-8 (macOS), or in code page 437 (DOS, Windows) if names come out."""
+    with suppress(UnicodeDecodeError):
         for name in names:
             name.decode()
-    except UnicodeDecodeError:
-        read = "".join(name.decode("cp437") for name in names)
-        strange = next(
-            (sign for sign in read if not sign.isascii() and not unicodedata.name(sign, "").startswith("LATIN")), None
-        )
-        if strange is None:
-            return "cp437"
-        raise UserError(
-            f"{file} does not say how its names are written, and they are no UTF-8 (as code page 437: "
-            f"{printable(names[0].decode('cp437'))}): set fetch.archive.encoding, such as cp932 for Japanese, gbk for "
-            "Chinese, cp1251 for Cyrillic, cp1252 for Western Europe."
-        ) from None
-    return "utf-8"
+        return "utf-8"
+    read = [part for name in names for part in name.decode("cp437").split("/")]
+    if all(map(_is_western, read)):
+        return "cp437"
+    raise UserError(
+        f"{file} does not say how its names are written, and they are no UTF-8 (as code page 437: "
+        f"{printable(names[0].decode('cp437'))}): set fetch.archive.encoding, such as cp932 for Japanese, gbk for "
+        "Chinese, cp1251 for Cyrillic, cp1252 for Western Europe, cp437 if this is right."
+    )
+
+
+def _is_western(name: str) -> bool:
+    """Whether a name may be one of Western Europe, with a letter outside ASCII here and there."""
+    outside = [sign for sign in name if not sign.isascii()]
+    # ß is the á of other code pages.
+    letters = all(unicodedata.name(sign, "").startswith("LATIN") and sign not in "ßƒ" for sign in outside)
+    return letters and len(outside) <= 0.4 * len(name) and not re.search(r"[^\x00-\x7f]{2}", name)
 
 
 def _unicode_path(member: zipfile.ZipInfo, raw: bytes) -> str | None:

@@ -172,23 +172,24 @@ def _check(tops: dict[str, _Top], above: list[str], parameter: str) -> None:
     words = [name for name in tops if _is_word(name)]
     splits = [name for name in tops if _words(name) & _SPLITS - _NAMES]
     if len(words) > 1 or len(splits) > 1 or set(words) & set(splits):
-        _refuse("is already split, or sorted by kind or size", tops, above, parameter)
+        _refuse("is already split, or sorted by kind or size", [*words, *splits], tops, above, parameter)
     wrapping = {name: top for name, top in tops.items() if top.wraps}
     folders = Counter(folder for top in wrapping.values() for folder in top.folders)
     shared = sorted(folder for folder, count in folders.items() if count > 1)
     sharing = [name for name, top in wrapping.items() if set(shared) & set(top.folders)]
     if 2 * len(sharing) >= max(len(tops), 2):
-        _refuse(f"has folders that hold the same folders ({_some(shared)})", tops, above, parameter)
+        _refuse(f"has folders that hold the same folders ({_some(shared)})", sharing, tops, above, parameter)
     pictures = sum(top.direct + top.nested for top in tops.values())
     nested = sum(top.nested for top in wrapping.values())
     if nested >= (1 - _STRAYS / 2) * pictures and (len(wrapping) > 1 or len(folders) > len(tops)):
-        _refuse("has its pictures in folders of folders", tops, above, parameter)
+        _refuse("has its pictures in folders of folders", wrapping, tops, above, parameter)
 
 
-def _refuse(what: str, tops: dict[str, _Top], above: list[str], parameter: str) -> None:
+def _refuse(what: str, seen: Iterable[str], tops: dict[str, _Top], above: list[str], parameter: str) -> None:
+    """Says what was seen, first the folders that it is about."""
     likeliest = max(tops, key=lambda name: ("train" in name.casefold(), len(tops[name].folders)))
     raise UserError(
-        f"The source {what}: {_some('/'.join([*above, name]) for name in tops)}. Its pictures must lie in a folder for "
+        f"The source {what}: {_some('/'.join([*above, name]) for name in [*seen, *tops])}. Its pictures must lie in a folder for "
         f"each artist, and `split` splits them: set {parameter} to the folder whose folders are the artists, such as "
         f"{printable('/'.join([*above, likeliest]))}, or to {'/'.join(above) or '.'} if these are the artists."
     )

@@ -188,10 +188,11 @@ def _check(tops: dict[str, _Top], above: list[str], parameter: str) -> None:
 def _refuse(what: str, seen: Iterable[str], tops: dict[str, _Top], above: list[str], parameter: str) -> None:
     """Says what was seen, first the folders that it is about."""
     likeliest = max(tops, key=lambda name: ("train" in name.casefold(), len(tops[name].folders)))
+    folder = "/".join(above) or "."
     raise UserError(
-        f"The source {what}: {_some('/'.join([*above, name]) for name in [*seen, *tops])}. Its pictures must lie in a folder for "
-        f"each artist, and `split` splits them: set {parameter} to the folder whose folders are the artists, such as "
-        f"{printable('/'.join([*above, likeliest]))}, or to {'/'.join(above) or '.'} if these are the artists."
+        f"The source {what}: {_some('/'.join([*above, name]) for name in [*seen, *tops])}. Its pictures must lie in a "
+        f"folder for each artist, and `split` splits them: set {parameter} to the folder whose folders are the artists, "
+        f"such as {printable('/'.join([*above, likeliest]))}, or to {folder} if these are the artists."
     )
 
 

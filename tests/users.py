@@ -4,6 +4,7 @@ import functools
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +22,14 @@ exec "$@"
 def as_user(user: int) -> list[str]:
     """What goes before a command that a user of this number is to run."""
     return [*(_opening() or []), *_as(user)]
+
+
+def let_others_enter(folder: Path) -> None:
+    """Opens a test's own folder and those of pytest above it, which only their owner may enter."""
+    temporary = Path(tempfile.gettempdir())
+    for each in (folder, *folder.parents):
+        if each.is_relative_to(temporary) and each != temporary:
+            each.chmod(0o755)
 
 
 def can_be_others() -> bool:

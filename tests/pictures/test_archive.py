@@ -444,7 +444,13 @@ def test_what_is_no_zip_and_no_tar_is_told(tmp_path: Path, settings: MakeSetting
 
 @pytest.mark.parametrize(
     ("place", "value", "what"),
-    [(6, 1, "is encrypted"), (8, 9, "is packed with Deflate64"), (8, 93, "is packed with Zstandard"), (8, 98, "PPMd")],
+    [
+        (6, 1, "is encrypted"),
+        (8, 9, "is packed with Deflate64"),
+        (8, 93, "is packed with Zstandard"),
+        (8, 98, "PPMd"),
+        (8, 77, "is packed with method 77"),
+    ],
 )
 def test_what_a_zip_has_that_python_cannot_read_is_told(
     tmp_path: Path, settings: MakeSettings, place: int, value: int, what: str

@@ -1,6 +1,5 @@
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ from PIL import Image
 from redarte.pictures.collection import collection
 from redarte.pictures.collection.collection import Collection
 from redarte.runtime.errors import UserError
+from tests import users
 from tests.conftest import painting, write_painting
 
 pytestmark = pytest.mark.usefixtures("one_worker")
@@ -212,9 +212,7 @@ def test_a_folder_that_cannot_be_read_is_an_error(tmp_path: Path, mode: int) -> 
     source = tmp_path / "source"
     paint(source, "Ana/1.jpg", "Ben/1.jpg", "Cleo/1.jpg")
     (source / "Ben").chmod(mode)
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.stat().st_uid == os.geteuid() and folder.is_relative_to(tempfile.gettempdir()):
-            folder.chmod(folder.stat().st_mode | 0o755)
+    users.let_others_enter(tmp_path)
     os.setresuid(65534, 65534, 0)
     try:
         with pytest.raises(UserError, match=rf"{source}/Ben cannot be read \(Permission denied\)"):

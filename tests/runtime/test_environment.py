@@ -11,6 +11,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from tests import users
 from tests.conftest import TINY, Workspace, environment_for, new_workspace, ran, tree_bytes, write_painting
 
 MATPLOTLIBRC = "text.usetex: True\nfigure.facecolor: black\nfont.family: serif\nbackend: qtagg\nnonsense\n"
@@ -105,6 +106,17 @@ def test_a_network_learns_the_same_in_a_hostile_environment(finished: Workspace,
     for name in ("home", "backend", "flags"):
         finished.run(*in_environment(HOSTILE[name](tmp_path), "sh", "src/stage", "train", "red1"))
         assert hashlib.sha256(network.read_bytes()).digest() == before, name
+
+
+@pytest.mark.skipif(not users.can_be_others(), reason="only root can run commands as another user")
+def test_a_user_id_that_has_no_name_and_no_home(workspace: Workspace, tmp_path: Path) -> None:
+    """As `docker run --user` makes one."""
+    users.let_others_enter(tmp_path)
+    subprocess.run(["chown", "-R", "31415:31415", workspace.path], check=True)
+    nobody = in_environment({"HOME": "", "USER": "", "LOGNAME": "", "LNAME": "", "USERNAME": ""})
+    for command in (("sh", "src/stage", "fetch"), ("redarte", "doctor")):
+        done = workspace.run(*users.as_user(31_415), *nobody, *command, TMPDIR=str(workspace.path / "data"))
+        assert done.stderr == ""
 
 
 def in_namespace(*command: str) -> list[str]:

@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -158,9 +157,7 @@ def as_teammate(user: int, umask: int, folder: Path, *command: str) -> None:
 @pytest.mark.parametrize("umask", [0o022, 0o077])
 def test_two_users_push_and_pull_through_one_folder(tmp_path: Path, umask: int) -> None:
     """As docs/remotes.md sets it up: treeverse/dvc#3838."""
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.is_relative_to(tempfile.gettempdir()) and folder != Path(tempfile.gettempdir()):
-            folder.chmod(0o755)
+    users.let_others_enter(tmp_path)
     team = tmp_path / "team"
     team.mkdir()
     os.chown(team, 0, users.GROUP)

@@ -6,6 +6,7 @@ import io
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -86,13 +87,25 @@ def say(line: str) -> None:
 def settle() -> None:
     """Lets SIGTERM clear what is half-written on its way out, and a name that the terminal cannot show be told."""
     signal.signal(signal.SIGTERM, _terminated)
-    try:
-        getpass.getuser()
-    except (KeyError, OSError):  # docker run --user: DVC and others ask for a name
-        os.environ["LOGNAME"] = "somebody"
+    _be_somebody()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _be_somebody() -> None:
+    """Gives a user id that nobody made a user of (docker run --user) a name and a home: DVC and others ask for them."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["LOGNAME"] = "somebody"
+    try:
+        Path.home()
+    except RuntimeError:
+        home = Path(tempfile.gettempdir(), f"redarte-{os.getuid()}")
+        home.mkdir(mode=0o700, exist_ok=True)
+        if home.stat().st_uid == os.getuid():
+            os.environ["HOME"] = str(home)
 
 
 def _fail(name: str, message: str, code: int) -> None:

@@ -191,8 +191,8 @@ def _refuse(what: str, seen: Iterable[str], tops: dict[str, _Top], above: list[s
     folder = "/".join(above) or "."
     raise UserError(
         f"The source {what}: {_some('/'.join([*above, name]) for name in [*seen, *tops])}. Its pictures must lie in a "
-        f"folder for each artist, and `split` splits them: set {parameter} to the folder whose folders are the artists, "
-        f"such as {printable('/'.join([*above, likeliest]))}, or to {folder} if these are the artists."
+        f"folder for each artist, and `split` splits them: set {parameter} to the folder whose folders are the artists,"
+        f" such as {printable('/'.join([*above, likeliest]))}, or to {folder} if these are the artists."
     )
 
 

@@ -24,7 +24,8 @@ _CHUNK = 1 << 20
 _BLOCK = 512  # bytes of a tar; two of them with nothing but zeros are its end
 _UTF8, _ENCRYPTED = 0x800, 0x1  # flags of a member of a zip (APPNOTE.TXT, 4.4.4)
 _UNICODE_PATH = 0x7075  # Info-ZIP's extra field with the name in UTF-8 (APPNOTE.TXT, 4.6.9)
-_METHODS = {9: "Deflate64", 93: "Zstandard", 95: "XZ", 98: "PPMd"}  # that Python cannot unpack (APPNOTE.TXT, 4.4.5)
+_UNPACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+_METHODS = {1: "Shrink", 6: "Implode", 9: "Deflate64", 93: "Zstandard", 95: "XZ", 98: "PPMd"}  # APPNOTE.TXT, 4.4.5
 _ELSEWHERE = "unpack it with 7-Zip, and set fetch.source to folder and fetch.folder.path to what comes out"
 # How files begin that people take for a zip or tar.
 _OTHERS = (
@@ -133,8 +134,9 @@ def _zip_members(archive: zipfile.ZipFile, file: Path, encoding: str | None) -> 
             raise UserError(f"{file} holds a link or device ({printable(member.filename)}) and is refused.")
         if member.flag_bits & _ENCRYPTED:
             raise UserError(f"{file} is encrypted, and a password is not asked for here: {_ELSEWHERE}.")
-        if member.compress_type in _METHODS:
-            raise UserError(f"{file} is packed with {_METHODS[member.compress_type]}: {_ELSEWHERE}.")
+        if member.compress_type not in _UNPACKED:
+            method = _METHODS.get(member.compress_type, f"method {member.compress_type}")
+            raise UserError(f"{file} is packed with {method}, which is not read here: {_ELSEWHERE}.")
     for member, name in zip(members, _names(members, file, encoding), strict=True):
         opening = None if name.endswith(("/", "\\")) else partial(archive.open, member)
         yield name.replace("\\", "/"), member.file_size, opening

@@ -24,7 +24,7 @@ JUPYTER = {
 COLAB = {
     "MPLBACKEND": "module://ipykernel.pylab.backend_inline", "PYTHONPATH": "/env/python", "COLAB_GPU": "0",
     "TF_FORCE_GPU_ALLOW_GROWTH": "true", "TF2_BEHAVIOR": "1", "PYTHONWARNINGS": "ignore",
-    "COLAB_JUPYTER_TRANSPORT": "ipc", "ENV": "/root/.bashrc", "SHELL": "/bin/bash", "DEBIAN_FRONTEND": "noninteractive",
+    "COLAB_JUPYTER_TRANSPORT": "ipc", "SHELL": "/bin/bash", "DEBIAN_FRONTEND": "noninteractive",
 }  # fmt: skip
 
 

@@ -50,7 +50,7 @@ def check(
 
     with _in_a_sentence():
         params.load()
-        repository.check_git()
+        repository.check()
         if lock:
             from redarte.commands import lock as lock_file
 

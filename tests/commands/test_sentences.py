@@ -41,6 +41,17 @@ def test_a_project_without_git_is_told_what_to_type(downloaded: Workspace) -> No
     downloaded.run("redarte", "check")
 
 
+@pytest.mark.parametrize("left", ["", '{"write": {"data/raw": {"pid"'])
+def test_a_lock_that_a_killed_dvc_left_broken_is_told_with_what_to_type(workspace: Workspace, left: str) -> None:
+    lock = workspace.path / ".dvc/tmp/rwlock"
+    lock.parent.mkdir(exist_ok=True)
+    lock.write_text(left)
+    for command in ("check", "doctor"):
+        assert refused(workspace, command).endswith("when no other DVC runs in this folder, type: rm .dvc/tmp/rwlock")
+    lock.unlink()
+    workspace.run("redarte", "check")
+
+
 def test_a_folder_that_is_no_project_is_told(tmp_path: Path, workspace: Workspace) -> None:
     shutil.rmtree(workspace.path / ".dvc")
     for command in ("experiments", "doctor"):

@@ -1,13 +1,18 @@
 """DVC's view of this project, for the commands that ask it; where it has none, one sentence says why."""
 
+import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from redarte.runtime.errors import UserError, first_line
+
+_LOCK = Path(".dvc/tmp/rwlock")
+_LOOKS, _SECONDS_BETWEEN = 3, 0.3
 
 
 @contextmanager
@@ -20,7 +25,7 @@ def opened(failing: str) -> Iterator[Any]:
     Raises:
         UserError: DVC does not find what it needs here, or fails.
     """
-    check_git()
+    check()
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
     from dvc.scm import SCMError
@@ -38,7 +43,7 @@ def run(*command: str) -> str:
     Raises:
         UserError: it failed, with what it says of why.
     """
-    check_git()
+    check()
     done = subprocess.run([sys.executable, "-m", "dvc", *command], capture_output=True, text=True)
     if done.returncode:
         said = [line.partition("ERROR: ")[2] for line in done.stderr.splitlines() if "ERROR: " in line]
@@ -46,7 +51,30 @@ def run(*command: str) -> str:
     return done.stdout
 
 
-def check_git() -> None:
+def check() -> None:
+    """Raises UserError where DVC would refuse everything: outside of a git repository, or by a lock that is broken."""
+    _check_git()
+    _check_lock()
+
+
+def _check_lock() -> None:
+    """Raises UserError where a DVC was killed in the moment in which it wrote down what it uses."""
+    for _ in range(_LOOKS):
+        try:
+            json.loads(_LOCK.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return
+        except ValueError:  # or one writes it in this moment
+            time.sleep(_SECONDS_BETWEEN)
+        else:
+            return
+    raise UserError(
+        f"{_LOCK} was left broken by a DVC that was killed, and DVC refuses to run: when no other DVC runs in this "
+        f"folder, type: rm {_LOCK}"
+    )
+
+
+def _check_git() -> None:
     """Raises UserError where this folder is in no git repository, and DVC is not told to do without."""
     here = Path.cwd()
     configs = (path for path in (Path(".dvc/config"), Path(".dvc/config.local")) if path.is_file())

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 REQUIREMENTS := $(if $(shell command -v nvidia-smi 2>/dev/null),requirements-gpu.txt,requirements.txt)
-# DVC starts the stages with `python`, which must be the environment's.
+# What the targets start is the environment's.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # DVC asks for the user's name, which a user id without an entry in /etc/passwd (docker run --user) has not.
 ifneq ($(shell id -un >/dev/null 2>&1 || echo nameless),)

@@ -250,7 +250,7 @@ def test_a_broken_profile_is_ignored_and_told(tmp_path: Path, suffix: str, profi
     file = saved(tmp_path / f"a{suffix}", Image.fromarray(RGB), icc_profile=profile)
     assert problem(file, 1e6) is None
     assert (images.read_within(file, 100) == images.read_within(plain, 100)).all()
-    assert checks.has_broken_profile(file.read_bytes()) and not checks.has_broken_profile(plain.read_bytes())
+    assert images.has_broken_profile(file.read_bytes()) and not images.has_broken_profile(plain.read_bytes())
 
 
 def test_a_profile_that_is_srgb_changes_no_number(tmp_path: Path) -> None:
@@ -260,7 +260,7 @@ def test_a_profile_that_is_srgb_changes_no_number(tmp_path: Path) -> None:
         for name, own in (("plain", None), ("a", profile))
     )
     assert (images.read_within(file, 100) == images.read_within(plain, 100)).all()
-    assert not checks.has_broken_profile(file.read_bytes())
+    assert not images.has_broken_profile(file.read_bytes())
 
 
 def with_segment(jpeg: bytes, content: bytes) -> bytes:

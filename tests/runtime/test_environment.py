@@ -12,7 +12,7 @@ import pytest
 from nbclient import NotebookClient
 
 from tests import users
-from tests.conftest import TINY, Workspace, environment_for, new_workspace, ran, tree_bytes, write_painting
+from tests.conftest import Workspace, environment_for, new_workspace, ran, tree_bytes, write_painting
 
 MATPLOTLIBRC = "text.usetex: True\nfigure.facecolor: black\nfont.family: serif\nbackend: qtagg\nnonsense\n"
 KERAS_JSON = {"backend": "jax", "floatx": "float16", "image_data_format": "channels_first", "epsilon": 0.1}
@@ -181,7 +181,7 @@ def test_the_readmes_commands_in_a_notebook(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
 ) -> None:
     """Cells as people type them, with what Jupyter and Colab set."""
-    workspace = new_workspace(tmp_path / "redarte", TINY)
+    workspace = new_workspace(tmp_path / "redarte", {})
     (workspace.path / ".venv").symlink_to(Path(sys.prefix))
     for name, value in environment_for(variables).items():
         monkeypatch.setenv(name, value)

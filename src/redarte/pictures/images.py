@@ -145,15 +145,16 @@ def decode(data: bytes, fit: Callable[[tuple[int, int]], tuple[int, int]]) -> Pi
     return _scale(picture, *fit((picture.shape[1], picture.shape[0])))
 
 
-def has_broken_profile(image: Image.Image) -> bool:
-    """Whether a picture has a colour profile that cannot be used: it is shown as if it had none."""
-    profile = image.info.get("icc_profile")
-    if not profile:
-        return False
-    try:
-        _to_srgb(profile, _colours(image).mode)
-    except _BROKEN:
-        return True
+def has_broken_profile(data: bytes) -> bool:
+    """Whether a whole picture has a colour profile that cannot be used: it is shown as if it had none."""
+    with opened(data) as image:
+        profile = image.info.get("icc_profile")
+        if not profile:
+            return False
+        try:
+            _to_srgb(profile, _colours(image).mode)
+        except _BROKEN:
+            return True
     return False
 
 
@@ -259,6 +260,8 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
     """
     tiff = (image.info.get("exif") or b"").removeprefix(b"Exif\0\0")
     order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
+    if order is None:
+        return None
     with suppress(struct.error):
         (start,) = struct.unpack_from(f"{order}I", tiff, 4)
         (tags,) = struct.unpack_from(f"{order}H", tiff, start)

@@ -85,7 +85,7 @@ def say(line: str) -> None:
 
 
 def settle() -> None:
-    """Lets SIGTERM clear what is half-written on its way out, and a name that the terminal cannot show be told."""
+    """What a program settles first: how SIGTERM ends it, what an odd name looks like, and that it is somebody."""
     signal.signal(signal.SIGTERM, _terminated)
     _be_somebody()
     for stream in (sys.stdout, sys.stderr):

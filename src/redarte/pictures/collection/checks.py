@@ -1,7 +1,7 @@
 """Whether a file that nobody has checked is a picture that can be used, by its content and not by its name."""
 
 import io
-from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -79,12 +79,6 @@ def read_content(path: Path, max_pixels: float) -> bytes | None:
     return None if path.stat().st_size > _MOST_BYTES_A_PIXEL * max_pixels else path.read_bytes()
 
 
-def has_broken_profile(data: bytes) -> bool:
-    """Whether a whole picture has a colour profile that cannot be used."""
-    with images.opened(data) as image:
-        return images.has_broken_profile(image)
-
-
 def read_square(source: Path | bytes, side: int, max_pixels: float) -> Picture:
     """A picture that nobody has checked, squeezed to side×side px: a person's own file, or an upload.
 
@@ -95,16 +89,12 @@ def read_square(source: Path | bytes, side: int, max_pixels: float) -> Picture:
     Raises:
         UserError: why it cannot be used, in words that follow its name.
     """
-    return _read(source, lambda _size: (side, side), max_pixels)
-
-
-def _read(source: Path | bytes, fit: Callable[[tuple[int, int]], tuple[int, int]], max_pixels: float) -> Picture:
     data = _content(source, max_pixels) if isinstance(source, Path) else source
     declared = _declared_problem(data, max_pixels)
     if declared:
         raise UserError(_IN_WORDS[declared])
     try:
-        return images.decode(data, fit)
+        return images.decode(data, lambda _size: (side, side))
     except Exception as error:
         raise UserError(_IN_WORDS[_undecodable(error)]) from None
 
@@ -156,13 +146,12 @@ def _unopened(data: bytes) -> str:
         return "heic_without_pillow_heif"
     # Of floating-point samples Pillow knows only those of one channel.
     if data[:4] in (b"II*\0", b"MM\0*"):
-        try:
+        with suppress(Exception):
             tags = ImageFileDirectory_v2(data[:8])
             stream = io.BytesIO(data)
             stream.seek(tags.next)
             tags.load(stream)
-            if _FLOATING in (samples if isinstance(samples := tags.get(_SAMPLE_FORMAT), tuple) else (samples,)):
+            samples = tags.get(_SAMPLE_FORMAT)
+            if _FLOATING in (samples if isinstance(samples, tuple) else (samples,)):
                 return "floating_point_samples"
-        except Exception:
-            return "not_a_picture"
     return "not_a_picture"

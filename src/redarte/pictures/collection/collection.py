@@ -150,7 +150,7 @@ def _inspect(tree: Path, max_pixels: float, path: str) -> tuple[str | None, str,
     reason = "too_large_a_file" if data is None else checks.problem(data, max_pixels)
     if data is None or reason:
         return reason, "", False
-    return None, hashlib.blake2b(data, digest_size=16).hexdigest(), checks.has_broken_profile(data)
+    return None, hashlib.blake2b(data, digest_size=16).hexdigest(), images.has_broken_profile(data)
 
 
 def _lost(error: UserError) -> str:

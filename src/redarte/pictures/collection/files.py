@@ -19,8 +19,8 @@ _LITTER = frozenset({
 })  # fmt: skip
 # What they attach to the name of a file of which they say more.
 _ATTACHED = ("@synoeastream", "@synoresource", ":zone.identifier")
-PASSED_OVER = frozenset({"not_a_picture_file", "link_to_folder", "list_of_artists"})  # where pictures are looked for
 LIST = "list_of_artists"  # the reason of the study's artists.csv
+PASSED_OVER = frozenset({"not_a_picture_file", "link_to_folder", LIST})  # where pictures are looked for
 
 
 def walk(tree: Path) -> Iterator[tuple[str, str | None]]:

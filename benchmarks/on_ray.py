@@ -24,18 +24,18 @@ import ray
 
 from redarte import params
 from redarte.pictures import images
-from redarte.runtime import cluster
+from redarte.runtime import cluster, workers
 from redarte.stages import augment
 
 Work = Callable[[str], int]
 
 
 def tasks(work: Work, files: list[str]) -> int:
-    return sum(cluster.map_parallel("ray", work, files, "augmenting"))
+    return sum(cluster.map_parallel(work, files, "augmenting"))
 
 
 def local(work: Work, files: list[str]) -> int:
-    return sum(cluster.map_parallel("local", work, files, "augmenting"))
+    return sum(workers.map_parallel(work, files, "augmenting"))
 
 
 def in_folder(folder: Path, work: Work, file: str) -> int:

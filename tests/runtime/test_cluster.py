@@ -109,8 +109,6 @@ def test_on_two_machines_of_which_one_dies_the_bytes_are_those_of_one(
     for stage in ("augment", "resize"):
         workspace.stage(stage)
     alone = {name: tree_bytes(workspace.path / "data" / name) for name in ("augmented", "resized")}
-    workspace.set({"augment.backend": "ray", "resize.backend": "ray"})
-
     for stage in ("augment", "resize"):
         done = two_machines.stage(workspace, stage)
         assert done.returncode == 0, done.stderr
@@ -144,14 +142,12 @@ def test_on_two_machines_of_which_one_dies_the_bytes_are_those_of_one(
 @pytest.mark.parametrize(
     ("address", "told"),
     [
-        ("", "RAY_ADDRESS is not set; set it to the cluster's address, such as 10.0.0.1:6379 ("),
         (f"{HOST}:1", f"no Ray cluster answers at {HOST}:1 (RAY_ADDRESS): [Errno 111] Connection refused; start it"),
         ("the cluster", "no Ray cluster answers at the cluster (RAY_ADDRESS): Invalid address format: the cluster; "),
     ],
 )
 def test_without_a_cluster_one_sentence_says_so(workspace: Workspace, address: str, told: str) -> None:
     write_painting(workspace.path / "data/split/train/Ana/1.jpg")
-    workspace.set({"augment.backend": "ray"})
     done = workspace.stage("augment", check=False, RAY_ADDRESS=address)
     assert done.returncode == 1
     assert done.stderr.startswith(f"redarte augment: augmenting: {told}")

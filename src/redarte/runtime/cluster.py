@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import redarte
 from redarte.runtime import outputs, workers
@@ -21,19 +21,18 @@ from redarte.runtime.errors import UserError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Backend = Literal["local", "ray"]
 _ADDRESS = "RAY_ADDRESS"
 _TOGETHER = 16  # pictures in a task: about a tenth of a second, where starting one takes a thousandth
 _AHEAD = 4  # tasks that wait or run for each core of the cluster
 
 
-def map_parallel(
-    backend: Backend, function: Callable[[Item], Result], items: Sequence[Item], label: str
-) -> Iterator[Result]:
+def map_parallel(function: Callable[[Item], Result], items: Sequence[Item], label: str) -> Iterator[Result]:
     """Yields function(item) for each item, in the order of the items, with progress.
 
+    On the cluster that the environment variable RAY_ADDRESS names; on the cores of this machine where it names none. An
+    environment variable and no parameter, because it changes no byte of any output.
+
     Args:
-        backend: local, or ray: the cluster that the environment variable RAY_ADDRESS names.
         function: a picklable function that reads and writes files of the project; it may be run twice for an item.
         items: one entry a picture.
         label: what the progress bar says.
@@ -42,7 +41,7 @@ def map_parallel(
         UserError: Ray is not installed, or its cluster cannot be reached, does not share the project's folder or is
             lost; as `workers.map_parallel`; and whatever the function raises.
     """
-    if backend == "local":
+    if not os.environ.get(_ADDRESS):
         return workers.map_parallel(function, items, label)
     return progress(_on_ray(function, items, label), len(items), label)
 
@@ -64,7 +63,7 @@ def _on_ray(function: Callable[[Item], Result], items: Sequence[Item], label: st
         except ray.exceptions.RayError as error:
             raise UserError(
                 f"{label}: the Ray cluster at {os.environ[_ADDRESS]} lost its machines ({type(error).__name__}); "
-                "run it again, or set backend to local."
+                "run it again, or unset RAY_ADDRESS."
             ) from None
 
 
@@ -84,7 +83,7 @@ def _installed(label: str) -> Any:
         import ray
     except ImportError:
         raise UserError(
-            f"{label}: Ray is not installed; run `pip install -r requirements-ray.txt`, or set backend to local."
+            f"{label}: {_ADDRESS} is set and Ray is missing; run `pip install -r requirements-ray.txt`, or unset it."
         ) from None
     return ray
 
@@ -92,12 +91,7 @@ def _installed(label: str) -> Any:
 @contextmanager
 def _cluster(ray: Any, label: str) -> Iterator[None]:
     """The connexion to the cluster for the time of the block; what still runs at its end is stopped."""
-    address = os.environ.get(_ADDRESS, "")
-    if not address:
-        raise UserError(
-            f"{label}: {_ADDRESS} is not set; set it to the cluster's address, such as 10.0.0.1:6379 "
-            "(`ray start --head` prints it), or set backend to local."
-        )
+    address = os.environ[_ADDRESS]
     # Every machine runs this very code, whatever it has installed.
     code = str(Path(redarte.__file__).parent)
     try:
@@ -106,7 +100,7 @@ def _cluster(ray: Any, label: str) -> Iterator[None]:
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().partition("\n")[0].rstrip(".")
         raise UserError(
-            f"{label}: no Ray cluster answers at {address} ({_ADDRESS}): {reason}; start it, or set backend to local."
+            f"{label}: no Ray cluster answers at {address} ({_ADDRESS}): {reason}; start it, or unset RAY_ADDRESS."
         ) from None
     try:
         yield

@@ -29,7 +29,7 @@ def main() -> None:
     with outputs.atomic_folder(RESIZED) as folder:
         for target in sorted({target.parent for _, target in moves}):
             (folder / target).mkdir(parents=True)
-        for _ in cluster.map_parallel(settings.backend, partial(write_square, folder, settings), moves, "resizing"):
+        for _ in cluster.map_parallel(partial(write_square, folder, settings), moves, "resizing"):
             pass
     say(f"{len(moves)} pictures of {settings.size}×{settings.size}")
 

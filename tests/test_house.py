@@ -19,8 +19,10 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ALONE = {
     "albumentations": {"pictures/transforms.py"},
     "matplotlib": {"evaluation/figures.py"},
-    "tensorflow": {"training/backend.py"},
     "keras": {"training/backend.py"},
+    "tensorflow": {"training/on_tensorflow.py"},
+    "jax": {"training/on_jax.py"},
+    "torch": {"training/on_torch.py"},
     "ray": {"runtime/cluster.py"},
     "yaml": {"runtime/yaml12.py"},
 }

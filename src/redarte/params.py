@@ -127,13 +127,11 @@ class Augment(_Section):
     shift: Annotated[list[Annotated[float, Field(ge=0, le=0.9)]], AfterValidator(validation.ascending)]
     max_side: int = Field(ge=16, le=8192)
     quality: Quality
-    backend: Literal["local", "ray"]
 
 
 class Resize(_Section):
     size: int = Field(ge=8, le=1024)
     quality: Quality
-    backend: Literal["local", "ray"]
 
 
 class Train(_Section):
@@ -145,7 +143,9 @@ class Train(_Section):
     class_weight: Literal["none", "balanced"]
     online: bool
     patience: int = Field(ge=0, le=10_000)
+    device: Literal["auto", "gpu", "cpu"]
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
+    jit: Literal["auto"] | bool
     deterministic: bool
     resume: bool
 

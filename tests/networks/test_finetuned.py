@@ -18,7 +18,8 @@ from redarte.networks.layers import CovarianceRoot, by_region
 from redarte.params import Finetuned, Params
 from redarte.runtime.errors import UserError
 from redarte.training import dataset
-from redarte.training.backend import keras, tf
+from redarte.training.backend import keras
+from redarte.training.backend import native as tf
 from redarte.training.dataset import Pictures
 from tests.conftest import Workspace, finetuning_params, new_workspace, save_backbone, write_painting
 from tests.exports import exported

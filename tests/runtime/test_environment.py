@@ -57,7 +57,7 @@ HOSTILE: dict[str, Callable[[Path], dict[str, str]]] = {
     "colab": lambda place: COLAB,
     "home": home_of_somebody,
     "matplotlibrc": its_own_rc,
-    "backend": lambda place: {"KERAS_BACKEND": "jax", "TF_USE_LEGACY_KERAS": "1"},
+    "backend": lambda place: {"KERAS_BACKEND": "", "TF_USE_LEGACY_KERAS": "1"},
     "flags": lambda place: {"TF_ENABLE_ONEDNN_OPTS": "0", "TF_XLA_FLAGS": "--tf_xla_auto_jit=2"},
     "no home": lambda place: {"HOME": "", "USER": "", "LOGNAME": ""},
     "read-only home": lambda place: {"HOME": "/proc/nothing"},

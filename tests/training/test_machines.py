@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from redarte.runtime.errors import UserError
+from redarte.training import machines
 from tests.conftest import Workspace, new_workspace, write_painting
 from tests.servers import HOST, free_port
 
@@ -65,7 +67,7 @@ def test_two_machines_learn_what_one_does_and_go_on_after_one_is_lost(ready: Wor
     for machine in start(ready, ready):
         code, out, err = told_by(machine)
         assert code == 0, err
-        assert "red1: 26 pictures, 2 × CPU, float32" in out
+        assert "red1: 26 pictures, 2 × CPU, float32, by tensorflow" in out
     assert first_losses(ready) == pytest.approx(alone, rel=1e-3)
     names = ("models/red1.keras", "metrics/train_red1.json", "plots/train_red1.csv")
     undisturbed = {name: (ready.path / name).read_bytes() for name in names}
@@ -114,19 +116,14 @@ def test_machines_with_other_parameters_do_not_learn_together(ready: Workspace, 
     ],
 )
 def test_a_tf_config_that_says_nothing_is_refused(config: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from redarte.runtime.errors import UserError
-    from redarte.training import devices
-
     monkeypatch.setenv("TF_CONFIG", config)
     with pytest.raises(UserError, match=r"TF_CONFIG is not of the form \{"):
-        devices.machine()
+        machines.machine()
 
 
 def test_the_machines_are_numbered_chief_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    from redarte.training import devices
-
     cluster = {"chief": ["a:1"], "worker": ["b:1", "c:1"]}
     for kind, index, number in (("chief", 0, 0), ("worker", 0, 1), ("worker", 1, 2)):
         monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": {"type": kind, "index": index}}))
-        assert devices.machine() == (number, 3)
-        assert devices.is_first() == (number == 0)
+        assert machines.machine() == (number, 3)
+        assert machines.is_first() == (number == 0)

@@ -25,7 +25,8 @@ from onnx import helper, numpy_helper
 
 from redarte.inference.predictor import Metadata
 from redarte.networks.base import Decomposition
-from redarte.training.backend import quiet, tf
+from redarte.training.backend import native as tf
+from redarte.training.backend import quiet
 
 _OPSET = 18
 _SMALLEST = 1e-12  # to divide by, where no feature is above zero
@@ -46,7 +47,7 @@ def export(side: int, parts: Decomposition) -> onnx.ModelProto:
     """
     picture = tf.TensorSpec((None, side, side, 3), tf.uint8, name="picture")
 
-    def answer(picture: tf.Tensor) -> dict[str, tf.Tensor]:
+    def answer(picture: Any) -> dict[str, Any]:
         feature_maps, described, features = parts.forward(tf.cast(picture, tf.float32))
         return {
             "logits": described @ tf.constant(parts.kernel) + tf.constant(parts.bias),

@@ -11,6 +11,7 @@ its features are computed once and not in every epoch. In phase two (`finetuned.
 import difflib
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,11 +23,13 @@ from redarte.params import Finetuned, Params, Train
 from redarte.runtime.console import say
 from redarte.runtime.errors import UserError
 from redarte.training import dataset, devices, jobs, loop
-from redarte.training.backend import keras, tf
+from redarte.training.backend import keras
 from redarte.training.checkpoints import Row
 from redarte.training.dataset import Pictures
 from redarte.training.jobs import TrainingJob
 from redarte.training.loop import Metrics, Trained
+
+ops = keras.ops
 
 DESCRIPTION = (
     "A backbone that others trained, whose weights and licence are those of its makers, fine-tuned by redarte: the "
@@ -52,10 +55,10 @@ def fit(name: str, settings: Params, train: Pictures, val: Pictures, history_fil
         UserError: the backbone cannot be used, or training fails.
     """
     chosen = settings.finetuned
-    devices.prepare(settings.seed, settings.train.deterministic)
+    devices.prepare(settings.seed, settings.train)
     if chosen.fine_tune.epochs:
         # Other machines can be reached only before the first computation.
-        devices.strategy()
+        devices.count()
     backbone = backbones.load(chosen)
     say(f"{name}: {chosen.backbone}, {len(train)} pictures of {train.side} px, phase one")
     network = build(backbone, len(train.artists), chosen)
@@ -141,7 +144,8 @@ def fit_head(network: keras.Model, train: Pictures, val: Pictures, settings: Par
     spread = _spread(of_train, network.get_layer("root").output.shape[1])
     standardised.set_weights([of_train.mean(axis=0), spread])
     features_train, features_val = (
-        (standardised(features).numpy(), pictures.labels) for features, pictures in ((of_train, train), (of_val, val))
+        (ops.convert_to_numpy(standardised(features)), pictures.labels)
+        for features, pictures in ((of_train, train), (of_val, val))
     )
     head = settings.finetuned.head
     say(f"finetuned: the head, {f'{head.epochs} epochs' if head.epochs else 'a support vector machine'}")
@@ -166,13 +170,13 @@ def decompose(network: keras.Model) -> Decomposition:
     kernel = dense.kernel.numpy() / np.sqrt(variance + standardised.epsilon)[:, None]
     bias = dense.bias.numpy() - middle @ kernel
 
-    def forward(picture: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def forward(picture: Any) -> tuple[Any, Any, Any]:
         described, regions = [], []
         *maps, projected = trunk(picture, training=False)
         for tensor in maps:
-            mean = tf.reduce_mean(tensor, [1, 2], keepdims=True)
-            squares = tf.square(tensor - mean) + LEAST_VARIANCE
-            deviation = tf.sqrt(tf.reduce_mean(squares, [1, 2], keepdims=True))
+            mean = ops.mean(tensor, axis=(1, 2), keepdims=True)
+            squares = ops.square(tensor - mean) + LEAST_VARIANCE
+            deviation = ops.sqrt(ops.mean(squares, axis=(1, 2), keepdims=True))
             places = float(tensor.shape[1] * tensor.shape[2])
             described += [mean[:, 0, 0], deviation[:, 0, 0]]
             regions += [
@@ -183,14 +187,14 @@ def decompose(network: keras.Model) -> Decomposition:
         embedding = described[-2]
         described.append(root(projected))
         regions.append(root.regions(projected, rows, columns))
-        return tf.concat(regions, -1), tf.concat(described, -1), embedding
+        return ops.concatenate(regions, axis=-1), ops.concatenate(described, axis=-1), embedding
 
     return Decomposition(forward, kernel.astype(np.float32), bias.astype(np.float32), (1, 1, len(kernel)))
 
 
-def sum_regions(tensor: tf.Tensor, rows: int, columns: int) -> tf.Tensor:
+def sum_regions(tensor: Any, rows: int, columns: int) -> Any:
     """Sums up a map (n, rows, columns, channels) to one of fewer places, each of about as many as any other."""
-    return tf.reduce_sum(by_region(tensor, rows, columns), 3)
+    return ops.sum(by_region(tensor, rows, columns), axis=3)
 
 
 def _spread(described: np.ndarray, of_root: int) -> np.ndarray:
@@ -218,7 +222,7 @@ def _descend(network: keras.Model, train: Features, weights: np.ndarray | None, 
     )
     head.fit(
         features,
-        keras.ops.one_hot(labels, decide.units),
+        np.eye(decide.units, dtype=np.float32)[labels],
         batch_size=settings.train.batch_size,
         epochs=chosen.head.epochs,
         sample_weight=None if weights is None else weights[labels],

@@ -13,6 +13,7 @@ of Red 1 to 3 from, and enough for these.
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sklearn.decomposition import PCA
@@ -26,7 +27,7 @@ from redarte.params import Fisher, Params
 from redarte.runtime.console import say
 from redarte.runtime.errors import UserError
 from redarte.training import dataset, devices
-from redarte.training.backend import keras, tf
+from redarte.training.backend import keras
 from redarte.training.dataset import Pictures
 from redarte.training.loop import Trained
 
@@ -56,7 +57,7 @@ def fit(name: str, settings: Params, train: Pictures, val: Pictures, _history_fi
     Raises:
         UserError: the pictures have fewer patches than there are principal or mixture components.
     """
-    devices.prepare(settings.seed, settings.train.deterministic)
+    devices.prepare(settings.seed, settings.train)
     say(f"{name}: {len(train)} pictures of {train.side} px")
     network = build(settings.fisher, train.side, len(train.artists))
     fit_mixture(network, train, settings.seed)
@@ -130,9 +131,9 @@ def decompose(network: keras.Model) -> Decomposition:
     vector, dense = network.get_layer("fisher"), network.get_layer("artists")
     trunk = keras.Model(network.inputs, vector.input)
 
-    def forward(picture: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def forward(picture: Any) -> tuple[Any, Any, Any]:
         regions = vector.gradients(trunk(picture, training=False), _REGIONS, _REGIONS)
-        gradient = tf.reduce_sum(regions, [1, 2])
+        gradient = keras.ops.sum(regions, axis=(1, 2))
         scale = vector.scale(gradient)
         described = gradient * scale
         # How much of a picture is of each mixture component says what it is like.

@@ -91,7 +91,8 @@ class Cells(keras.layers.Layer):
         self.size = size
 
     def call(self, picture: Any) -> Any:
-        mean, square = (ops.average_pool(values, self.size) for values in (picture, ops.square(picture)))
+        # The strides are named: by default Keras 3.15 gets them wrong under JAX.
+        mean, square = (ops.average_pool(values, self.size, self.size) for values in (picture, ops.square(picture)))
         variance = ops.maximum(square - ops.square(mean), 0)
         return ops.concatenate([mean, ops.sqrt(variance + LEAST_VARIANCE)], axis=-1)
 
@@ -208,4 +209,4 @@ def _upper(matrices: Any) -> Any:
     down, right = np.triu_indices(channels)
     scale = np.where(down == right, 1, 2**0.5).astype(np.float32)
     flat = ops.reshape(matrices, (-1, *matrices.shape[1:-2], channels * channels))
-    return ops.take(flat, down * channels + right, axis=-1) * scale
+    return ops.take(flat, down * channels + right, axis=-1) * ops.convert_to_tensor(scale)

@@ -11,14 +11,14 @@ network so that a saved network needs nothing beside it: pictures go in as they 
 
 import sys
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
 from redarte.networks.base import Decomposition
 from redarte.params import Params, Penalty, StudyName
 from redarte.training import dataset, loop
-from redarte.training.backend import keras, tf
+from redarte.training.backend import keras
 from redarte.training.dataset import Pictures
 from redarte.training.jobs import TrainingJob
 from redarte.training.loop import Trained
@@ -107,8 +107,9 @@ def decompose(network: keras.Model) -> Decomposition:
     shape = tuple(flatten.input.shape[1:])
     trunk = keras.Model(network.inputs, flatten.input)
 
-    def forward(picture: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def forward(picture: Any) -> tuple[Any, Any, Any]:
         feature_maps = trunk(picture, training=False)
-        return feature_maps, tf.reshape(feature_maps, [-1, int(np.prod(shape))]), tf.reduce_mean(feature_maps, [1, 2])
+        flat = keras.ops.reshape(feature_maps, (-1, int(np.prod(shape))))
+        return feature_maps, flat, keras.ops.mean(feature_maps, axis=(1, 2))
 
     return Decomposition(forward, dense.kernel.numpy(), dense.bias.numpy(), shape)

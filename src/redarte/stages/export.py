@@ -3,11 +3,15 @@
 `python -m redarte.stages.export red1`: the one argument is the network's name.
 """
 
+import os
 import sys
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
+
+# An export traces a network's graph, which of Keras's backends TensorFlow alone has here, whatever trained it.
+os.environ["KERAS_BACKEND"] = "tensorflow"
 
 from redarte import params
 from redarte.inference import export

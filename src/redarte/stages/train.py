@@ -10,7 +10,7 @@ from redarte import params
 from redarte.networks import base
 from redarte.runtime import outputs
 from redarte.runtime.console import run_stage
-from redarte.training import devices
+from redarte.training import devices, machines
 from redarte.training.checkpoints import history_csv
 
 MODELS = Path("models")
@@ -25,9 +25,9 @@ def main() -> None:
     train, val = network.pictures(settings)
     history_file = PLOTS / f"train_{name}.csv"
     trained = network.fit(name, settings, train, val, history_file)
-    if not devices.is_first():
+    if not machines.is_first():
         return
-    outputs.write_json(METRICS / f"train_{name}.json", trained.metrics)
+    outputs.write_json(METRICS / f"train_{name}.json", trained.metrics | devices.facts())
     outputs.write_text(history_file, history_csv(trained.history))
     base.save(trained.network, train.artists, MODELS / f"{name}.keras")
     if trained.checkpoint is not None:

@@ -1,17 +1,24 @@
-"""The pictures of a split -> batches for TensorFlow.
+"""The pictures of a split -> batches.
 
 The order of the pictures is drawn from (seed, epoch) and nothing else, so a training that goes on after an
 interruption sees the batches that it would have seen.
 """
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 
 import cv2
 import numpy as np
 
-from redarte.training.backend import tf
+from redarte.runtime import workers
 from redarte.training.dataset import Pictures
+
+# Pictures (b, side, side, 3) uint8, one-hot labels (b, artists) float32, and perhaps what each counts, (b,) float32.
+Batch = tuple[np.ndarray, ...]
+_Item = tuple[np.ndarray, int]  # places of pictures, and the epoch
 
 
 def training_batches(
@@ -20,38 +27,36 @@ def training_batches(
     seed: int,
     epochs: range,
     devices: int = 1,
-    mine: range = range(1),
+    mine: range | None = None,
     crop: bool = False,
     weights: np.ndarray | None = None,
-) -> tf.data.Dataset:
+) -> Iterator[Batch]:
     """The batches of all of `epochs`, one after the other, each epoch in its own order.
 
     Args:
         batch_size: a multiple of `devices`.
         devices: each batch is dealt out among so many. An epoch leaves out the few pictures, others each time,
             that would leave a device without one in the last batch.
-        mine: the devices whose parts of each batch are wanted, one after the other.
+        mine: the devices whose parts of each batch are wanted, one after the other; None: whole batches.
         crop: gives random resized crops, mirrored or not, in each epoch others.
         weights: (artists,) float32: what a picture of each counts, which is then the third of a batch; None: the same.
     """
 
-    def indices() -> Iterator[tuple[np.ndarray, int]]:
+    def items() -> Iterator[_Item]:
         for epoch in epochs:
             order = np.random.default_rng([seed, epoch]).permutation(len(pictures))
             for places in _cut(order[: _whole(pictures, devices)], batch_size):
-                parts = np.split(places, devices)
-                for device in mine:
-                    yield parts[device], epoch
+                for part in [places] if mine is None else np.split(places, devices)[mine.start : mine.stop]:
+                    yield part, epoch
 
-    def change(pixels: np.ndarray, places: np.ndarray, epoch: int) -> np.ndarray:
-        rngs = (np.random.default_rng([seed, epoch, place]) for place in places)
-        return np.stack([random_resized_crop(picture, rng) for picture, rng in zip(pixels, rngs, strict=True)])
+    def load(places: np.ndarray, epoch: int) -> Batch:
+        pixels, labels = pictures.batch(places)
+        if crop:
+            rngs = [np.random.default_rng([seed, epoch, place]) for place in places]
+            pixels = np.stack([random_resized_crop(picture, rng) for picture, rng in zip(pixels, rngs, strict=True)])
+        return (pixels, labels) if weights is None else (pixels, labels, labels @ weights)
 
-    count = len(epochs) * steps(pictures, batch_size, devices) * len(mine)
-    drawn = _batches(pictures, indices, count, change if crop else None)
-    if weights is None:
-        return drawn
-    return drawn.map(lambda pixels, labels: (pixels, labels, tf.linalg.matvec(labels, weights)))
+    return _ahead(load, items(), workers.count() if crop or not pictures.in_memory else 1)
 
 
 def steps(pictures: Pictures, batch_size: int, devices: int = 1) -> int:
@@ -59,10 +64,10 @@ def steps(pictures: Pictures, batch_size: int, devices: int = 1) -> int:
     return math.ceil(_whole(pictures, devices) / batch_size)
 
 
-def ordered_batches(pictures: Pictures, batch_size: int) -> tf.data.Dataset:
+def ordered_batches(pictures: Pictures, batch_size: int) -> Iterator[Batch]:
     """The batches of one pass in the order of `pictures.paths`, for one device."""
-    order = np.arange(len(pictures))
-    return _batches(pictures, lambda: ((places, 0) for places in _cut(order, batch_size)), steps(pictures, batch_size))
+    items = ((places, 0) for places in _cut(np.arange(len(pictures)), batch_size))
+    return _ahead(lambda places, _: pictures.batch(places), items, 1 if pictures.in_memory else workers.count())
 
 
 def random_resized_crop(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -88,25 +93,16 @@ def _cut(order: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
         yield order[start : start + batch_size]
 
 
-def _batches(
-    pictures: Pictures,
-    indices: Callable[[], Iterator[tuple[np.ndarray, int]]],
-    count: int,
-    change: Callable[[np.ndarray, np.ndarray, int], np.ndarray] | None = None,
-) -> tf.data.Dataset:
-    def load(places: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        pixels, labels = pictures.batch(places)
-        return pixels if change is None else change(pixels, places, int(epoch)), labels
-
-    def read(places: tf.Tensor, epoch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        # Not stateful: the same places and epoch give the same batch, so several may be read at once.
-        pixels, labels = tf.numpy_function(load, [places, epoch], (tf.uint8, tf.float32), stateful=False)
-        return (
-            tf.ensure_shape(pixels, [None, pictures.side, pictures.side, 3]),
-            tf.ensure_shape(labels, [None, len(pictures.artists)]),
-        )
-
-    signature = (tf.TensorSpec([None], tf.int64), tf.TensorSpec([], tf.int64))
-    places = tf.data.Dataset.from_generator(indices, output_signature=signature)
-    batches = places.map(read, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
-    return batches.apply(tf.data.experimental.assert_cardinality(count))
+def _ahead(load: Callable[[np.ndarray, int], Batch], items: Iterator[_Item], threads: int) -> Iterator[Batch]:
+    """load(*item) for each item, in their order, a few ahead of what is asked for."""
+    pool = ThreadPoolExecutor(threads)
+    try:
+        started = (pool.submit(load, *item) for item in items)
+        waiting = deque(islice(started, threads + 1))
+        while waiting:
+            batch = waiting.popleft().result()
+            waiting.extend(islice(started, 1))
+            yield batch
+    finally:
+        # A training that ends early does not wait for batches that nobody wants.
+        pool.shutdown(wait=False, cancel_futures=True)

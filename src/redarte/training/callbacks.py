@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from redarte.runtime import outputs
 from redarte.runtime.errors import UserError
-from redarte.training import batches, devices
+from redarte.training import batches, devices, machines
 from redarte.training.backend import keras
 from redarte.training.checkpoints import Checkpoint, best_epoch, history_csv
 from redarte.training.jobs import TrainingJob, compile_network
@@ -22,13 +22,15 @@ class TrainingCallback(keras.callbacks.Callback):
     # Keras need not wait for a batch's loss, and so for the device, to tell the progress bar of it.
     async_safe = True
 
-    def __init__(self, job: TrainingJob, policy: str, checkpoint: Checkpoint, history_file: Path, count: int):
+    def __init__(self, job: TrainingJob, policy: str, checkpoint: Checkpoint, history_file: Path, jit: bool):
         super().__init__()
+        count = devices.count()
         self.job = job
         self.checkpoint = checkpoint
         # Val pictures are measured on one device, all of them and in order: dealt out among several, the last
         # batch could leave one without a picture.
-        self.measured = compile_network(job.build(policy), job.settings, policy, steps=1)
+        with devices.one_device():
+            self.measured = compile_network(job.build(policy), job.settings, policy, steps=1, jit=jit)
         self.history_file = history_file
         # On several devices an epoch leaves a few pictures out.
         self._pictures = len(job.train) - len(job.train) % count
@@ -43,7 +45,7 @@ class TrainingCallback(keras.callbacks.Callback):
         return len(history) >= self.job.settings.epochs or bool(patience and waited >= patience)
 
     def write_history(self) -> None:
-        if devices.is_first():
+        if machines.is_first():
             outputs.write_text(self.history_file, history_csv(self.checkpoint.history))
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
@@ -65,9 +67,15 @@ class TrainingCallback(keras.callbacks.Callback):
             self._bar.update(self._batch_size - max(missing, 0))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self.measured.set_weights(self.model.get_weights())
-        val = batches.ordered_batches(self.job.val, self.job.settings.batch_size)
-        measured = self.measured.evaluate(val, verbose=0, return_dict=True)
+        batch_size = self.job.settings.batch_size
+        with devices.one_device():
+            self.measured.set_weights(self.model.get_weights())
+            measured = self.measured.evaluate(
+                batches.ordered_batches(self.job.val, batch_size),
+                steps=batches.steps(self.job.val, batch_size),
+                verbose=0,
+                return_dict=True,
+            )
         # Machines that measure a little differently must not stop in different epochs.
         measured = dict(zip(measured, devices.of_the_first(list(measured.values())), strict=True))
         row = {"epoch": epoch + 1, **(logs or {}), **{f"val_{name}": value for name, value in measured.items()}}

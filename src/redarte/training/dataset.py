@@ -3,9 +3,10 @@
 import hashlib
 import math
 import os
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
@@ -51,6 +52,15 @@ class Pictures:
         else:
             pixels = np.stack([self._read(self.paths[index]) for index in indices])
         return pixels, np.eye(len(self.artists), dtype=np.float32)[self.labels[indices]]
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether they are decoded."""
+        return self._decoded is not None
+
+    def moved(self, move: Callable[[np.ndarray], Any]) -> "Pictures":
+        """The same pictures, with what is decoded of them moved elsewhere: to a GPU, which then gives their batches."""
+        return self if self._decoded is None else replace(self, _decoded=move(self._decoded))
 
     def at(self, indices: np.ndarray) -> "Pictures":
         """The pictures at `indices` alone."""

@@ -10,8 +10,8 @@ from typing import Any
 
 from redarte.runtime.console import say
 from redarte.runtime.errors import UserError
-from redarte.training import batches, callbacks, checkpoints, dataset, devices, jobs
-from redarte.training.backend import keras, tf
+from redarte.training import batches, callbacks, checkpoints, dataset, devices, jobs, machines
+from redarte.training.backend import NAME, VERSION, keras
 from redarte.training.callbacks import TrainingCallback
 from redarte.training.checkpoints import Checkpoint, Row, best_epoch
 from redarte.training.jobs import TrainingJob, class_weights, compile_network
@@ -49,33 +49,31 @@ def train(job: TrainingJob, history_file: Path) -> Trained:
         KeyboardInterrupt: Ctrl-C, with a message that says what is kept.
     """
     settings = job.settings
-    devices.prepare(job.seed, settings.deterministic)
-    strategy = devices.strategy()
+    jit = devices.prepare(job.seed, settings, job.build)
     policy = devices.precision(settings.precision)
-    kind = devices.gpu_names()[0] if devices.gpu_names() else "CPU"
-    count = strategy.num_replicas_in_sync
-    say(f"{job.name}: {len(job.train)} pictures, {count} × {kind}, {policy}")
-    fingerprint = _fingerprint(job, policy)
-    with strategy.scope():
+    count = devices.count()
+    say(f"{job.name}: {len(job.train)} pictures, {count} × {devices.facts()['device']}, {policy}, by {NAME}")
+    fingerprint = _fingerprint(job, policy, jit)
+    with devices.scope():
         checkpoint = Checkpoint(
             job.name, fingerprint, settings.epochs, settings.resume,
-            keep_best=settings.patience > 0, write=devices.is_first(),
+            keep_best=settings.patience > 0, write=machines.is_first(),
         )  # fmt: skip
-        network = checkpoint.network or compile_network(job.build(policy), settings, policy, job.steps(count))
+        network = checkpoint.network or compile_network(job.build(policy), settings, policy, job.steps(count), jit)
     if checkpoint.history:
         say(f"{job.name}: going on after epoch {len(checkpoint.history)}")
-    keeping = TrainingCallback(job, policy, checkpoint, history_file, count)
+    keeping = TrainingCallback(job, policy, checkpoint, history_file, jit)
     try:
         _agree(job, fingerprint, checkpoint)
-        _fit(job, network, keeping, strategy)
+        _fit(job, network, keeping)
     except BaseException:
-        if devices.is_first():
+        if machines.is_first():
             history_file.unlink(missing_ok=True)
         raise
     epoch = len(checkpoint.history)
     if settings.patience:
         epoch = best_epoch(checkpoint.history)
-        if devices.is_first():
+        if machines.is_first():
             checkpoint.restore_best(network)
     twin = _in_float32(job, network)
     metrics = _metrics(checkpoint.history, epoch) | {"parameters": twin.count_params(), "precision": policy}
@@ -106,50 +104,47 @@ def _agree(job: TrainingJob, fingerprint: str, checkpoint: Checkpoint) -> None:
         )
 
 
-def _fit(job: TrainingJob, network: keras.Model, keeping: TrainingCallback, strategy: tf.distribute.Strategy) -> None:
+def _fit(job: TrainingJob, network: keras.Model, keeping: TrainingCallback) -> None:
     if keeping.is_over():
         keeping.write_history()
         return
-    first = len(keeping.checkpoint.history)
-    count = strategy.num_replicas_in_sync
+    first, count = len(keeping.checkpoint.history), devices.count()
     batch_size = job.batch_size(count)
     if min(job.settings.batch_size, len(job.train)) < count:
         raise UserError(f"{count} devices need at least as many pictures in a batch; raise train.batch_size.")
-
-    def feed(context: tf.distribute.InputContext) -> tf.data.Dataset:
-        here = count // context.num_input_pipelines
-        mine = range(context.input_pipeline_id * here, (context.input_pipeline_id + 1) * here)
-        return batches.training_batches(
-            job.train, batch_size, job.seed, range(first, job.settings.epochs), count, mine,
-            job.settings.online, class_weights(job.train, job.settings),
-        )  # fmt: skip
-
     try:
+        train = job.train if job.settings.online else job.train.moved(devices.resident)
+        weights = class_weights(train, job.settings)
         network.fit(
-            strategy.distribute_datasets_from_function(feed),
+            devices.deal(
+                lambda mine: batches.training_batches(
+                    train, batch_size, job.seed, range(first, job.settings.epochs), count, mine,
+                    job.settings.online, weights,
+                )
+            ),
             initial_epoch=first,
             epochs=job.settings.epochs,
             steps_per_epoch=job.steps(count),
             shuffle=False,
             callbacks=[keeping],
             verbose=0,
-        )
+        )  # fmt: skip
     except KeyboardInterrupt:
         kept = len(keeping.checkpoint.history) if job.settings.resume else 0
         raise KeyboardInterrupt(f"interrupted; {kept} whole epochs are kept for `dvc repro`.") from None
-    except tf.errors.ResourceExhaustedError:
-        raise UserError(
-            f"{job.name} needs more memory than the device has; lower train.batch_size (now {batch_size}) "
-            "or resize.size."
-        ) from None
-    except (tf.errors.UnavailableError, tf.errors.AbortedError):
-        # What is lost between this machine's own devices is not a person's to mend.
-        if devices.machine()[1] == 1:
-            raise
-        raise UserError(
-            f"{job.name}: another machine of TF_CONFIG was lost; start it again on all of them: it goes on after "
-            f"epoch {len(keeping.checkpoint.history) if job.settings.resume else 0}."
-        ) from None
+    except Exception as error:
+        # Each backend has exceptions of its own.
+        if devices.is_out_of_memory(error):
+            raise UserError(
+                f"{job.name} needs more memory than the device has; lower train.batch_size (now {batch_size}) "
+                "or resize.size."
+            ) from None
+        if devices.is_lost(error):
+            raise UserError(
+                f"{job.name}: another machine of TF_CONFIG was lost; start it again on all of them: it goes on after "
+                f"epoch {len(keeping.checkpoint.history) if job.settings.resume else 0}."
+            ) from None
+        raise
 
 
 def _in_float32(job: TrainingJob, network: keras.Model) -> keras.Model:
@@ -163,7 +158,7 @@ def code_of(module: ModuleType) -> str:
     return Path(str(module.__file__)).read_text(encoding="utf-8")
 
 
-def _fingerprint(job: TrainingJob, policy: str) -> str:
+def _fingerprint(job: TrainingJob, policy: str, jit: bool) -> str:
     # More epochs are a longer way along the same path, unless the step falls to none by the last.
     free = {"resume"} if job.settings.schedule == "cosine" else {"epochs", "resume"}
     parts: list[Any] = [
@@ -171,10 +166,12 @@ def _fingerprint(job: TrainingJob, policy: str) -> str:
         job.origin,
         job.seed,
         policy,
+        jit,
         job.train.digest(),
         job.val.digest(),
         keras.version(),
-        tf.__version__,
+        NAME,
+        VERSION,
         *(code_of(module) for module in (dataset, batches, checkpoints, jobs, callbacks, sys.modules[__name__])),
     ]
     return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()

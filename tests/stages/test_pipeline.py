@@ -1,7 +1,10 @@
 """The whole pipeline through DVC, as a newcomer, an experimenter and a teammate use it."""
 
 import json
+import os
 import re
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -172,10 +175,30 @@ def test_a_stale_lock_is_caught_in_a_clone_without_data(finished: Workspace, tmp
 @pytest.mark.long
 def test_doctor_names_what_would_run_and_for_how_long(workspace: Workspace) -> None:
     output = workspace.run("redarte", "doctor", PYTHONPATH=str(workspace.path / "src"), COLUMNS="120").stdout
-    for told in ("tensorflow 2.21.0", "cores", "precision", "GB free, about", "for 15 pictures"):
+    for told in ("backend      tensorflow 2.21.0\n", "cores", "precision", "GB free, about", "for 15 pictures"):
         assert told in output
+    assert re.search(r"^compiled +no \(train.jit: auto\)$", output, re.MULTILINE)
     assert re.findall(r"^([\w@]+) +\d+ (?:s|min)", output, re.MULTILINE) == [*STAGES, "all"]
-    assert len(output.splitlines()) < 24
+    assert len(output.splitlines()) < 26
+
+
+@pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="there is a GPU")
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("echo NVIDIA GeForce RTX 5090", "NVIDIA GeForce RTX 5090, which tensorflow does not see: type `make install`"),
+        (
+            "echo NVML: driver/library mismatch; exit 18",
+            "none: its driver does not answer, and nvidia-smi says: NVML: d",
+        ),
+    ],
+    ids=["libraries", "driver"],
+)
+def test_doctor_says_what_a_gpu_needs(finished: Workspace, tmp_path: Path, script: str, told: str) -> None:
+    (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    path = os.pathsep.join([str(Path(sys.executable).parent), str(tmp_path), os.environ["PATH"]])
+    assert f"GPU          {told}" in finished.run("redarte", "doctor", COLUMNS="160", PATH=path).stdout
 
 
 def test_doctor_and_check_refuse_wrong_params(workspace: Workspace) -> None:

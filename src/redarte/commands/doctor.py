@@ -3,6 +3,7 @@
 import importlib.metadata
 import platform
 import shutil
+import subprocess
 
 import psutil
 from rich.console import Console
@@ -12,9 +13,10 @@ from redarte.commands import estimates, repository
 from redarte.commands.estimates import Amount
 from redarte.params import STUDY, Params
 from redarte.runtime import workers
-from redarte.training import devices
+from redarte.runtime.errors import UserError
+from redarte.training import backend, devices
 
-_PACKAGES = ("dvc", "tensorflow", "keras", "albumentations", "opencv-python-headless", "numpy")
+_PACKAGES = ("dvc", "keras", "albumentations", "opencv-python-headless", "numpy")
 
 
 def report(settings: Params, network: str | None) -> None:
@@ -85,12 +87,42 @@ def _facts(settings: Params) -> Table:
     table.add_column(style="bold", width=11)
     table.add_row("versions", f"Python {platform.python_version()}, {versions}")
     table.add_row("CPU", f"{workers.count()} cores, {memory.available / 1e9:.0f} GB of memory free")
-    table.add_row("GPU", ", ".join(devices.gpu_names()) or "none that TensorFlow sees; training runs on the CPU")
+    table.add_row("backend", f"{backend.NAME} {backend.VERSION}{_slower()}")
+    try:
+        compiled = estimates.compiled(settings.seed, settings.train)
+        table.add_row("GPU", ", ".join(devices.gpu_names()) or _missing() or "none; training runs on the CPU")
+        table.add_row("compiled", f"{'yes' if compiled else 'no'} (train.jit: {_yaml(settings.train.jit)})")
+    except UserError as error:
+        # What a training would be refused for is no reason to say nothing of the rest.
+        table.add_row("GPU", f"[red]{error}[/] {_missing()}")
     table.add_row(
         "precision", f"{devices.precision(settings.train.precision)} (train.precision: {settings.train.precision})"
     )
     table.add_row("source", settings.fetch.source)
     return table
+
+
+def _slower() -> str:
+    if devices.gpu_names() or backend.NAME == "tensorflow":
+        return ""
+    # docs/benchmarks.md
+    return "; on a CPU tensorflow trains several times as fast: unset KERAS_BACKEND"
+
+
+def _missing() -> str:
+    """What to type where nvidia-smi sees a GPU and the backend does not; empty where there is none, or it is used."""
+    if shutil.which("nvidia-smi") is None or devices.gpu_names():
+        return ""
+    asked = subprocess.run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True)
+    lines = (asked.stdout + asked.stderr).strip().splitlines() or ["nothing"]
+    if asked.returncode:
+        return f"none: its driver does not answer, and nvidia-smi says: {lines[0]}"
+    named = "" if backend.NAME == "tensorflow" else f" BACKEND={backend.NAME}"
+    return f"{lines[0]}, which {backend.NAME} does not see: type `make install{named}`"
+
+
+def _yaml(value: object) -> str:
+    return str(value).lower()
 
 
 def _disk(settings: Params, amount: Amount | None) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from redarte.networks import backbones, study
-from redarte.params import STUDY, Finetuned, Params, Sample, StudyName
+from redarte.params import STUDY, Finetuned, Params, Sample, StudyName, Train
 from redarte.pictures import images, transforms
 from redarte.pictures.collection import checks, files
 from redarte.pictures.sources import archive, sample
@@ -89,6 +89,12 @@ def seconds(stage: str, settings: Params, amount: Amount) -> float:
             return _START + tested * _predicting(settings.model, settings)
 
 
+@cache
+def compiled(seed: int, settings: Train) -> bool:
+    """Whether training steps are compiled here, which may have to be tried: see `devices.prepare`."""
+    return devices.prepare(seed, settings)
+
+
 def _training(network: str, settings: Params, learned: float, tested: float, versions: float) -> float:
     if network in STUDY:
         return settings.train.epochs * versions * _step(network, settings)
@@ -158,7 +164,8 @@ def _step(name: StudyName, settings: Params) -> float:
     side, batch = settings.resize.size, settings.train.batch_size
     policy = devices.precision(settings.train.precision)
     built = study.build(name, side, _ARTISTS, getattr(settings, name), policy)
-    network = jobs.compile_network(built, settings.train, policy, steps=1)
+    jit = compiled(settings.seed, settings.train)
+    network = jobs.compile_network(built, settings.train, policy, steps=1, jit=jit)
     pictures = np.zeros((batch, side, side, 3), np.uint8)
     labels = np.eye(_ARTISTS, dtype=np.float32)[np.arange(batch) % _ARTISTS]
     return _measured(lambda: network.train_on_batch(pictures, labels)) / batch

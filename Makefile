@@ -1,7 +1,15 @@
 # Each target says what it does after ##; `make` alone prints them.
 PYTHON ?= python3
 VENV := .venv
-REQUIREMENTS := $(if $(shell command -v nvidia-smi 2>/dev/null),requirements-gpu.txt,requirements.txt)
+# The backend of Keras: tensorflow, jax or torch (docs/gpu.md), with its CUDA libraries where there is an NVIDIA GPU.
+BACKEND ?= $(or $(KERAS_BACKEND),tensorflow)
+ifeq ($(filter $(BACKEND),tensorflow jax torch),)
+$(error BACKEND is $(BACKEND); set it to tensorflow, jax or torch)
+endif
+GPU := $(if $(shell command -v nvidia-smi 2>/dev/null),-gpu)
+REQUIREMENTS := requirements$(filter-out -tensorflow,-$(BACKEND))$(if $(filter-out torch,$(BACKEND)),$(GPU)).txt
+INSTALLED := $(VENV)/.installed-$(BACKEND)$(GPU)
+export KERAS_BACKEND := $(BACKEND)
 # What the targets start is the environment's.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # DVC asks for the user's name, which a user id without an entry in /etc/passwd (docker run --user) has not.
@@ -19,12 +27,13 @@ help: ## Print this list
 # uv installs in a sixth of pip's time; where it cannot be had, or does not find the packages, pip does it. Without
 # bytecode, as where PYTHONDONTWRITEBYTECODE is set, each stage would compile TensorFlow again: 10 seconds.
 UV := $(VENV)/bin/uv pip
-INSTALL = $(UV) install --quiet --compile-bytecode --python $(VENV) --constraints constraints.txt $(1) || \
+# PyPI's PyTorch brings CUDA; uv knows where the one for this machine is.
+INSTALL = $(UV) install --quiet --compile-bytecode --python $(VENV) --torch-backend auto --constraints constraints.txt $(1) || \
 	python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(1)
 
-install: $(VENV)/.installed ## Create .venv with every dependency (about a minute, 3 GB)
+install: $(INSTALLED) ## Create .venv with every dependency (about a minute, 3 GB; BACKEND=jax or torch: see docs/gpu.md)
 
-$(VENV)/.installed: requirements.txt requirements-gpu.txt constraints.txt pyproject.toml
+$(INSTALLED): $(REQUIREMENTS) requirements.txt constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "redarte needs Python 3.11 or later; name one with: make PYTHON=/path/to/python3.11"; exit 1; }
 	@# Where Python came without ensurepip, as in Colab, its own pip puts one there.
@@ -41,7 +50,7 @@ repro: install ## Run the pipeline: whatever is not up to date, and nothing else
 	dvc repro
 	@echo; cat plots/table_one.md; echo; echo "The report: plots/report.html. Figures: plots/*.png, or all in one page: dvc plots show --open"
 
-$(VENV)/.tested: $(VENV)/.installed requirements-test.txt requirements-ray.txt
+$(VENV)/.tested: $(INSTALLED) requirements-test.txt requirements-ray.txt
 	$(call INSTALL,-r requirements-test.txt)
 	@touch $@
 
@@ -51,7 +60,11 @@ PYTEST := python -m pytest -n $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1) --
 test: $(VENV)/.tested ## Run the tests, but for the longest (about 5 minutes on 2 CPU cores)
 	$(PYTEST) -m "not long"
 
-test-all: $(VENV)/.tested ## Run all the tests (about 15 minutes on 2 CPU cores)
+$(VENV)/.backends: $(VENV)/.tested requirements-jax.txt requirements-torch.txt
+	$(call INSTALL,-r requirements-jax.txt -r requirements-torch.txt)
+	@touch $@
+
+test-all: $(VENV)/.backends ## Run all the tests, with JAX and PyTorch too (about 20 minutes on 2 CPU cores)
 	$(PYTEST)
 
 lint: $(VENV)/.tested ## Check format, style and types

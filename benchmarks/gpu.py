@@ -1,0 +1,313 @@
+"""How fast a GPU learns the study's networks, by each backend of Keras that is installed.
+
+    python -m benchmarks.gpu                                    # at most 6 minutes on a data-centre GPU
+    python -m benchmarks.gpu --device cpu --side 32 --count 64 --batches 8 --epochs 2        # the same, small
+
+From the project's folder, with src on PYTHONPATH; without a network, and without TensorFlow where it is not. For each
+backend: a whole network of ten epochs, from the start of `python -m redarte.stages.train red1` to its saved file, on
+47,000 drawn pictures of 50 artists; then rows as they come:
+
+- pictures a second, and the seconds of an epoch of 47,000, of redarte's training and of a plain Keras script
+  (`fit` on arrays, float32);
+- of peak: the operations of a step (three times those of a forward pass) as a share of what one large matrix product
+  reaches there in the same precision;
+- busy: what nvidia-smi says, on average;
+- input: the share of an epoch that giving its batches takes, without a network;
+- loss: of the epochs, from the same first weights under each backend.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+ARTISTS, STUDY_SIZE = 50, 47_000
+ROOT = Path(__file__).resolve().parent.parent
+BACKENDS = ("jax", "torch", "tensorflow")
+HEAD = "| backend | network | batch | precision | pictures a second | epoch of 47,000 | of peak | busy | input | loss |"
+
+
+def draw(number: int, side: int) -> np.ndarray:
+    """Smooth noise with a colour for each artist, so that there is something to learn: (side, side, 3) uint8."""
+    rng = np.random.default_rng(number)
+    colour = np.random.default_rng([7, number % ARTISTS]).integers(-60, 60, 3)
+    noise = rng.integers(60, 196, (side // 6 + 2, side // 6 + 2, 3)) + colour
+    return np.asarray(cv2.resize(noise.astype(np.uint8), (side, side), interpolation=cv2.INTER_CUBIC))
+
+
+def write(folder: Path, count: int, side: int) -> None:
+    """A class-per-folder tree of JPEGs."""
+
+    def one(number: int) -> None:
+        place = folder / f"Artist_{number % ARTISTS:02d}"
+        place.mkdir(parents=True, exist_ok=True)
+        cv2.imencode(".jpg", draw(number, side), [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tofile(place / f"{number:06d}.jpg")
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(one, range(count)))
+
+
+def whole(backend: str, options: argparse.Namespace) -> None:
+    """Prints the seconds of one whole network, from process start to saved file."""
+    with tempfile.TemporaryDirectory() as place:
+        from redarte import params
+
+        write(Path(place, "data/resized/train"), options.study, options.side)
+        write(Path(place, "data/resized/val"), max(ARTISTS, options.study // 56), options.side)
+        text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+        wishes = {"epochs": "10", "device": options.device, "deterministic": "false"}
+        for name, value in wishes.items():
+            before = getattr(params.load(ROOT / "params.yaml").train, name)
+            text = text.replace(f"  {name}: {str(before).lower()} #", f"  {name}: {value} #", 1)
+        Path(place, "params.yaml").write_text(text, encoding="utf-8")
+        environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT / "src")}
+        started = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-m", "redarte.stages.train", "red1"],
+            cwd=place, env=environment, text=True, capture_output=True,
+        )  # fmt: skip
+        seconds = time.perf_counter() - started
+        if done.returncode:
+            print(f"{backend}: {done.stderr.strip().splitlines()[-1]}", flush=True)
+            return
+        learned = json.loads(Path(place, "metrics/train_red1.json").read_text(encoding="utf-8"))
+        print(
+            f"{backend} on {learned['device']}: Red 1, {options.study} pictures of {options.side} px, 10 epochs, "
+            f"batch 32, {learned['precision']}: {seconds:.1f} s from start to saved file (loss {learned['loss']:.3f})",
+            flush=True,
+        )
+
+
+class Silent(tqdm):  # type: ignore[type-arg]
+    """A progress bar that says nothing between the rows."""
+
+    @classmethod
+    def write(cls, *_: object, **__: object) -> None:
+        pass
+
+
+class Busy:
+    """How busy the GPU is in the time of a block, in %; None where nvidia-smi does not say."""
+
+    def __enter__(self) -> "Busy":
+        self.percent: float | None = None
+        self._log = tempfile.TemporaryFile("w+")
+        ask = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "200"]
+        self._process = subprocess.Popen(ask, stdout=self._log) if shutil.which("nvidia-smi") else None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is None:
+            return
+        self._process.terminate()
+        self._process.wait()
+        self._log.seek(0)
+        told = [float(line) for line in self._log.read().split() if line.isdecimal()]
+        self.percent = sum(told) / len(told) if told else None
+
+
+def operations(network: Any) -> float:
+    """Of a training step, a picture: three times the multiplications and additions of a forward pass."""
+    total = 0.0
+    for layer in network.layers:
+        if hasattr(layer, "kernel"):
+            places = np.prod(layer.output.shape[1:-1]) if len(layer.output.shape) == 4 else 1
+            total += 2.0 * float(np.prod(layer.kernel.shape)) * float(places)
+    return 3 * total
+
+
+def peak(precision: str, size: int) -> float:
+    """Operations a second of one large matrix product in a precision."""
+    from redarte.training.backend import keras
+
+    kind = "bfloat16" if precision == "mixed_bfloat16" else "float32"
+    matrix = keras.ops.cast(keras.ops.ones((size, size)), kind)
+
+    def multiply(times: int) -> float:
+        started, product = time.perf_counter(), matrix
+        for _ in range(times):
+            product = keras.ops.matmul(matrix, product) * (1 / size)
+        keras.ops.convert_to_numpy(keras.ops.cast(product[:1, :1], "float32"))
+        return time.perf_counter() - started
+
+    multiply(3)
+    return 2.0 * size**3 * 10 / multiply(10)
+
+
+def measure(options: argparse.Namespace) -> None:
+    """In a process of one backend: prints a row for each network, batch and precision."""
+    from redarte import params
+    from redarte.networks import study
+    from redarte.training import batches, callbacks, devices, loop
+    from redarte.training.backend import NAME, keras
+    from redarte.training.dataset import Pictures
+    from redarte.training.jobs import TrainingJob
+
+    class Drawn(Pictures):
+        def digest(self) -> str:
+            return "drawn"
+
+    def pictures(count: int, first: int) -> Pictures:
+        with ThreadPoolExecutor() as pool:
+            pixels = np.stack(list(pool.map(lambda n: draw(n, options.side), range(first, first + count))))
+        labels = (np.arange(first, first + count) % ARTISTS).astype(np.int64)
+        names = [f"Artist_{number:02d}" for number in range(ARTISTS)]
+        return Drawn(Path(), [str(n) for n in range(count)], labels, names, options.side, pixels)
+
+    settings = params.load(ROOT / "params.yaml")
+    train, val = pictures(options.count, 0), pictures(ARTISTS, options.count)
+    epochs: list[float] = []
+    begun = [0.0]
+
+    class Clock(callbacks.TrainingCallback):
+        def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+            super().on_epoch_begin(epoch, logs)
+            begun[0] = time.perf_counter()
+
+        def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+            epochs.append(time.perf_counter() - begun[0])
+            super().on_epoch_end(epoch, logs)
+
+    for module, name, other in ((loop, "TrainingCallback", Clock), (loop, "say", str), (callbacks, "tqdm", Silent)):
+        setattr(module, name, other)
+
+    def same_weights(network: Any) -> Any:
+        rng = np.random.default_rng(0)
+        network.set_weights(
+            [
+                rng.normal(0, np.sqrt(1 / max(1, np.prod(w.shape[:-1]))), w.shape) * (w.ndim > 1)
+                for w in network.get_weights()
+            ]
+        )
+        return network
+
+    def row(network: str, batch: int, precision: str, title: str, speed: float, *rest: str) -> None:
+        cells = (title, network, batch, precision, f"{speed:,.0f}", f"{STUDY_SIZE / speed:.1f} s", *rest)
+        print(f"| {' | '.join(map(str, cells))} |", flush=True)
+
+    def ours(name: Any, batch: int, precision: str) -> None:
+        chosen = settings.train.model_copy(
+            update={
+                "epochs": options.epochs, "batch_size": batch, "precision": precision, "resume": False,
+                "deterministic": False, "device": options.device,
+            }
+        )  # fmt: skip
+        build = lambda policy: same_weights(study.build(name, options.side, ARTISTS, settings.red1, policy))  # noqa: E731
+        job = TrainingJob(name, chosen, 0, train, val, build, origin=[])
+        epochs.clear()
+        with Busy() as busy:
+            trained = loop.train(job, Path("history.csv"))
+        there = train.moved(devices.resident)
+        started = time.perf_counter()
+        *_, last = batches.training_batches(there, batch, 0, range(1))
+        keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(last[0][:1, :1, :1]))
+        reading = time.perf_counter() - started
+        seconds = min(epochs[1:])
+        speed = options.count / seconds
+        share = operations(trained.network) * speed / peaks[precision]
+        gpu = "" if busy.percent is None else f"{busy.percent:.0f} %"
+        row(
+            name, batch, precision, NAME, speed, f"{share:.0%}", gpu,
+            f"{reading / seconds:.1%}", ", ".join(f"{one['loss']:.3f}" for one in trained.history),
+        )  # fmt: skip
+
+    def plain(name: Any, batch: int) -> None:
+        network = same_weights(study.build(name, options.side, ARTISTS, settings.red1, "float32"))
+        network.compile("adam", "categorical_crossentropy", metrics=["accuracy"])
+        labels = np.eye(ARTISTS, dtype=np.float32)[train.labels]
+        seconds, losses = [], []
+        for _ in range(options.epochs):
+            started = time.perf_counter()
+            told = network.fit(train._decoded, labels, batch_size=batch, epochs=1, verbose=0)
+            seconds.append(time.perf_counter() - started)
+            losses.append(f"{told.history['loss'][0]:.3f}")
+        row(
+            name,
+            batch,
+            "float32",
+            f"plain Keras, {NAME}",
+            options.count / min(seconds[1:]),
+            "",
+            "",
+            "",
+            ", ".join(losses),
+        )
+
+    devices.prepare(0, settings.train.model_copy(update={"device": options.device, "deterministic": False}))
+    precisions = ("mixed_bfloat16", "float32")
+    peaks = {precision: peak(precision, options.matrix) for precision in precisions}
+    told = ", ".join(f"{rate / 1e12:.1f} in {precision}" for precision, rate in peaks.items())
+    print(f"{NAME} on {devices.facts()['device']}: TFLOP a second of a matrix product: {told}", flush=True)
+    print(HEAD, flush=True)
+    print("| --- " * (HEAD.count("|") - 1) + "|", flush=True)
+    for batch in options.batches:
+        for name in ("red1", "red3"):
+            if time.time() > options.until:
+                print(f"{NAME}: {name} and what follows is left out: no time", flush=True)
+                return
+            plain(name, batch) if batch == options.batches[0] else None
+            for precision in precisions:
+                ours(name, batch, precision)
+
+
+def installed(options: argparse.Namespace) -> Iterator[str]:
+    """The backends that are there and see a GPU, or are to compute on the CPU."""
+    for name in options.backends:
+        if importlib.util.find_spec(name) is None:
+            continue
+        ask = "from redarte.training import devices; print(devices.gpu_names())"
+        environment = {**os.environ, "KERAS_BACKEND": name, "PYTHONPATH": str(ROOT / "src")}
+        seen = subprocess.run([sys.executable, "-c", ask], env=environment, text=True, capture_output=True)
+        if options.device == "cpu" or (seen.returncode == 0 and seen.stdout.strip() != "[]"):
+            yield name
+        else:
+            print(f"{name} sees no GPU here {seen.stderr.strip()[-300:]}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=["gpu", "cpu"], default="gpu")
+    parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=BACKENDS)
+    parser.add_argument("--side", type=int, default=224)
+    parser.add_argument("--count", type=int, default=8192, help="pictures of an epoch that is measured")
+    parser.add_argument("--study", type=int, help="pictures of the whole network; by default 47,000, or count on a CPU")
+    parser.add_argument("--batches", nargs="+", type=int, default=[32, 128, 512])
+    parser.add_argument("--epochs", type=int, default=3, help="of which the quickest but the first counts")
+    parser.add_argument(
+        "--minutes", type=float, default=6, help="no row is begun after this long, less a part for the next"
+    )
+    parser.add_argument("--until", type=float, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    options.matrix = 8192 if options.device == "gpu" else 512
+    options.study = options.study or (STUDY_SIZE if options.device == "gpu" else options.count)
+    if options.until:
+        os.chdir(tempfile.mkdtemp())
+        measure(options)
+        return
+    end = time.time() + 60 * options.minutes - 20
+    backends = list(installed(options))
+    for backend in backends:
+        whole(backend, options)
+    for number, backend in enumerate(backends):
+        # What is left is shared by the backends that are left.
+        until = time.time() + (end - time.time()) / (len(backends) - number)
+        arguments = [*sys.argv[1:], "--until", str(until), "--study", str(options.study)]
+        environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT / "src")}
+        subprocess.run([sys.executable, "-m", "benchmarks.gpu", *arguments], cwd=ROOT, env=environment, check=False)
+
+
+if __name__ == "__main__":
+    main()

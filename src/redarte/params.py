@@ -35,8 +35,8 @@ Weight = Annotated[float, Field(ge=0, le=1)]
 
 
 def _each_once(names: list[CopyName]) -> list[CopyName]:
-    if not names or len(set(names)) != len(names):
-        raise ValueError("must name at least one copy, and each once")
+    if len(set(names)) != len(names):
+        raise ValueError("must name each copy once, or none: []")
     return names
 
 

@@ -162,7 +162,7 @@ OURS: dict[str, st.SearchStrategy[Any]] = {
     "augment.rotation": pair(-180, 180),
     "augment.zoom": pair(1, 4),
     "augment.shift": pair(0, 0.9),
-    "augment.copies": st.lists(st.sampled_from(get_args(params.CopyName)), min_size=1, unique=True),
+    "augment.copies": st.lists(st.sampled_from(get_args(params.CopyName)), unique=True),
     "fetch.archive.path": st.none() | _TEXT,
     "fetch.archive.sha256": st.none() | st.from_regex(r"[0-9A-Fa-f]{64}", fullmatch=True),
     "split.train": st.floats(0.1, 1),

@@ -101,6 +101,23 @@ def test_an_interrupted_augment_leaves_nothing_that_could_pass_for_whole(
         assert partials(long_augment) == []
 
 
+@pytest.mark.long
+def test_no_copies_are_an_output_too(workspace: Workspace, tmp_path: Path) -> None:
+    """A folder without a file, which a teammate's pull brings and resize reads."""
+    workspace.set({"augment.copies": []})
+    assert "0 copies of 9 training pictures" in workspace.run("dvc", "repro", "resize").stdout
+    squares = tree_bytes(workspace.path / "data/resized")
+    assert len(squares) == 15
+    workspace.run("dvc", "remote", "add", "--default", "team", str(tmp_path / "remote"))
+    workspace.commit("no copies")
+    workspace.run("dvc", "push")
+    teammate = workspace.clone(tmp_path / "teammate")
+    teammate.run("dvc", "pull", "fetch", "split", "augment", "resize")
+    assert "Running stage" not in teammate.run("dvc", "repro", "resize").stdout
+    teammate.run("dvc", "repro", "--force", "--single-item", "resize")
+    assert tree_bytes(teammate.path / "data/resized") == squares
+
+
 def test_ctrl_c_while_a_stage_imports_is_no_traceback(workspace: Workspace) -> None:
     process = workspace.start("python", "-m", "redarte.stages.augment")
     maps = Path(f"/proc/{process.pid}/maps")

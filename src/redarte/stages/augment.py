@@ -20,7 +20,7 @@ def main() -> None:
         for artist in images.classes(TRAIN):
             (folder / artist).mkdir()
         work = partial(write_copies, folder, settings.augment, settings.seed)
-        written = sum(cluster.map_parallel(work, pictures, "augmenting"))
+        written = sum(cluster.map_parallel(work, pictures if settings.augment.copies else [], "augmenting"))
     say(f"{written} copies of {len(pictures)} training pictures")
 
 

@@ -1,0 +1,118 @@
+"""How much more paintings bring: test accuracy against the share of the training pictures that a network learns from.
+
+    python -m benchmarks.learning_curve --networks red1 fisher finetuned --shares 0.125 0.25 0.5 1 \\
+        -S train.epochs=6 -S train.patience=2 -S fisher.input_size=224
+
+In the project's folder, after `dvc repro split`; the workspace stays as it is. Of each artist's training pictures a
+part is drawn from the seed, the smaller parts of the larger; val and test stay whole. -S is as in `dvc exp run`. A row
+as soon as a network has learned: pictures learned from (without copies), accuracy on train, val and test with an
+interval of 95 %, top-5, macro-F1, and the seconds of its training.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import yaml
+from scipy.stats import binomtest
+
+from redarte import params
+from redarte.params import STUDY
+from redarte.pictures import images
+
+TRAIN = Path("data/split/train")
+
+
+def thin(folder: Path, share: float, seed: int) -> int:
+    """Deletes all but a share of each artist's pictures, at least one; says how many are left."""
+    kept = 0
+    for artist in images.classes(folder):
+        files = sorted(path.name for path in (folder / artist).iterdir())
+        order = np.random.default_rng([seed, *artist.encode()]).permutation(len(files))
+        count = max(1, round(share * len(files)))
+        for place in order[count:]:
+            (folder / artist / files[place]).unlink()
+        kept += count
+    return kept
+
+
+def stage(place: Path, *command: str) -> None:
+    done = subprocess.run(["sh", "src/stage", *command], cwd=place, text=True, capture_output=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}: {done.stderr.strip()}")
+
+
+def workspace(place: Path, share: float, changes: list[str]) -> int:
+    """A folder with the project's code, parameters and split, ready to learn from a share of train."""
+    shutil.copytree("src", place / "src")
+    shutil.copytree("data/split", place / "data/split", copy_function=os.link)
+    shutil.copy("data/near_duplicates.csv", place / "data")
+    shutil.copy("params.yaml", place)
+    set_all(place / "params.yaml", changes)
+    kept = thin(place / TRAIN, share, params.load(place / "params.yaml").seed)
+    for name in ("augment", "resize"):
+        stage(place, name)
+    return kept
+
+
+def set_all(file: Path, changes: list[str]) -> None:
+    """Sets parameters, each as <section>.<name>=<value in YAML>."""
+    document = yaml.safe_load(file.read_text(encoding="utf-8"))
+    for change in changes:
+        name, _, value = change.partition("=")
+        *sections, leaf = name.split(".")
+        section = document
+        for key in sections:
+            section = section[key]
+        section[leaf] = yaml.safe_load(value)
+    file.write_text(yaml.safe_dump(document, allow_unicode=True), encoding="utf-8")
+
+
+def learn(place: Path, network: str) -> str:
+    """Trains, exports and measures a network there, and gives its cells."""
+    set_all(place / "params.yaml", [f"model={network}", f"beyond={[] if network in STUDY else [network]}"])
+    started = time.monotonic()
+    stage(place, "train", network)
+    seconds = time.monotonic() - started
+    stage(place, "export", network)
+    stage(place, "evaluate")
+    trained = json.loads((place / f"metrics/train_{network}.json").read_text(encoding="utf-8"))
+    tested = json.loads((place / "metrics/evaluate.json").read_text(encoding="utf-8"))
+    count = len(images.list_images(place / "data/split/test"))
+    interval = binomtest(round(tested["test_accuracy"] * count), count).proportion_ci(method="wilson")
+    return " | ".join(
+        [
+            f"{trained['accuracy']:.3f}",
+            f"{trained['val_accuracy']:.3f}",
+            f"{tested['test_accuracy']:.3f} ({interval.low:.3f} to {interval.high:.3f})",
+            f"{tested['test_top5_accuracy']:.3f}",
+            f"{tested['test_macro_f1']:.3f}",
+            f"{seconds:.0f}",
+        ]
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", nargs="+", default=["red1"])
+    parser.add_argument("--shares", nargs="+", type=float, default=[0.125, 0.25, 0.5, 1])
+    parser.add_argument("-S", dest="changes", action="append", default=[])
+    options = parser.parse_args()
+    print("| network | pictures | train | val | test | top-5 | macro-F1 | seconds |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
+    for share in options.shares:
+        with tempfile.TemporaryDirectory(dir=".") as folder:
+            place = Path(folder)
+            kept = workspace(place, share, options.changes)
+            for network in options.networks:
+                print(f"| {network} | {kept} | {learn(place, network)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

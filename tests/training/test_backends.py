@@ -17,6 +17,7 @@ import pytest
 from redarte.runtime.errors import UserError
 from redarte.training import devices, trial
 from redarte.training.accelerator import Accelerator, Gpu
+from redarte.training.backend import keras
 from tests.conftest import (
     FISHER,
     ROOT,
@@ -326,6 +327,30 @@ def test_a_gpu_that_cannot_compute_and_one_that_xla_does_not_know(
     asked = {"train.jit": True} if on_gpu else {"train.device": "gpu"}
     with pytest.raises(UserError, match=rf"{'|'.join(asked)} is .*\({reason}\); set it to auto"):
         devices.prepare(0, settings(asked).train, dying(tmp_path / "asked", on_call))
+
+
+def test_too_little_memory_in_a_trial_is_left_to_the_training(settings: MakeSettings) -> None:
+    def too_large(policy: str) -> Any:
+        return keras.Sequential([keras.Input((16, 16, 3)), keras.layers.Flatten(), keras.layers.Dense(2**40)])
+
+    assert trial.run(too_large, settings().train, "float32") == trial.Outcome(0.0, 0.0)
+
+
+ALLOCATE = """
+from redarte.training import devices
+from redarte.training.backend import keras
+try:
+    keras.ops.convert_to_numpy(keras.ops.ones((2**46,)))
+except Exception as error:
+    print(devices.is_out_of_memory(error), devices.is_out_of_memory(ValueError()))
+"""
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", *BACKENDS])
+def test_too_little_memory_is_known_as_such(workspace: Workspace, backend: str) -> None:
+    source = str(workspace.path / "src")
+    done = workspace.run("python", "-c", ALLOCATE, KERAS_BACKEND=backend, PYTHONPATH=source)
+    assert done.stdout == "True False\n", done.stderr
 
 
 def test_xla_is_used_where_it_is_quicker(settings: MakeSettings, monkeypatch: pytest.MonkeyPatch) -> None:

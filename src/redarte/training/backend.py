@@ -29,7 +29,8 @@ os.environ["KERAS_BACKEND"] = NAME
 for _name in ("TF_ENABLE_ONEDNN_OPTS", "TF_XLA_FLAGS", "TF_USE_LEGACY_KERAS"):
     os.environ.pop(_name, None)
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# The GPU may be shared: JAX takes its memory as it is needed, and not three quarters of it at once.
+# The GPU may be shared: its memory is taken as it is needed, and not all of it, or three quarters, at once.
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 with quiet():

@@ -16,8 +16,9 @@ class Own(Accelerator):
 
     def gpus(self) -> list[Gpu]:
         if not self._on_cpu and torch.cuda.is_available():
+            name, several = torch.cuda.get_device_name(), torch.cuda.device_count()
             capability = float("{}.{}".format(*torch.cuda.get_device_capability()))
-            return [Gpu(torch.cuda.get_device_name(), capability)]
+            return [Gpu(name if several == 1 else f"{name} (1 of {several})", capability)]
         return [Gpu("Apple GPU", 0)] if not self._on_cpu and torch.backends.mps.is_available() else []
 
     def prepare(self, deterministic: bool) -> None:

@@ -79,7 +79,7 @@ def run(build: Build, settings: Train, policy: str) -> Outcome:
         except subprocess.TimeoutExpired as late:
             out, reason = (late.stdout or b"").decode(), f"it took longer than {_SECONDS} s"
     seconds = [*map(float, out.split()), None, None]
-    return Outcome(seconds[0], seconds[1], "" if seconds[1] else reason)
+    return Outcome(seconds[0], seconds[1], reason if seconds[1] is None else "")
 
 
 def _reason(done: "subprocess.CompletedProcess[str]") -> str:
@@ -111,4 +111,9 @@ if __name__ == "__main__":
     try:
         _try(Path(sys.argv[1]))
     except Exception as error:
-        sys.exit(_told(error))
+        from redarte.training import devices
+
+        if not devices.is_out_of_memory(error):
+            sys.exit(_told(error))
+        # It computes; how much is too much the training itself will say.
+        print(0.0, 0.0)

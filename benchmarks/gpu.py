@@ -292,7 +292,7 @@ def main() -> None:
     parser.add_argument("--until", type=float, help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.matrix = 8192 if options.device == "gpu" else 512
-    options.study = options.study or (STUDY_SIZE if options.device == "gpu" else options.count)
+    options.study = max(ARTISTS, options.study or (STUDY_SIZE if options.device == "gpu" else options.count))
     if options.until:
         os.chdir(tempfile.mkdtemp())
         measure(options)

@@ -188,13 +188,13 @@ def test_the_benchmark_for_gpus_runs_on_a_cpu_and_without_what_a_gpu_machine_lac
         [sys.executable, "-c", IMPORTS], cwd=ROOT, env=environment, text=True, capture_output=True
     )
     assert imported.returncode == 0, imported.stderr
-    small = ["--device", "cpu", "--side", "16", "--count", "24", "--batches", "8", "--epochs", "2"]
+    small = ["--device", "cpu", "--side", "16", "--count", "56", "--batches", "8", "--epochs", "2"]
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.gpu", *small, "--backends", backend],
         cwd=ROOT, env=environment, text=True, capture_output=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert f"{backend} on CPU: Red 1, 24 pictures of 16 px, 10 epochs, batch 32," in done.stdout
+    assert f"{backend} on CPU: Red 1, 56 pictures of 16 px, 10 epochs, batch 32," in done.stdout
     rows = [line.split(" | ")[:4] for line in done.stdout.splitlines() if line.startswith(f"| {backend} ")]
     assert [row[1:] for row in rows] == [
         [name, "8", precision] for name in ("red1", "red3") for precision in ("mixed_bfloat16", "float32")

@@ -260,6 +260,7 @@ def test_a_gpu_that_is_wished_for_and_not_there_stops(settings: MakeSettings) ->
         devices.prepare(0, settings({"train.device": "gpu"}).train)
 
 
+@pytest.mark.long
 def test_a_step_is_tried_in_a_process_of_its_own(settings: MakeSettings) -> None:
     outcome = trial.run(trial.small, settings({"train.batch_size": 4}).train, "float32")
     assert outcome.plain is not None
@@ -323,6 +324,7 @@ def test_a_gpu_that_cannot_compute_and_one_that_xla_does_not_know(
         devices.prepare(0, settings(asked).train, dying(tmp_path / "asked", on_call))
 
 
+@pytest.mark.long
 def test_too_little_memory_in_a_trial_is_left_to_the_training(settings: MakeSettings) -> None:
     def too_large(policy: str) -> Any:
         return keras.Sequential([keras.Input((16, 16, 3)), keras.layers.Flatten(), keras.layers.Dense(2**40)])
@@ -340,7 +342,7 @@ except Exception as error:
 """
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", *BACKENDS])
+@pytest.mark.parametrize("backend", [pytest.param("tensorflow", marks=pytest.mark.long), *BACKENDS])
 def test_too_little_memory_is_known_as_such(workspace: Workspace, backend: str) -> None:
     source = str(workspace.path / "src")
     done = workspace.run("python", "-c", ALLOCATE, KERAS_BACKEND=backend, PYTHONPATH=source)

@@ -180,6 +180,12 @@ def test_phase_one_leaves_the_backbone_as_it_is_and_sees_each_picture_once(
         np.testing.assert_array_equal(weight.numpy(), before[weight.path])
     assert trained.checkpoint is None
     assert float(trained.metrics["accuracy"]) > 0.9
+    # What export would compute once more.
+    forward = finetuned.decompose(trained.network).forward
+    seen = forward(train.batch(np.arange(len(train)))[0].astype(np.float32))[2]
+    assert trained.embeddings is not None
+    assert list(trained.embeddings) == train.paths
+    np.testing.assert_allclose(np.stack(list(trained.embeddings.values())), seen, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.long

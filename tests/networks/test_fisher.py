@@ -151,6 +151,19 @@ def test_everything_downstream_works_with_it(fished: Workspace) -> None:
 
 
 @pytest.mark.long
+def test_the_pictures_that_it_learned_from_are_the_most_similar_to_themselves(fished: Workspace) -> None:
+    """Their embeddings come from the fit, and are not computed once more by export."""
+    known = base.load_embeddings(fished.path / "models/fisher.keras")
+    network = Predictor(fished.path / "models/fisher.onnx")
+    assert network.metadata.trained == sorted(known)
+    train = dataset.load(fished.path / "data/split/train", side=48)
+    for place, picture in enumerate(train.batches(1)):
+        similarity = network.predict([picture]).similarity[0]
+        assert similarity.argmax() == place
+        assert similarity[place] == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.long
 def test_the_evidence_adds_up_to_the_logit(fished: Workspace) -> None:
     network = Predictor(fished.path / "models/fisher.onnx")
     saved, _ = base.load(fished.path / "models/fisher.keras")

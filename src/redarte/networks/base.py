@@ -12,17 +12,19 @@ docs/new-network.md adds one.
 """
 
 import importlib
+import io
 import json
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, cast
 
 import numpy as np
 
 from redarte.params import STUDY, Params
+from redarte.pictures import images
 from redarte.runtime import outputs
 from redarte.runtime.console import progress
 from redarte.runtime.errors import UserError, first_line
@@ -31,6 +33,7 @@ from redarte.training.dataset import Pictures
 from redarte.training.loop import Trained
 
 _ARTISTS = "artists.json"
+_EMBEDDED, _EMBEDDINGS = "embedded.json", "embeddings.npy"
 # The first moment that a zip can name: the real one would change the bytes of the same network.
 _NO_TIME = (1980, 1, 1, 0, 0, 0)
 
@@ -90,7 +93,17 @@ def predict(network: keras.Model, pictures: Pictures, title: str) -> Iterator[np
     return progress(each, len(pictures), title)
 
 
-def save(network: keras.Model, artists: list[str], path: Path) -> None:
+def embedded(train: Pictures, embeddings: np.ndarray) -> dict[str, np.ndarray]:
+    """The embeddings of training pictures (n, features), as `Trained` has them: without those of copies."""
+    paths = [PurePosixPath(path) for path in train.paths]
+    return {
+        f"{path.parent.name}/{path.stem}.jpg": embedding
+        for path, embedding in zip(paths, embeddings, strict=True)
+        if images.COPY_MARK not in path.stem
+    }
+
+
+def save(network: keras.Model, artists: list[str], path: Path, embeddings: dict[str, np.ndarray] | None = None) -> None:
     """Saves a network and the names of its classes in one .keras file.
 
     The same network gives the same bytes: Keras writes the time into its file, and that is taken out.
@@ -99,7 +112,13 @@ def save(network: keras.Model, artists: list[str], path: Path) -> None:
         network: with as many outputs as there are artists.
         artists: the classes, in the order of the outputs.
         path: ends in .keras.
+        embeddings: see `Trained`.
     """
+    beside = {_ARTISTS: json.dumps(artists, ensure_ascii=False).encode()}
+    if embeddings is not None:
+        array = io.BytesIO()
+        np.save(array, np.stack(list(embeddings.values())))
+        beside |= {_EMBEDDED: json.dumps(list(embeddings), ensure_ascii=False).encode(), _EMBEDDINGS: array.getvalue()}
     with tempfile.TemporaryDirectory() as scratch, outputs.atomic_file(path) as partial:
         written = Path(scratch, "network.keras")
         network.save(written)
@@ -109,8 +128,17 @@ def save(network: keras.Model, artists: list[str], path: Path) -> None:
                 if name == "metadata.json":
                     data = json.dumps({**json.loads(data), "date_saved": ""}).encode()
                 target.writestr(zipfile.ZipInfo(name, _NO_TIME), data)
-            names = json.dumps(artists, ensure_ascii=False).encode()
-            target.writestr(zipfile.ZipInfo(_ARTISTS, _NO_TIME), names)
+            for name, content in beside.items():
+                target.writestr(zipfile.ZipInfo(name, _NO_TIME), content)
+
+
+def load_embeddings(path: Path) -> dict[str, np.ndarray]:
+    """The embeddings that `save` was given; none where it was given none."""
+    with zipfile.ZipFile(path) as file:
+        if _EMBEDDED not in file.namelist():
+            return {}
+        names = json.loads(file.read(_EMBEDDED))
+        return dict(zip(names, np.load(io.BytesIO(file.read(_EMBEDDINGS))), strict=True))
 
 
 def load(path: Path) -> tuple[keras.Model, list[str]]:

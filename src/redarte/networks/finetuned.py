@@ -63,7 +63,7 @@ def fit(name: str, settings: Params, train: Pictures, val: Pictures, history_fil
     say(f"{name}: {chosen.backbone}, {len(train)} pictures of {train.side} px, phase one")
     network = build(backbone, len(train.artists), chosen)
     fisher.fit_projection(network, train, settings.seed)
-    row = fit_head(network, train, val, settings)
+    row, embeddings = fit_head(network, train, val, settings)
     facts: Metrics = {
         "parameters": network.count_params(),
         "precision": "float32",
@@ -72,7 +72,7 @@ def fit(name: str, settings: Params, train: Pictures, val: Pictures, history_fil
         "input_size": chosen.input_size,
     }
     if not chosen.fine_tune.epochs:
-        return Trained(network, svm.metrics(row) | facts, [row])
+        return Trained(network, svm.metrics(row) | facts, [row], embeddings=base.embedded(train, embeddings))
     start = network.get_weights()
 
     def rebuild(policy: str) -> keras.Model:
@@ -130,18 +130,19 @@ def build(backbone: keras.Model, artists: int, settings: Finetuned, policy: str 
     return keras.Model(copy.input, decide(dropped), name="finetuned")
 
 
-def fit_head(network: keras.Model, train: Pictures, val: Pictures, settings: Params) -> Row:
+def fit_head(network: keras.Model, train: Pictures, val: Pictures, settings: Params) -> tuple[Row, np.ndarray]:
     """Phase one: fits the last layer of a network to the features of its frozen backbone, computed once.
 
     Returns:
-        Accuracy and loss on train and val.
+        Accuracy and loss on train and val, and the embeddings of the training pictures (n, features).
     """
     describe = keras.Model(network.input, network.get_layer("described").output)
     of_train, of_val = (
         np.stack(list(base.predict(describe, pictures, "finetuned, phase one"))) for pictures in (train, val)
     )
     standardised = network.get_layer("standardised")
-    spread = _spread(of_train, network.get_layer("root").output.shape[1])
+    of_root = network.get_layer("root").output.shape[1]
+    spread = _spread(of_train, of_root)
     standardised.set_weights([of_train.mean(axis=0), spread])
     features_train, features_val = (
         (ops.convert_to_numpy(standardised(features)), pictures.labels)
@@ -149,10 +150,14 @@ def fit_head(network: keras.Model, train: Pictures, val: Pictures, settings: Par
     )
     head = settings.finetuned.head
     say(f"finetuned: the head, {f'{head.epochs} epochs' if head.epochs else 'a support vector machine'}")
+    # The means at the backbone's output stand before its deviations, and these before the root.
+    channels = [layer for layer in network.layers if isinstance(layer, Deviation)][-1].output.shape[1]
+    end = of_train.shape[1] - of_root - channels
+    embeddings = of_train[:, end - channels : end]
     if head.epochs == 0:
-        return svm.fit(network, features_train, features_val, head.C, settings)
+        return svm.fit(network, features_train, features_val, head.C, settings), embeddings
     _descend(network, features_train, jobs.class_weights(train, settings.train), settings)
-    return svm.measure(network, features_train, features_val)
+    return svm.measure(network, features_train, features_val), embeddings
 
 
 def decompose(network: keras.Model) -> Decomposition:

@@ -65,7 +65,8 @@ def fit(name: str, settings: Params, train: Pictures, val: Pictures, _history_fi
     described = [np.stack(list(base.predict(describe, pictures, name))) for pictures in (train, val)]
     row = svm.fit(network, (described[0], train.labels), (described[1], val.labels), settings.fisher.C, settings)
     facts = {"parameters": network.count_params(), "precision": "float32", "input_size": train.side}
-    return Trained(network, svm.metrics(row) | facts, [row])
+    embeddings = base.embedded(train, described[0][:, : settings.fisher.mixture_components])
+    return Trained(network, svm.metrics(row) | facts, [row], embeddings=embeddings)
 
 
 def build(settings: Fisher, side: int, artists: int) -> keras.Model:

@@ -39,15 +39,15 @@ def main() -> None:
     network, artists = base.load(MODELS / f"{name}.keras")
     side = network.input_shape[1]
     val = dataset.load_for(side, "val", artists)
-    originals = dataset.load_for(side, "train", artists, names_of_originals())
     model = export.export(side, module.decompose(network))
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    trained, _ = measure(session, originals)
+    trained = embeddings(name, session, side, artists)
+    known = np.stack(list(trained.values()))
     features, logits = measure(session, val)
     difference = largest_difference(network, val, logits)
     if not difference <= _LARGEST_DIFFERENCE:
         raise UserError(f"{name}: the exported file's probabilities differ from Keras's by {difference:.1e} on val.")
-    mean, whitening = calibration.whitening(trained.astype(np.float64))
+    mean, whitening = calibration.whitening(known.astype(np.float64))
     scores = np.linalg.norm((features - mean) @ whitening, axis=1)
     metadata = Metadata(
         network=name,
@@ -59,12 +59,28 @@ def main() -> None:
         temperature=calibration.fit_temperature(val.labels, logits),
         coverage=settings.evaluate.coverage,
         ood_threshold=calibration.threshold(scores, settings.evaluate.coverage) * _SLACK,
-        trained=[Path(path).with_suffix(".jpg").as_posix() for path in originals.paths],
+        trained=list(trained),
     )
     with outputs.atomic_file(MODELS / f"{name}.onnx") as partial:
-        partial.write_bytes(export.complete(model, trained, mean, whitening, metadata))
+        partial.write_bytes(export.complete(model, known, mean, whitening, metadata))
     outputs.write_json(METRICS / f"export_{name}.json", facts(val, logits, metadata))
     say(f"{name}: {MODELS / name}.onnx, temperature {metadata.temperature:.2f}, agrees with Keras to {difference:.0e}")
+
+
+def embeddings(
+    name: str, session: onnxruntime.InferenceSession, side: int, artists: list[str]
+) -> dict[str, np.ndarray]:
+    """The embeddings of the training pictures that are no copies, (features,) float32 each, by "<artist>/<file>.jpg".
+
+    A network that was fitted to features of a backbone brings them along, and the backbone need not see all the
+    pictures once more; those of others are computed.
+    """
+    names, brought = names_of_originals(), base.load_embeddings(MODELS / f"{name}.keras")
+    if names <= set(brought):
+        return {path: brought[path] for path in sorted(names)}
+    originals = dataset.load_for(side, "train", artists, names)
+    paths = [Path(path).with_suffix(".jpg").as_posix() for path in originals.paths]
+    return dict(zip(paths, measure(session, originals)[0], strict=True))
 
 
 def names_of_originals() -> set[str]:

@@ -29,7 +29,7 @@ def main() -> None:
         return
     outputs.write_json(METRICS / f"train_{name}.json", trained.metrics | devices.facts())
     outputs.write_text(history_file, history_csv(trained.history))
-    base.save(trained.network, train.artists, MODELS / f"{name}.keras")
+    base.save(trained.network, train.artists, MODELS / f"{name}.keras", trained.embeddings)
     if trained.checkpoint is not None:
         trained.checkpoint.forget()
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from redarte.runtime.console import say
 from redarte.runtime.errors import UserError
 from redarte.training import batches, callbacks, checkpoints, dataset, devices, jobs, machines
@@ -28,12 +30,15 @@ class Trained:
         metrics: the content of metrics/train_<network>.json.
         history: a row an epoch; one row where it was fitted at once.
         checkpoint: to be deleted once the network is saved; None where there was none.
+        embeddings: of the training pictures that are no copies, (features,) float32 each, by "<artist>/<stem>.jpg", as
+            `decompose` gives them; None where they were not computed on the way.
     """
 
     network: keras.Model
     metrics: Metrics
     history: list[Row]
     checkpoint: Checkpoint | None = None
+    embeddings: dict[str, np.ndarray] | None = None
 
 
 def train(job: TrainingJob, history_file: Path) -> Trained:

@@ -91,7 +91,9 @@ def _facts(settings: Params) -> Table:
     try:
         compiled = estimates.compiled(settings.seed, settings.train)
         table.add_row("GPU", ", ".join(devices.gpu_names()) or _missing() or "none; training runs on the CPU")
-        table.add_row("compiled", f"{'yes' if compiled else 'no'} (train.jit: {_yaml(settings.train.jit)})")
+        # TensorFlow's steps are tried on a GPU; elsewhere it is known which is quicker.
+        tried = "tried" if backend.NAME == "tensorflow" and devices.gpu_names() else "not tried"
+        table.add_row("compiled", f"{'yes' if compiled else 'no'}, {tried} (train.jit: {_yaml(settings.train.jit)})")
     except UserError as error:
         # What a training would be refused for is no reason to say nothing of the rest.
         table.add_row("GPU", f"[red]{error}[/] {_missing()}")

@@ -7,6 +7,7 @@ import subprocess
 
 import psutil
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from redarte.commands import estimates, repository
@@ -96,7 +97,7 @@ def _facts(settings: Params) -> Table:
         table.add_row("compiled", f"{'yes' if compiled else 'no'}, {tried} (train.jit: {_yaml(settings.train.jit)})")
     except UserError as error:
         # What a training would be refused for is no reason to say nothing of the rest.
-        table.add_row("GPU", f"[red]{error}[/] {_missing()}")
+        table.add_row("GPU", f"[red]{escape(str(error))}[/] {_missing()}")
     table.add_row(
         "precision", f"{devices.precision(settings.train.precision)} (train.precision: {settings.train.precision})"
     )
@@ -116,7 +117,7 @@ def _missing() -> str:
     if shutil.which("nvidia-smi") is None or devices.gpu_names():
         return ""
     asked = subprocess.run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True)
-    lines = (asked.stdout + asked.stderr).strip().splitlines() or ["nothing"]
+    lines = escape((asked.stdout + asked.stderr).strip()).splitlines() or ["nothing"]
     if asked.returncode:
         return f"none: its driver does not answer, and nvidia-smi says: {lines[0]}"
     named = "" if backend.NAME == "tensorflow" else f" BACKEND={backend.NAME}"

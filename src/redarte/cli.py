@@ -43,6 +43,9 @@ def check(
     lock: Annotated[
         bool, typer.Option("--lock", help="Also check that dvc.lock is of this code and params.yaml.")
     ] = False,
+    cache: Annotated[
+        bool, typer.Option("--cache", help="Also look through DVC's cache, and delete what is not whole in it.")
+    ] = False,
 ) -> None:
     """Check params.yaml, and say nothing when it is right."""
     from redarte import params
@@ -55,6 +58,10 @@ def check(
             from redarte.commands import lock as lock_file
 
             lock_file.check()
+        if cache:
+            from redarte.commands import cache as dvc_cache
+
+            dvc_cache.mend()
 
 
 @app.command()

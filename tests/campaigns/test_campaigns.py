@@ -1,11 +1,13 @@
 """A few attacks of each campaign; `python -m tests.campaigns` makes as many as one likes (docs/promises.md)."""
 
+import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.campaigns import archives, kills, models, parameters, pictures, remotes, sameness, storm
+from tests.campaigns import archives, kills, models, parameters, pictures, powercut, remotes, sameness, storm
 from tests.conftest import Workspace, save_backbone
 
 
@@ -15,6 +17,18 @@ def test_a_stage_that_is_ended(finished: Workspace, monkeypatch: pytest.MonkeyPa
     happened = kills.attack(kills.Reference(finished.path, {"resize": finished}), seed=1)
     assert happened["in resize"] == 3
     assert happened["went on to its end"] < 3
+
+
+@pytest.mark.long
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs to mount a file")
+def test_the_power_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(powercut, "KINDS", ("ext4",))
+    (tmp_path / "mounted").mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "tmpfs", tmp_path / "mounted"]).returncode:
+        pytest.skip("this container may mount nothing")
+    subprocess.run(["umount", tmp_path / "mounted"], check=True)
+    with powercut.prepared(tmp_path) as machines:
+        assert powercut.attack(machines, seed=1)["cut"] == 1
 
 
 @pytest.mark.long

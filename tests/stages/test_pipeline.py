@@ -1,5 +1,6 @@
 """The whole pipeline through DVC, as a newcomer, an experimenter and a teammate use it."""
 
+import hashlib
 import json
 import os
 import re
@@ -13,7 +14,7 @@ import pytest
 from redarte.commands import doctor
 from redarte.params import Params
 from redarte.runtime.errors import UserError
-from tests.conftest import ROOT, Workspace, ran
+from tests.conftest import ROOT, Workspace, ran, tree_bytes
 
 STAGES = [
     "fetch", "split", "augment", "resize", "train_red1", "train_red2", "train_red3",
@@ -139,6 +140,24 @@ def test_a_second_clone_makes_the_same_bytes_and_runs_its_own_code(finished: Wor
     splitting = clone.path / "src/redarte/stages/split.py"
     splitting.write_text(splitting.read_text(encoding="utf-8").replace("pictures of", "works of"), encoding="utf-8")
     assert "works of 3 artists" in clone.run("dvc", "repro", "split").stdout
+
+
+def test_what_is_not_whole_in_the_cache_is_made_again(finished: Workspace, tmp_path: Path) -> None:
+    """After a power cut, say. DVC itself takes a read-only file for whole, and hands it out."""
+    clone = finished.clone(tmp_path / "clone")
+    shutil.copytree(finished.path / ".dvc/cache", clone.path / ".dvc/cache")
+    raw = tree_bytes(finished.path / "data/raw")
+    lost = hashlib.md5(next(iter(raw.values()))).hexdigest()
+    file = clone.path / ".dvc/cache/files/md5" / lost[:2] / lost[2:]
+    size, mode = file.stat().st_size, file.stat().st_mode
+    file.chmod(0o600)
+    file.write_bytes(bytes(size))
+    file.chmod(mode)
+    assert re.match(r"1 of \d+ files in \S+ were not whole", clone.run("redarte", "check", "--cache").stdout)
+    assert not file.exists()
+    assert ran(clone.run("dvc", "repro", "fetch").stdout) == ["fetch"]
+    assert tree_bytes(clone.path / "data/raw") == raw
+    assert clone.run("redarte", "check", "--cache").stdout.endswith("all are whole.\n")
 
 
 @pytest.mark.long

@@ -63,12 +63,12 @@ def quiet() -> Iterator[None]:
         os.close(nowhere)
 
 
-def progress(items: Iterable[Item], total: int, label: str) -> Iterator[Item]:
+def progress(items: Iterable[Item], total: int, label: str, unit: str = "pictures") -> Iterator[Item]:
     """Passes items on, with a bar (rate, time left) on a terminal and a line now and then in a log."""
     if sys.stderr.isatty():
         from tqdm import tqdm
 
-        yield from tqdm(items, total=total, desc=label, unit=" pictures", dynamic_ncols=True, smoothing=0.05)
+        yield from tqdm(items, total=total, desc=label, unit=f" {unit}", dynamic_ncols=True, smoothing=0.05)
         return
     started = told = time.monotonic()
     for done, item in enumerate(items, start=1):

@@ -1,0 +1,113 @@
+"""The power goes while `dvc repro` runs: what the file system had not written is lost.
+
+The workspace, DVC's cache and its state lie on a file system of their own, ext4 or XFS by turns. It is shut down at
+any moment as the kernel's own tests of file systems do it (FS_IOC_SHUTDOWN without writing the journal's last part),
+unmounted and mounted again. What the stages had put out before is then whole or absent, and `dvc repro` makes the
+bytes of an undisturbed run. As root on a machine that may mount a file.
+"""
+
+import fcntl
+import os
+import random
+import shutil
+import signal
+import struct
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.campaigns.repro import check_cache
+from tests.conftest import Workspace, new_workspace, tree_bytes
+
+KINDS = ("ext4", "xfs")
+_LASTS = 25.0  # seconds at most until the power goes
+_SHUTDOWN = 0x8004587D  # FS_IOC_SHUTDOWN of linux/fs.h
+_WITHOUT_THE_LOG = 2
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A workspace on a disk of its own, and what the stages make there."""
+
+    image: Path
+    mounted: Path
+    workspace: Workspace
+    made: dict[str, bytes]
+
+
+@contextmanager
+def prepared(place: Path) -> Iterator[list[Machine]]:
+    machines = []
+    try:
+        for kind in filter(lambda kind: shutil.which(f"mkfs.{kind}"), KINDS):
+            machines.append(machine(place / kind, kind))
+        yield machines
+    finally:
+        for one in machines:
+            subprocess.run(["umount", "--lazy", one.mounted], check=True)
+
+
+def machine(place: Path, kind: str) -> Machine:
+    place.mkdir()
+    image, mounted = place / "disk", place / "mounted"
+    mounted.mkdir()
+    subprocess.run(["truncate", "--size=1G", image], check=True)
+    subprocess.run([f"mkfs.{kind}", "-q", image], check=True)
+    mount(image, mounted)
+    workspace = new_workspace(mounted / "redarte", {})
+    workspace.run("dvc", "config", "core.site_cache_dir", "../site", "--local")
+    workspace.run("dvc", "repro", "resize")
+    workspace.commit("a run")
+    return Machine(image, mounted, workspace, tree_bytes(workspace.path / "data"))
+
+
+def attack(machines: list[Machine], seed: int) -> Counter[str]:
+    rng, one = random.Random(seed), machines[seed % len(machines)]
+    workspace, happened = one.workspace, Counter[str]()
+    for path in (".dvc/cache", ".dvc/tmp", "data", "../site"):
+        shutil.rmtree(workspace.path / path, ignore_errors=True)
+    workspace.run("git", "checkout", "-q", ".")
+    os.sync()
+    process = workspace.start("dvc", "repro", "resize")
+    ends = time.monotonic() + rng.uniform(0, _LASTS)
+    while process.poll() is None and time.monotonic() < ends:
+        time.sleep(0.001)
+    happened["cut" if process.poll() is None else "cut after the end"] += 1
+    cut(one.mounted)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    mount_again(one)
+    told = workspace.run("redarte", "check", "--cache").stdout
+    happened["the cache was harmed" if "deleted" in told else "the cache was whole"] += 1
+    done = workspace.run("dvc", "repro", "resize", check=False)
+    assert done.returncode == 0, done.stderr
+    assert tree_bytes(workspace.path / "data") == one.made
+    check_cache(workspace.path / ".dvc/cache/files/md5")
+    return happened
+
+
+def mount(image: Path, mounted: Path) -> None:
+    subprocess.run(["mount", "-o", "loop", image, mounted], check=True)
+
+
+def mount_again(one: Machine) -> None:
+    # Workers end a second after their stage.
+    for _ in range(100):
+        if not subprocess.run(["umount", one.mounted], capture_output=True).returncode:
+            break
+        time.sleep(0.1)
+    mount(one.image, one.mounted)
+
+
+def cut(mounted: Path) -> None:
+    """Takes the power away: from now on nothing gets to the disk."""
+    folder = os.open(mounted, os.O_RDONLY)
+    try:
+        fcntl.ioctl(folder, _SHUTDOWN, struct.pack("I", _WITHOUT_THE_LOG))
+    finally:
+        os.close(folder)

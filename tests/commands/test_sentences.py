@@ -52,6 +52,18 @@ def test_a_lock_that_a_killed_dvc_left_broken_is_told_with_what_to_type(workspac
     workspace.run("redarte", "check")
 
 
+def test_another_dvc_at_work_is_named(workspace: Workspace) -> None:
+    lock = workspace.path / ".dvc/tmp/rwlock"
+    lock.parent.mkdir(exist_ok=True)
+    works = {"pid": os.getpid(), "cmd": "dvc repro train_red2"}
+    lock.write_text(json.dumps({"write": {str(workspace.path / "metrics/fetch.json"): works}, "read": {}}))
+    workspace.run("redarte", "check")
+    assert refused(workspace, "check", "--lock") == (
+        f"`dvc status` failed: another DVC works in this folder (PID {os.getpid()}: dvc repro train_red2); "
+        "wait until it has ended."
+    )
+
+
 def test_a_folder_that_is_no_project_is_told(tmp_path: Path, workspace: Workspace) -> None:
     shutil.rmtree(workspace.path / ".dvc")
     for command in ("experiments", "doctor"):

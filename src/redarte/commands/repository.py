@@ -1,6 +1,7 @@
 """DVC's view of this project, for the commands that ask it; where it has none, one sentence says why."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -27,12 +28,18 @@ def opened(failing: str) -> Iterator[Any]:
     """
     check()
     from dvc.exceptions import DvcException
+    from dvc.lock import LockError
     from dvc.repo import Repo
     from dvc.scm import SCMError
 
     try:
         with Repo() as repo:
             yield repo
+    except LockError as error:
+        # DVC's own words are a list, and advise to delete its lock.
+        other = re.search(r"\(PID (\d+)\): (.*)", str(error))
+        who = f" (PID {other[1]}: {other[2]})" if other else ""
+        raise UserError(f"{failing}: another DVC works in this folder{who}; wait until it has ended.") from None
     except (DvcException, SCMError) as error:
         raise UserError(f"{failing}: {first_line(error)}.") from None
 

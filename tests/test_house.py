@@ -1,6 +1,7 @@
 """The house: rooms in order, arrows that go down it alone, and modules that fit a screen or four."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
@@ -102,3 +103,19 @@ def test_no_network_beyond_the_study_is_named_where_networks_are_trained_and_exp
         }
         named = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
         assert not {"fisher", "finetuned", "red1", "red2", "red3"} & (words | named), name
+
+
+def test_every_page_that_is_named_is_there() -> None:
+    files = [
+        *MODULES,
+        ROOT / "params.yaml",
+        ROOT / "Makefile",
+        *ROOT.glob("requirements*.txt"),
+        *ROOT.glob("tests/**/*.py"),
+    ]
+    for file in files:
+        for page in re.findall(r"docs/[\w/-]+\.md", file.read_text(encoding="utf-8")):
+            assert (ROOT / page).is_file(), f"{file} names {page}"
+    for file in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]:
+        for page in re.findall(r"\]\(([\w./-]+?)(?:#[\w-]+)?\)", file.read_text(encoding="utf-8")):
+            assert (file.parent / page).exists(), f"{file} links to {page}"

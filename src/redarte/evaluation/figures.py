@@ -146,7 +146,9 @@ def recalls(path: Path, recall: np.ndarray, pictures: np.ndarray, artists: Seque
     panel.barh(range(len(order)), recall[order], color=BLUE, height=0.7)
     for y, artist in enumerate(order):
         text = f"{round(recall[artist] * pictures[artist])} of {pictures[artist]}"
-        panel.text(recall[artist] + 0.01, y, text, va="center", fontsize=8)
+        # On white, so that the dashed line does not run through it.
+        behind = {"facecolor": "w", "edgecolor": "none", "pad": 0.5}
+        panel.text(recall[artist] + 0.01, y, text, va="center", fontsize=8, bbox=behind)
     panel.axvline(accuracy, color=ORANGE, linewidth=1, linestyle="--", label=f"all pictures: {accuracy:.2f}")
     if left_out:
         panel.axhline(metrics.MOST_SHOWN // 2 - 0.5, color=GREY, linewidth=1)

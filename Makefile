@@ -34,8 +34,8 @@ INSTALL = $(UV) install --quiet --compile-bytecode --python $(VENV) --torch-back
 install: $(INSTALLED) ## Create .venv with every dependency (about a minute, 3 GB; BACKEND=jax or torch: see docs/gpu.md)
 
 $(INSTALLED): $(REQUIREMENTS) requirements.txt constraints.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "redarte needs Python 3.11 or later; name one with: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+		{ echo "redarte needs Python 3.11, 3.12 or 3.13, for which TensorFlow 2.21 has packages; name one with: make PYTHON=/path/to/python3.13"; exit 1; }
 	@# Where Python came without ensurepip, as in Colab, its own pip puts one there.
 	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { $(PYTHON) -m venv --without-pip --clear $(VENV) && \
 		$(PYTHON) -m pip --python $(VENV) install --quiet --disable-pip-version-check pip; }

@@ -149,6 +149,17 @@ def without_activation() -> dict[str, str]:
     == 0,
     reason="this machine's own Python has redarte",
 )
+@pytest.mark.parametrize("version", [(3, 10), (3, 14)])
+def test_a_python_that_tensorflow_has_no_packages_for(workspace: Workspace, version: tuple[int, int]) -> None:
+    other = workspace.path / "python"
+    other.write_text(f'#!/bin/sh\nexec {sys.executable} -c "import sys; sys.version_info = {version}; $2"\n')
+    other.chmod(0o755)
+    done = workspace.run("make", "install", f"PYTHON={other}", check=False)
+    assert done.returncode
+    assert done.stdout.startswith("redarte needs Python 3.11, 3.12 or 3.13")
+    assert not (workspace.path / ".venv").exists()
+
+
 def test_a_stage_finds_the_python_of_the_project(workspace: Workspace) -> None:
     """`.venv/bin/dvc repro` in a shell in which nothing is activated, also in a folder of `dvc exp run --temp`."""
     done = workspace.run(*in_environment(without_activation(), "sh", "src/stage", "fetch"), check=False)

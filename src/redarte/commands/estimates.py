@@ -1,5 +1,6 @@
 """How much work and disk a run takes here: measured in some seconds, on a few pictures and steps, and multiplied."""
 
+import math
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -12,7 +13,7 @@ import numpy as np
 
 from redarte.networks import backbones, study
 from redarte.params import STUDY, Finetuned, Params, Sample, StudyName, Train
-from redarte.pictures import images, transforms
+from redarte.pictures import duplicates, images, transforms
 from redarte.pictures.collection import checks, files
 from redarte.pictures.sources import archive, sample
 from redarte.runtime import workers
@@ -25,6 +26,7 @@ _ARTISTS = 50
 # The study's data set as Kaggle serves it: pictures, and bytes of the zip (about the same once unpacked).
 _KAGGLE = (8_446, 2.2e9)
 _SAMPLE_PICTURE = 125e3  # bytes
+_LARGEST_PROBE = 8.0  # times as large, each way, as a picture of the sample: 30 megapixels
 
 
 @dataclass(frozen=True)
@@ -72,13 +74,13 @@ def seconds(stage: str, settings: Params, amount: Amount) -> float:
     step, _, network = stage.replace("train_red", "train@red").partition("@")
     match step:
         case "fetch":
-            return _START + amount.pictures * _fetching(settings) / workers.count()
+            return _START + amount.pictures * _fetching(settings, amount) / workers.count()
         case "split":
-            return _START + amount.pictures * _COPY
+            return _START + amount.pictures * (_COPY + _fingerprinting(amount) / workers.count())
         case "augment":
-            return _START + learned * _augmenting(settings) / workers.count()
+            return _START + learned * _augmenting(settings, amount) / workers.count()
         case "resize":
-            return _START + (versions + tested) * _resizing(settings) / workers.count()
+            return _START + (versions + tested) * _resizing(settings, amount) / workers.count()
         case "train" | "train_beyond":
             return _TENSORS_START + _training(network, settings, learned, tested, versions)
         case "export" | "export_beyond":
@@ -123,15 +125,20 @@ def _count(members: Iterable[tuple[str, int]]) -> Amount:
     return Amount(len(sizes), float(sum(sizes)))
 
 
-def _fetching(settings: Params) -> float:
+def _fetching(settings: Params, amount: Amount) -> float:
     if settings.fetch.source == "sample":
         return _measured(lambda: sample.paint("School_of_Points", 1, settings.fetch.sample))
-    with _probe() as picture:
+    with _probe(amount) as picture:
         return _measured(lambda: checks.problem(picture.read_bytes(), 1e9))
 
 
-def _augmenting(settings: Params) -> float:
-    with _probe() as picture:
+def _fingerprinting(amount: Amount) -> float:
+    with _probe(amount) as picture:
+        return _measured(lambda: duplicates.read(picture.parent, picture.name))
+
+
+def _augmenting(settings: Params, amount: Amount) -> float:
+    with _probe(amount) as picture:
         written = picture.with_name("copy.jpg")
 
         def work() -> None:
@@ -142,20 +149,24 @@ def _augmenting(settings: Params) -> float:
         return _measured(work)
 
 
-def _resizing(settings: Params) -> float:
-    with _probe() as picture:
+def _resizing(settings: Params, amount: Amount) -> float:
+    with _probe(amount) as picture:
         written = picture.with_name("square.jpg")
         side, quality = settings.resize.size, settings.resize.quality
         return _measured(lambda: images.write_jpeg(written, images.read_square(picture, side), quality))
 
 
 @contextmanager
-def _probe() -> Iterator[Path]:
-    """A picture of the study's median size, for the time of the block."""
+def _probe(amount: Amount) -> Iterator[Path]:
+    """A picture with about as many bytes as those of the source, for the time of the block."""
+    painted = sample.paint("School_of_Points", 1, Sample(schools=2, pictures=3, seed=0))
+    wanted = amount.bytes / max(amount.pictures, 1)
+    larger = min(_LARGEST_PROBE, math.sqrt(wanted / len(images.jpeg(painted, quality=92))))
+    side = round(max(painted.shape) * larger)
+    times = max(1, math.ceil(larger))
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "probe.jpg")
-        painted = sample.paint("School_of_Points", 1, Sample(schools=2, pictures=3, seed=0))
-        images.write_jpeg(file, painted, quality=92)
+        images.write_jpeg(file, images.shrink(np.tile(painted, (times, times, 1)), max(side, 1)), quality=92)
         yield file
 
 

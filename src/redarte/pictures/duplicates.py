@@ -61,6 +61,11 @@ def fingerprint(picture: Picture) -> Fingerprint:
     return Fingerprint(_hash(grey), _hash(grey[:, ::-1]), edges)
 
 
+def read(folder: Path, path: str) -> Fingerprint:
+    """The fingerprint of a file in a folder."""
+    return fingerprint(images.read_within(folder / path, _SEEN))
+
+
 def pairs(prints: list[Fingerprint]) -> list[tuple[int, int]]:
     """The near-duplicates among some pictures, each pair once, the smaller place first."""
     return [(one, other) for one, other in _candidates(prints) if _agree(prints[one], prints[other])]
@@ -76,17 +81,13 @@ def groups(folder: Path, paths: list[str]) -> list[list[str]]:
     Returns:
         The groups of two pictures and more, in the order of `paths`.
     """
-    prints = list(workers.map_parallel(partial(_read, folder), paths, "looking for near-duplicates"))
+    prints = list(workers.map_parallel(partial(read, folder), paths, "looking for near-duplicates"))
     found = np.array(pairs(prints), dtype=np.int64).reshape(-1, 2)
     linked = coo_array((np.ones(len(found)), (found[:, 0], found[:, 1])), shape=(len(paths), len(paths)))
     members = defaultdict(list)
     for path, group in zip(paths, connected_components(linked, directed=False)[1], strict=True):
         members[group].append(path)
     return [group for group in members.values() if len(group) > 1]
-
-
-def _read(folder: Path, path: str) -> Fingerprint:
-    return fingerprint(images.read_within(folder / path, _SEEN))
 
 
 def _hash(grey: np.ndarray) -> int:

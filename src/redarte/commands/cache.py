@@ -9,20 +9,34 @@ from pathlib import Path
 
 from redarte.commands import repository
 from redarte.runtime.console import progress, say
+from redarte.runtime.errors import UserError
 
 
 def mend() -> None:
-    """Deletes what is not whole in DVC's cache, so that DVC makes it or pulls it again, and says how much that was."""
+    """Deletes what is not whole in DVC's cache, so that DVC makes it or pulls it again, and says how much that was.
+
+    Raises:
+        UserError: a file there cannot be read or deleted.
+    """
     with repository.opened("the cache of DVC cannot be read") as repo:
         cache = Path(repo.cache.local.path)
     # Of older versions of DVC there may be more beside them, which are hashed otherwise; redarte makes none.
     files = [path for path in sorted(cache.glob("??/*")) if path.is_file()]
-    broken = [path for path in progress(files, len(files), "DVC's cache", "files") if not is_whole(path)]
-    for path in broken:
-        path.unlink()
+    broken = 0
+    for path in progress(files, len(files), "DVC's cache", "files"):
+        try:
+            if not is_whole(path):
+                path.unlink()
+                broken += 1
+        except OSError as error:
+            # A disk that fails, or a file of another user.
+            raise UserError(
+                f"{path} cannot be read, or is not whole and cannot be deleted ({error.strerror}): delete it, or let "
+                "its owner do so, and run this again."
+            ) from None
     if broken:
         say(
-            f"{len(broken)} of {len(files)} files in {cache} were not whole and have been deleted: `dvc repro` makes "
+            f"{broken} of {len(files)} files in {cache} were not whole and have been deleted: `dvc repro` makes "
             "them again, and `dvc pull` brings what others have pushed."
         )
     else:

@@ -21,6 +21,9 @@ from redarte.training import devices, jobs
 
 _START, _TENSORS_START = 1.0, 8.0  # seconds until a stage begins to work, without and with TensorFlow
 _COPY, _PREDICTION = 0.0005, 0.01  # seconds to copy a picture, and to put it to a network; minor parts of the whole
+_CACHED = (
+    0.0004  # seconds in which DVC hashes a small file of a stage's inputs, or hashes and caches one of its outputs
+)
 _MIXTURE, _FISHER = 25.0, 0.06  # seconds for the mixture of fisher, and to describe a picture of 640 px
 _ARTISTS = 50
 # The study's data set as Kaggle serves it: pictures, and bytes of the zip (about the same once unpacked).
@@ -74,17 +77,22 @@ def seconds(stage: str, settings: Params, amount: Amount) -> float:
     step, _, network = stage.replace("train_red", "train@red").partition("@")
     match step:
         case "fetch":
-            return _START + amount.pictures * _fetching(settings, amount) / workers.count()
+            working = amount.pictures * (_COPY + _fetching(settings, amount) / workers.count())
+            return _START + working + amount.pictures * _CACHED
         case "split":
-            return _START + amount.pictures * (_COPY + _fingerprinting(amount) / workers.count())
+            working = amount.pictures * (_COPY + _fingerprinting(amount) / workers.count())
+            return _START + working + 2 * amount.pictures * _CACHED
         case "augment":
-            return _START + learned * _augmenting(settings, amount) / workers.count()
+            return _START + learned * _augmenting(settings, amount) / workers.count() + versions * _CACHED
         case "resize":
-            return _START + (versions + tested) * _resizing(settings, amount) / workers.count()
+            squares = versions + tested
+            return _START + squares * (_resizing(settings, amount) / workers.count() + 2 * _CACHED)
         case "train" | "train_beyond":
             return _TENSORS_START + _training(network, settings, learned, tested, versions)
         case "export" | "export_beyond":
-            return _TENSORS_START + (learned + tested) * _predicting(network, settings)
+            # What was fitted to features that are computed once brings along those of the training pictures.
+            fitted = network == "fisher" or (network == "finetuned" and not settings.finetuned.fine_tune.epochs)
+            return _TENSORS_START + (tested if fitted else learned + tested) * _predicting(network, settings)
         case "compare":
             return _START + 3 * tested / 2 * _PREDICTION
         case _:

@@ -142,13 +142,6 @@ def without_activation() -> dict[str, str]:
     return {"PATH": "/usr/bin:/bin", "VIRTUAL_ENV": "", "PYTHONPATH": "", "PYTHONHOME": ""}
 
 
-@pytest.mark.skipif(
-    subprocess.run(
-        ["python3", "-c", "import redarte"], env={"PATH": "/usr/bin:/bin"}, capture_output=True, cwd="/"
-    ).returncode
-    == 0,
-    reason="this machine's own Python has redarte",
-)
 @pytest.mark.parametrize("version", [(3, 10), (3, 14)])
 def test_a_python_that_tensorflow_has_no_packages_for(workspace: Workspace, version: tuple[int, int]) -> None:
     other = workspace.path / "python"
@@ -160,6 +153,13 @@ def test_a_python_that_tensorflow_has_no_packages_for(workspace: Workspace, vers
     assert not (workspace.path / ".venv").exists()
 
 
+@pytest.mark.skipif(
+    subprocess.run(
+        ["python3", "-c", "import redarte"], env={"PATH": "/usr/bin:/bin"}, capture_output=True, cwd="/"
+    ).returncode
+    == 0,
+    reason="this machine's own Python has redarte",
+)
 def test_a_stage_finds_the_python_of_the_project(workspace: Workspace) -> None:
     """`.venv/bin/dvc repro` in a shell in which nothing is activated, also in a folder of `dvc exp run --temp`."""
     done = workspace.run(*in_environment(without_activation(), "sh", "src/stage", "fetch"), check=False)

@@ -117,7 +117,7 @@ dependencies: $(VENV)/.campaigns ## Audit the dependencies, list their licences,
 	cyclonedx-py environment --output-file sbom.json
 	pip-licenses --order=license
 	@# That of diskcache has no mended version: docs/promises.md says what to do about it.
-	pip-audit --skip-editable --ignore-vuln CVE-2025-69872
+	pip-audit --strict --no-deps --disable-pip --ignore-vuln CVE-2025-69872 --requirement constraints.txt
 
 clean: ## Delete what the stages wrote and the environment; DVC's cache stays
 	rm -rf $(VENV) data/raw data/split data/augmented data/resized data/.downloads models/*.keras models/.checkpoints plots/*

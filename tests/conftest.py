@@ -228,7 +228,6 @@ def finetuning_params(backbone: Path) -> dict[str, Any]:
         "finetuned.input_size": 48,
         "finetuned.principal_components": 4,
         "finetuned.fine_tune.epochs": 1,
-        "finetuned.copies": True,
     }
 
 

@@ -188,7 +188,6 @@ class Finetuned(_Section):
     unfreeze: ShareOrLayer
     dropout: float = Field(ge=0, lt=1)
     label_smoothing: float = Field(ge=0, lt=1)
-    copies: bool
     online: bool
 
 

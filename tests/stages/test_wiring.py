@@ -117,9 +117,7 @@ def test_a_stage_declares_what_it_uses_and_nothing_more(
     assert len(code_of(wanted)) <= MOST_CODE
     everything = {file for _, imported, opened, _ in spied for file in (*imported, *opened)}
     for place in wanted["deps"]:
-        # A network may learn from the copies, and does where it says so.
-        if (stage, place) != ("train_beyond@fisher", "data/augmented"):
-            assert any(is_in(file, place) for file in everything), f"{place} is declared and not used"
+        assert any(is_in(file, place) for file in everything), f"{place} is declared and not used"
     sections = {section for *_, read in spied for section in read}
     declared = {name.partition(".")[0] for name in wanted["params"]}
     # One stage trains every network beyond the study: it declares what any of them may read.
@@ -318,7 +316,6 @@ TABLE: dict[str, tuple[Any, set[str]]] = {
     "finetuned.unfreeze": (0.1, set()),
     "finetuned.dropout": (0.1, set()),
     "finetuned.label_smoothing": (0.2, set()),
-    "finetuned.copies": (True, set()),
     "finetuned.online": (False, set()),
     "evaluate.coverage": (0.5, EXPORTED),
     "evaluate.confused_pairs": (5, {"evaluate", "report"}),

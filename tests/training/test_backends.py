@@ -53,7 +53,6 @@ def ready(path: Path, changes: dict[str, Any]) -> Workspace:
     for split, each in (("train", 13), ("val", 3)):
         for place in ("resized", "split"):
             folder_of(workspace.path / "data" / place / split, {"Ana": each, "Bente": each}, side=32)
-    folder_of(workspace.path / "data/augmented", {"Ana": 2, "Bente": 2}, side=32)
     return workspace
 
 

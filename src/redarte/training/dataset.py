@@ -18,7 +18,6 @@ from redarte.runtime.errors import UserError
 
 RESIZED = Path("data/resized")
 SPLIT = Path("data/split")
-COPIES = Path("data/augmented")
 # Without REDARTE_MEMORY, decoded pictures may take this share of what is free.
 _MEMORY_SHARE = 0.5
 
@@ -117,11 +116,10 @@ def resized() -> tuple[Pictures, Pictures]:
     return train, load(RESIZED / "val", train.artists)
 
 
-def originals(side: int, copies: bool = False) -> tuple[Pictures, Pictures]:
-    """Train and val of data/split, squeezed to side×side px; train has the copies of data/augmented too, if asked."""
+def originals(side: int) -> tuple[Pictures, Pictures]:
+    """Train and val of data/split, squeezed to side×side px."""
     train = load(SPLIT / "train", side=side)
-    val = load(SPLIT / "val", train.artists, side=side)
-    return concatenate(train, load(COPIES, train.artists, side=side)) if copies else train, val
+    return train, load(SPLIT / "val", train.artists, side=side)
 
 
 def load_for(side: int, split: str, artists: list[str], only: Container[str] | None = None) -> Pictures:
@@ -143,16 +141,6 @@ def folder_for(side: int, split: str) -> Path:
     squares = RESIZED / split
     first = next(iter(images.list_images(squares)), None)
     return squares if first is None or images.size(squares / first)[0] == side else SPLIT / split
-
-
-def concatenate(one: Pictures, other: Pictures) -> Pictures:
-    """The pictures of two folders that lie in one, by the same artists and of the same side, as one set."""
-    folder = Path(os.path.commonpath([one.folder, other.folder]))
-    paths = [f"{part.folder.relative_to(folder).as_posix()}/{path}" for part in (one, other) for path in part.paths]
-    pixels = None
-    if one._decoded is not None and other._decoded is not None:
-        pixels = np.concatenate([one._decoded, other._decoded])
-    return Pictures(folder, paths, np.concatenate([one.labels, other.labels]), one.artists, one.side, pixels)
 
 
 def memory() -> float:

@@ -110,8 +110,8 @@ def _training(network: str, settings: Params, learned: float, tested: float, ver
     if network in STUDY:
         return settings.train.epochs * versions * _step(network, settings)
     if network == "finetuned":
-        # Phase one sees mirror images of training pictures too; an epoch of phase two takes three forward passes.
-        passes = learned + (learned + tested) * (1 + 3 * settings.finetuned.fine_tune.epochs)
+        # An epoch of phase two takes about three forward passes.
+        passes = (learned + tested) * (1 + 3 * settings.finetuned.fine_tune.epochs)
         return passes * _forward(settings.finetuned) + learned * _SVM[network]
     fitted = _MIXTURE + learned * _SVM[network] if network == "fisher" else 0.0
     return fitted + 2 * (learned + tested) * _predicting(network, settings)

@@ -133,20 +133,13 @@ def build(backbone: keras.Model, artists: int, settings: Finetuned, policy: str 
 def fit_head(network: keras.Model, train: Pictures, val: Pictures, settings: Params) -> tuple[Row, np.ndarray]:
     """Phase one: fits the last layer of a network to the features of its frozen backbone, computed once.
 
-    A training picture is learned by the mean of its own features and those of its mirror image: somewhat better than by
-    its own alone (docs/research/finetuned.md), and once it is learned it takes no longer.
-
     Returns:
         Accuracy and loss on train and val, and the embeddings of the training pictures (n, features).
     """
     describe = keras.Model(network.input, network.get_layer("described").output)
-    mirrored = describe(ops.flip(network.input, axis=2))
-    describe_both = keras.Model(network.input, ops.stack([describe.output, mirrored], axis=1))
-    of_both, of_val = (
-        np.stack(list(base.predict(model, pictures, "finetuned, phase one")))
-        for model, pictures in ((describe_both, train), (describe, val))
+    of_train, of_val = (
+        np.stack(list(base.predict(describe, pictures, "finetuned, phase one"))) for pictures in (train, val)
     )
-    of_train = of_both.mean(axis=1)
     standardised = network.get_layer("standardised")
     of_root = network.get_layer("root").output.shape[1]
     spread = _spread(of_train, of_root)
@@ -160,7 +153,7 @@ def fit_head(network: keras.Model, train: Pictures, val: Pictures, settings: Par
     # The means at the backbone's output stand before its deviations, and these before the root.
     channels = [layer for layer in network.layers if isinstance(layer, Deviation)][-1].output.shape[1]
     end = of_train.shape[1] - of_root - channels
-    embeddings = of_both[:, 0, end - channels : end]
+    embeddings = of_train[:, end - channels : end]
     if head.epochs == 0:
         return svm.fit(network, features_train, features_val, head.C, settings), embeddings
     _descend(network, features_train, jobs.class_weights(train, settings.train), settings)

@@ -74,6 +74,7 @@ def seconds(stage: str, settings: Params, amount: Amount) -> float:
     """About how many seconds a stage of dvc.yaml takes on this machine."""
     learned = amount.pictures * settings.split.train
     tested = amount.pictures - learned
+    test = amount.pictures * settings.split.test
     versions = learned * (1 + len(settings.augment.copies))
     step, _, network = stage.replace("train_red", "train@red").partition("@")
     match step:
@@ -95,9 +96,9 @@ def seconds(stage: str, settings: Params, amount: Amount) -> float:
             fitted = network == "fisher" or (network == "finetuned" and not settings.finetuned.fine_tune.epochs)
             return _TENSORS_START + (tested if fitted else learned + tested) * _predicting(network, settings)
         case "compare":
-            return _START + 3 * tested / 2 * _PREDICTION
+            return _START + 3 * test * _PREDICTION
         case _:
-            return _START + tested * _predicting(settings.model, settings)
+            return _START + test * _predicting(settings.model, settings)
 
 
 @cache

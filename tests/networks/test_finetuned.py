@@ -394,7 +394,12 @@ def test_doctor_reckons_with_what_the_backbone_takes(
     wanted, amount = settings(finetuning_params(tiny)), estimates.Amount(100, 1e6)
     usual = estimates.seconds("export@red1", wanted, amount)
     assert estimates.seconds("export_beyond@finetuned", wanted, amount) - usual == pytest.approx(50, abs=2)
-    assert estimates.seconds("evaluate", wanted, amount) - estimates.seconds("evaluate", settings(), amount) > 9
+    # Of the 100 pictures 10 are of test, and 80 of train.
+    further = estimates.seconds("evaluate", wanted, amount) - estimates.seconds("evaluate", settings(), amount)
+    assert further == pytest.approx(10 * 0.5, abs=0.5)
+    one_phase = settings(finetuning_params(tiny) | {"finetuned.fine_tune.epochs": 0})
+    fitted = estimates.seconds("train_beyond@finetuned", one_phase, amount) - 100 * 0.5
+    assert fitted == pytest.approx(8 + 80 * 0.02, abs=0.1)
 
 
 @pytest.mark.long

@@ -21,9 +21,7 @@ from redarte.training import devices, jobs
 
 _START, _TENSORS_START = 1.0, 8.0  # seconds until a stage begins to work, without and with TensorFlow
 _COPY, _PREDICTION = 0.0005, 0.01  # seconds to copy a picture, and to put it to a network; minor parts of the whole
-_CACHED = (
-    0.0004  # seconds in which DVC hashes a small file of a stage's inputs, or hashes and caches one of its outputs
-)
+_CACHED = 0.0004  # seconds in which DVC hashes a small file of a stage's inputs, or caches one of its outputs
 _MIXTURE, _FISHER = 25.0, 0.06  # seconds for the mixture of fisher, and to describe a picture of 640 px
 _SVM = {"fisher": 0.007, "finetuned": 0.02}  # seconds a training picture in which their last layer is fitted
 _ARTISTS = 50

@@ -36,6 +36,8 @@ from tqdm import tqdm
 
 ARTISTS, STUDY_SIZE = 50, 47_000
 ROOT = Path(__file__).resolve().parent.parent
+# What is installed beside the project by a path of its own stays there for the processes that measure.
+SEARCH = os.pathsep.join([str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])
 BACKENDS = ("jax", "torch", "tensorflow")
 HEAD = "| backend | network | batch | precision | pictures a second | epoch of 47,000 | of peak | busy | input | loss |"
 
@@ -73,7 +75,7 @@ def whole(backend: str, options: argparse.Namespace) -> None:
             before = getattr(params.load(ROOT / "params.yaml").train, name)
             text = text.replace(f"  {name}: {str(before).lower()} #", f"  {name}: {value} #", 1)
         Path(place, "params.yaml").write_text(text, encoding="utf-8")
-        environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT / "src")}
+        environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": SEARCH}
         started = time.perf_counter()
         done = subprocess.run(
             [sys.executable, "-m", "redarte.stages.train", "red1"],
@@ -269,7 +271,7 @@ def installed(options: argparse.Namespace) -> Iterator[str]:
         if importlib.util.find_spec(name) is None:
             continue
         ask = "from redarte.training import devices; print(devices.gpu_names())"
-        environment = {**os.environ, "KERAS_BACKEND": name, "PYTHONPATH": str(ROOT / "src")}
+        environment = {**os.environ, "KERAS_BACKEND": name, "PYTHONPATH": SEARCH}
         seen = subprocess.run([sys.executable, "-c", ask], env=environment, text=True, capture_output=True)
         if options.device == "cpu" or (seen.returncode == 0 and seen.stdout.strip() != "[]"):
             yield name
@@ -305,7 +307,7 @@ def main() -> None:
         # What is left is shared by the backends that are left.
         until = time.time() + (end - time.time()) / (len(backends) - number)
         arguments = [*sys.argv[1:], "--until", str(until), "--study", str(options.study)]
-        environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT / "src")}
+        environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": SEARCH}
         subprocess.run([sys.executable, "-m", "benchmarks.gpu", *arguments], cwd=ROOT, env=environment, check=False)
 
 

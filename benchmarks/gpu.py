@@ -213,6 +213,7 @@ def measure(options: argparse.Namespace) -> None:
         with Busy() as busy:
             trained = loop.train(job, Path("history.csv"))
         there = train.moved(devices.resident)
+        there.batch(np.arange(batch))  # compiles what picks them
         started = time.perf_counter()
         *_, last = batches.training_batches(there, batch, 0, range(1))
         keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(last[0][:1, :1, :1]))

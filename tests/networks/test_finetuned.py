@@ -397,9 +397,16 @@ def test_doctor_reckons_with_what_the_backbone_takes(
     # Of the 100 pictures 10 are of test, and 80 of train.
     further = estimates.seconds("evaluate", wanted, amount) - estimates.seconds("evaluate", settings(), amount)
     assert further == pytest.approx(10 * 0.5, abs=0.5)
-    one_phase = settings(finetuning_params(tiny) | {"finetuned.fine_tune.epochs": 0})
-    fitted = estimates.seconds("train_beyond@finetuned", one_phase, amount) - 100 * 0.5
-    assert fitted == pytest.approx(8 + 80 * 0.02, abs=0.1)
+    # Five folds: 20 of test, and of the other 80 eight parts of nine of train.
+    folds = settings(finetuning_params(tiny) | {"split.folds": 5})
+    further = estimates.seconds("evaluate", folds, amount) - estimates.seconds("evaluate", wanted, amount)
+    assert further == pytest.approx(10 * 0.5)
+    for epochs, seconds in ((0, 80 * 0.02), (5, 0)):
+        one_phase = {"finetuned.fine_tune.epochs": 0, "finetuned.head.epochs": epochs}
+        chosen = settings(finetuning_params(tiny) | one_phase)
+        fitted = estimates.seconds("train_beyond@finetuned", chosen, amount) - 100 * 0.5
+        assert fitted == pytest.approx(8 + seconds, abs=0.1)
+    assert estimates.seconds("report", wanted, amount) == estimates.seconds("report", folds, amount) < 5
 
 
 @pytest.mark.long

@@ -24,6 +24,7 @@ _COPY, _PREDICTION = 0.0005, 0.01  # seconds to copy a picture, and to put it to
 _CACHED = 0.0004  # seconds in which DVC hashes a small file of a stage's inputs, or caches one of its outputs
 _MIXTURE, _FISHER = 25.0, 0.06  # seconds for the mixture of fisher, and to describe a picture of 640 px
 _SVM = {"fisher": 0.007, "finetuned": 0.02}  # seconds a training picture in which their last layer is fitted
+_PAGE = 1.5  # seconds to write the report, whatever the number of pictures
 _ARTISTS = 50
 # The study's data set as Kaggle serves it: pictures, and bytes of the zip (about the same once unpacked).
 _KAGGLE = (8_446, 2.2e9)
@@ -60,7 +61,7 @@ def source_amount(settings: Params) -> Amount | None:
 
 def bytes_needed(settings: Params, amount: Amount) -> float:
     """The bytes of a whole run: every output once in the workspace and once in DVC's cache."""
-    copies = amount.pictures * settings.split.train * len(settings.augment.copies)
+    copies = amount.pictures * _shares(settings)[0] * len(settings.augment.copies)
     # JPEG of these pictures at quality 92 to 95 takes about 0.3 bytes a pixel, and 0.5 once it is small.
     of_copy = min(amount.bytes / max(amount.pictures, 1), 0.3 * settings.augment.max_side**2)
     resized = (amount.pictures + copies) * 0.5 * settings.resize.size**2
@@ -70,9 +71,8 @@ def bytes_needed(settings: Params, amount: Amount) -> float:
 
 def seconds(stage: str, settings: Params, amount: Amount) -> float:
     """About how many seconds a stage of dvc.yaml takes on this machine."""
-    learned = amount.pictures * settings.split.train
+    learned, test = (amount.pictures * share for share in _shares(settings))
     tested = amount.pictures - learned
-    test = amount.pictures * settings.split.test
     versions = learned * (1 + len(settings.augment.copies))
     step, _, network = stage.replace("train_red", "train@red").partition("@")
     match step:
@@ -95,8 +95,17 @@ def seconds(stage: str, settings: Params, amount: Amount) -> float:
             return _TENSORS_START + (tested if fitted else learned + tested) * _predicting(network, settings)
         case "compare":
             return _START + 3 * test * _PREDICTION
+        case "report":
+            return _START + _PAGE
         case _:
             return _START + test * _predicting(settings.model, settings)
+
+
+def _shares(settings: Params) -> tuple[float, float]:
+    """The shares of all pictures that are in train and in test."""
+    split = settings.split
+    test = 1 / split.folds if split.folds else split.test
+    return (1 - test) * split.train / (split.train + split.val), test
 
 
 @cache
@@ -111,7 +120,9 @@ def _training(network: str, settings: Params, learned: float, tested: float, ver
     if network == "finetuned":
         # An epoch of phase two takes about three forward passes.
         passes = (learned + tested) * (1 + 3 * settings.finetuned.fine_tune.epochs)
-        return passes * _forward(settings.finetuned) + learned * _SVM[network]
+        # Epochs of a last layer alone, on features that are computed once, take no time beside them.
+        fitted = 0.0 if settings.finetuned.head.epochs else learned * _SVM[network]
+        return passes * _forward(settings.finetuned) + fitted
     fitted = _MIXTURE + learned * _SVM[network] if network == "fisher" else 0.0
     return fitted + 2 * (learned + tested) * _predicting(network, settings)
 

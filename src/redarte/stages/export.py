@@ -25,7 +25,7 @@ from redarte.training import calibration, dataset
 from redarte.training.backend import keras
 from redarte.training.dataset import Pictures
 
-SQUARES = Path("data/resized/train")
+ORIGINALS = Path("data/split/train")
 MODELS = Path("models")
 METRICS = Path("metrics")
 _LARGEST_DIFFERENCE = 1e-4  # between Keras's probabilities and those of the exported file
@@ -70,22 +70,16 @@ def main() -> None:
 def embeddings(
     name: str, session: onnxruntime.InferenceSession, side: int, artists: list[str]
 ) -> dict[str, np.ndarray]:
-    """The embeddings of the training pictures that are no copies, (features,) float32 each, by "<artist>/<file>.jpg".
+    """The embeddings of the training pictures that are no copies, (features,) float32 each, by "<artist>/<stem>.jpg".
 
     A network that was fitted to features of a backbone brings them along, and the backbone need not see all the
-    pictures once more; those of others are computed.
+    pictures once more; those of others are computed, of the originals, as `redarte predict` sees a picture.
     """
-    names, brought = names_of_originals(), base.load_embeddings(MODELS / f"{name}.keras")
-    if names <= set(brought):
-        return {path: brought[path] for path in sorted(names)}
-    originals = dataset.load_for(side, "train", artists, names)
-    paths = [Path(path).with_suffix(".jpg").as_posix() for path in originals.paths]
-    return dict(zip(paths, measure(session, originals)[0], strict=True))
-
-
-def names_of_originals() -> set[str]:
-    """The training pictures of data/resized that are no copies."""
-    return {path for path in images.list_images(SQUARES) if images.COPY_MARK not in path.partition("/")[2]}
+    names = [Path(path).with_suffix(".jpg").as_posix() for path in images.list_images(ORIGINALS)]
+    brought = base.load_embeddings(MODELS / f"{name}.keras")
+    if set(names) <= set(brought):
+        return {path: brought[path] for path in names}
+    return dict(zip(names, measure(session, dataset.load(ORIGINALS, artists, side))[0], strict=True))
 
 
 def measure(session: onnxruntime.InferenceSession, pictures: Pictures) -> tuple[np.ndarray, np.ndarray]:

@@ -1,5 +1,6 @@
 """report: what the network of params.yaml's `model` learned, as one page for people and as a model card."""
 
+import glob
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from redarte.runtime import outputs
 from redarte.runtime.console import run_stage, say
 from redarte.training import dataset
 
-TRAIN = Path("data/resized/train")
+TRAIN = Path("data/split/train")
 MODELS = Path("models")
 METRICS = Path("metrics")
 PLOTS = Path("plots")
@@ -104,7 +105,7 @@ class Gallery:
                     "taken_for": display_name(p.artists[p.predicted[index]]),
                     "picture": as_uri(picture),
                     "other_path": f"train/{similar}",
-                    "other_picture": as_uri(images.read_square(TRAIN / similar, self.network.side)),
+                    "other_picture": as_uri(images.read_square(original(similar), self.network.side)),
                 }
             )
         return result
@@ -117,6 +118,11 @@ def most_similar(predictions: Predictions, artist: str) -> str:
     """The training picture by an artist that the network finds most similar to the one picture it was asked about."""
     everyone = predictions.nearest(0, len(predictions.metadata.trained))
     return next(path for path, _ in everyone if path.startswith(f"{artist}/"))
+
+
+def original(path: str) -> Path:
+    """The file of a training picture by its "<artist>/<stem>.jpg", which may have another suffix."""
+    return next((TRAIN / path).parent.glob(f"{glob.escape(Path(path).stem)}.*"))
 
 
 def as_uri(picture: Picture) -> str:

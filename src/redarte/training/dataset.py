@@ -3,7 +3,7 @@
 import hashlib
 import math
 import os
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -84,22 +84,19 @@ class Pictures:
         return images.read_square(self.folder / path, self.side)
 
 
-def load(
-    folder: Path, artists: list[str] | None = None, only: Container[str] | None = None, side: int | None = None
-) -> Pictures:
+def load(folder: Path, artists: list[str] | None = None, side: int | None = None) -> Pictures:
     """Lists a split, and decodes it where it fits in memory.
 
     Args:
         folder: a class-per-folder tree of pictures.
         artists: the classes, in the order of the network's outputs; None: the folders' names, sorted.
-        only: the "<artist>/<file>" to take; None: all.
         side: squeezes the pictures to this many px; None: as large as the first, which is square.
 
     Raises:
         UserError: the folder holds no pictures, or an artist that the network does not know.
     """
     artists = images.classes(folder) if artists is None else artists
-    paths = [path for path in images.list_images(folder) if only is None or path in only]
+    paths = images.list_images(folder)
     if not paths:
         raise UserError(f"{folder} holds no pictures; run `dvc repro resize`.")
     place = {artist: number for number, artist in enumerate(artists)}
@@ -122,18 +119,13 @@ def originals(side: int) -> tuple[Pictures, Pictures]:
     return train, load(SPLIT / "val", train.artists, side=side)
 
 
-def load_for(side: int, split: str, artists: list[str], only: Container[str] | None = None) -> Pictures:
-    """A split as a network with an input of side×side px sees it.
-
-    Args:
-        split: train, val or test.
-        only: the "<artist>/<file>" of data/resized to take, which are all those of data/split; None: all.
+def load_for(side: int, split: str, artists: list[str]) -> Pictures:
+    """A split, val or test, as a network with an input of side×side px sees it.
 
     Raises:
         UserError: as `load`.
     """
-    folder = folder_for(side, split)
-    return load(folder, artists, side=side) if folder.is_relative_to(SPLIT) else load(folder, artists, only)
+    return load(folder_for(side, split), artists, side)
 
 
 def folder_for(side: int, split: str) -> Path:

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from redarte.stages import report
 from tests.conftest import ROOT, Workspace, new_workspace, tree_bytes, write_painting
 
 
@@ -213,3 +214,14 @@ def test_hostile_pictures_are_counted_and_the_rest_is_used(workspace: Workspace,
         assert told in metrics
     assert '"same_picture_under_two_artists": 2' in metrics
     assert len(tree_bytes(workspace.path / "data/raw")) == 7
+
+
+def test_the_report_finds_a_training_picture_whatever_its_suffix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = ["a.1.jpg", "a.2.jpg", "a.3.webp", "a.png"]
+    for name in files:
+        write_painting(Path("data/split/train/Ana", name), 32, 32)
+    found = [report.original(Path("Ana", name).with_suffix(".jpg").as_posix()).name for name in files]
+    assert found == files

@@ -1,6 +1,5 @@
 """report: what the network of params.yaml's `model` learned, as one page for people and as a model card."""
 
-import glob
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +121,7 @@ def most_similar(predictions: Predictions, artist: str) -> str:
 
 def original(path: str) -> Path:
     """The file of a training picture by its "<artist>/<stem>.jpg", which may have another suffix."""
-    return next((TRAIN / path).parent.glob(f"{glob.escape(Path(path).stem)}.*"))
+    return next(file for file in (TRAIN / path).parent.iterdir() if file.stem == Path(path).stem)
 
 
 def as_uri(picture: Picture) -> str:

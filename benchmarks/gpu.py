@@ -213,10 +213,11 @@ def measure(options: argparse.Namespace) -> None:
         with Busy() as busy:
             trained = loop.train(job, Path("history.csv"))
         there = train.moved(devices.resident)
-        there.batch(np.arange(batch))  # compiles what picks them
+        wait_for = lambda pixels: keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(pixels[:1, :1, :1]))  # noqa: E731
+        wait_for(there.batch(np.arange(batch))[0])  # compiles what picks them, and the waiting
         started = time.perf_counter()
         *_, last = batches.training_batches(there, batch, 0, range(1))
-        keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(last[0][:1, :1, :1]))
+        wait_for(last[0])
         reading = time.perf_counter() - started
         seconds = min(epochs[1:])
         speed = options.count / seconds

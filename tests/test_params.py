@@ -120,7 +120,9 @@ def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "- a list", "model: [", "\tmodel: red1", "model: red1\nmodel: red2"])
 def test_what_is_no_document_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
-    assert "\n" not in refusal(tmp_path, text)
+    told = refusal(tmp_path, text)
+    assert "\n" not in told
+    assert str(tmp_path / "params.yaml") in told
 
 
 @pytest.mark.parametrize(
@@ -212,6 +214,9 @@ def test_a_network_without_a_class_has_a_section_where_beyond_names_it(tmp_path:
     settings = params.load(file)
     assert settings.layers.depth == 3  # type: ignore[attr-defined]
     assert settings.trained == ["red1", "red2", "red3", "layers"]
+    # A file that has the whole interface of a network may keep its section while it is not trained.
+    file.write_text(text.replace("\nlayers:", "\nstudy:"))
+    assert params.load(file).beyond == []
 
 
 @pytest.mark.parametrize("arguments", [[], ["red9"], ["red1", "red2"], ["fisher"]])

@@ -16,6 +16,7 @@ from pathlib import Path
 from tests.conftest import Workspace, new_workspace, tree_bytes
 
 _CLONES = 4
+_STAGES = ("fetch", "split", "augment", "resize")
 _PLACES = ("data/raw", "data/split", "data/augmented", "data/resized")
 
 
@@ -40,7 +41,7 @@ def push_everything(ana: Workspace, store: Path) -> None:
     ana.run("dvc", "remote", "add", "-d", "team", str(store))
     ana.run("dvc", "remote", "modify", "team", "verify", "true")
     ana.commit("a run")
-    ana.run("dvc", "push", *_PLACES)
+    ana.run("dvc", "push", *_STAGES)
 
 
 def attack(team: Team, seed: int) -> Counter[str]:
@@ -64,7 +65,7 @@ def pulled_in_spite_of_harm(team: Team, place: Path, rng: random.Random) -> Coun
             if content is not None:
                 path.write_bytes(content)
             happened[f"{'a listing' if path.suffix == '.dir' else 'a file'} {harm.__name__}"] += 1
-        done = ben.run("dvc", "pull", *_PLACES, check=False)
+        done = ben.run("dvc", "pull", *_STAGES, check=False)
         assert done.returncode != 0, f"nobody noticed: {done.stdout}{done.stderr}"
         assert "Traceback" not in done.stdout + done.stderr
         for name in _PLACES:
@@ -75,7 +76,7 @@ def pulled_in_spite_of_harm(team: Team, place: Path, rng: random.Random) -> Coun
             path.unlink(missing_ok=True)
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(whole)
-    ben.run("dvc", "pull", *_PLACES)
+    ben.run("dvc", "pull", *_STAGES)
     assert all(tree_bytes(ben.path / name) == tree_bytes(team.ana.path / name) for name in _PLACES)
     return happened
 

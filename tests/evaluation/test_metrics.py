@@ -17,6 +17,7 @@ PREDICTED = PROBABILITIES.argmax(axis=1)  # 0, 1, 1, 0
 def test_accuracy() -> None:
     assert metrics.accuracy(TRUTH, PROBABILITIES) == 0.5
     assert metrics.accuracy(TRUTH[:3], PROBABILITIES[:3]) == pytest.approx(2 / 3)
+    assert metrics.accuracy(np.array([2, 1, 1, 0]), PROBABILITIES) == 0.75
 
 
 def test_top_k() -> None:
@@ -40,6 +41,8 @@ def test_macro_f1_counts_only_artists_with_pictures() -> None:
 def test_cross_entropy() -> None:
     expected = -(math.log(0.7) + math.log(0.1) + math.log(0.5) + math.log(0.2)) / 4
     assert metrics.cross_entropy(TRUTH, PROBABILITIES) == pytest.approx(expected)
+    # A probability of 0, as float32 rounds it, is no infinite loss.
+    assert 36 < metrics.cross_entropy(np.array([1]), np.array([[1.0, 0.0]])) < 37
 
 
 def test_rank() -> None:
@@ -62,6 +65,7 @@ def test_confusion_and_the_most_confused_pairs() -> None:
     assert metrics.confused_pairs(np.array([[5, 0, 0, 1], [0, 5, 1, 0], [0, 0, 5, 0], [0, 0, 0, 5]]), most=9) == [
         (0, 3, 1), (1, 2, 1),
     ]  # fmt: skip
+    assert [pair[:2] for pair in metrics.confused_pairs(1 - np.eye(3, dtype=int), most=2)] == [(0, 1), (0, 2)]
 
 
 def test_always_answering_the_largest_class() -> None:
@@ -78,6 +82,7 @@ def test_reliability() -> None:
     # 1.0 belongs to the last bin, 0.1 to the first.
     assert metrics.reliability(np.array([True, True]), np.array([1.0, 0.1])).pictures.tolist() == [1] + [0] * 8 + [1]
     assert metrics.reliability(np.array([False]), np.array([0.0])).pictures.tolist() == [1] + [0] * 9
+    assert len(metrics.reliability(np.array([False]), np.array([0.05])).accuracy) == 10
 
 
 def test_per_artist_numbers_are_scikit_learns() -> None:

@@ -29,10 +29,16 @@ def test_every_split_gets_a_picture_and_every_picture_a_split(
         assert min(parts[:3]) >= 1
 
 
+@pytest.mark.parametrize("sizes", [holdout, lambda count, split: fold(count, 0, split)])
+def test_two_pictures_cannot_be_split(settings: MakeSettings, sizes: Callable[..., SplitSizes]) -> None:
+    with pytest.raises(ValueError, match="2 pictures cannot be split"):
+        sizes(2, settings({"split.folds": 5}).split)
+
+
 def test_too_small_an_artist_is_an_error_that_names_it(settings: MakeSettings) -> None:
     with pytest.raises(UserError, match=r"Ben \(2\), Cleo \(1\); an artist needs 3") as caught:
         split_sizes({"Ana": 9, "Ben": 2, "Cleo": 1, "Dora": 9}, settings().split)
-    assert "split.too_small" in str(caught.value)
+    assert str(caught.value).endswith("add pictures, or set split.too_small to train_only or leave_out.")
 
 
 def test_too_small_an_artist_can_be_learned_or_left_out(settings: MakeSettings) -> None:

@@ -96,6 +96,24 @@ def test_a_fisher_vector_is_one_long_and_its_regions_add_up() -> None:
         np.testing.assert_allclose(layer.gradients(seen, rows, columns).numpy().sum(axis=(1, 2)), gradient, atol=1e-5)
 
 
+def test_a_fisher_vector_of_paper_keeps_its_digits() -> None:
+    """A margin of one colour, near to a Gaussian of so small a deviation that 32 bits lose what is told of it."""
+    rng = np.random.default_rng(0)
+    layer = FisherVector(2)
+    seen = (2.0 + rng.normal(0, 1e-3, (1, 27, 27, 8))).astype(np.float32)
+    layer.build(seen.shape)
+    priors, means, deviations = (
+        np.array([0.3, 0.7]),
+        np.array([[2.0] * 8, [0.0] * 8]),
+        np.array([[1e-3] * 8, [2.0] * 8]),
+    )
+    layer.set_weights([priors, means, deviations])
+    priors, means, deviations = (weight.astype(np.float64) for weight in layer.get_weights())
+    spread = (seen.reshape(-1, 8).astype(np.float64) - means[0]) / deviations[0]
+    expected = (np.square(spread).mean(axis=0) - 1) / np.sqrt(2 * priors[0])  # every place is of the first
+    np.testing.assert_allclose(layer.gradients(seen, 1, 1).numpy()[0, 0, 0, 18:26], expected, atol=1e-4)
+
+
 def test_the_filters_are_the_principal_components_of_patches(settings: MakeSettings, tmp_path: Path) -> None:
     chosen = settings(FISHER | {"fisher.principal_components": 96}).fisher
     train = pictures(tmp_path)

@@ -39,6 +39,8 @@ with quiet():
     native: Any = importlib.import_module(NAME)
 
 VERSION: str = native.__version__
+# JAX has no 64 bits by default, nor has PyTorch on a Mac's GPU; what is exported is computed by TensorFlow.
+WIDEST = "float64" if NAME == "tensorflow" else "float32"
 
 keras.config.set_floatx("float32")
 keras.config.set_epsilon(1e-7)
@@ -60,4 +62,4 @@ def set_seed(seed: int) -> None:
             del sys.modules["tensorflow"]
 
 
-__all__ = ["NAME", "VERSION", "keras", "native", "quiet", "set_seed"]
+__all__ = ["NAME", "VERSION", "WIDEST", "keras", "native", "quiet", "set_seed"]

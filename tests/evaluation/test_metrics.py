@@ -68,6 +68,14 @@ def test_confusion_and_the_most_confused_pairs() -> None:
     assert [pair[:2] for pair in metrics.confused_pairs(1 - np.eye(3, dtype=int), most=2)] == [(0, 1), (0, 2)]
 
 
+def test_artists_by_their_recall() -> None:
+    counts = np.array([[3, 1, 0, 0], [0, 0, 0, 0], [0, 0, 1, 0], [1, 0, 0, 1]])
+    assert metrics.shares_of_rows(counts).tolist() == [
+        [0.75, 0.25, 0, 0], [0, 0, 0, 0], [0, 0, 1, 0], [0.5, 0, 0, 0.5],
+    ]  # fmt: skip
+    assert metrics.best_recognised_first(counts).tolist() == [2, 0, 3, 1]
+
+
 def test_always_answering_the_largest_class() -> None:
     assert metrics.largest_class_accuracy(["b", "a", "b"], ["a", "b", "b", "c"]) == 0.5
     assert metrics.largest_class_accuracy(["b", "a"], ["a", "b", "b"]) == pytest.approx(1 / 3)
@@ -82,7 +90,7 @@ def test_reliability() -> None:
     # 1.0 belongs to the last bin, 0.1 to the first.
     assert metrics.reliability(np.array([True, True]), np.array([1.0, 0.1])).pictures.tolist() == [1] + [0] * 8 + [1]
     assert metrics.reliability(np.array([False]), np.array([0.0])).pictures.tolist() == [1] + [0] * 9
-    assert len(metrics.reliability(np.array([False]), np.array([0.05])).accuracy) == 10
+    assert len(metrics.reliability(np.array([False]), np.array([0.15])).accuracy) == 10
 
 
 def test_per_artist_numbers_are_scikit_learns() -> None:

@@ -22,8 +22,9 @@ from redarte.training import devices, jobs
 _START, _TENSORS_START = 1.0, 8.0  # seconds until a stage begins to work, without and with TensorFlow
 _COPY, _PREDICTION = 0.0005, 0.01  # seconds to copy a picture, and to put it to a network; minor parts of the whole
 _CACHED = 0.0004  # seconds in which DVC hashes a small file of a stage's inputs, or caches one of its outputs
-_MIXTURE, _FISHER = 25.0, 0.06  # seconds for the mixture of fisher, and to describe a picture of 640 px
-_SVM = {"fisher": 0.007, "finetuned": 0.02}  # seconds a training picture in which their last layer is fitted
+_MIXTURE, _FISHER = 25.0, 0.02  # seconds for the mixture of fisher, and to describe a picture of 640 px
+_REGIONS = 0.02  # seconds in which its exported file finds out what each region of a picture gives, at any size
+_SVM = {"fisher": 0.01, "finetuned": 0.02}  # seconds a training picture in which their last layer is fitted
 _PAGE = 1.5  # seconds to write the report, whatever the number of pictures
 _ARTISTS = 50
 # The study's data set as Kaggle serves it: pictures, and bytes of the zip (about the same once unpacked).
@@ -123,8 +124,9 @@ def _training(network: str, settings: Params, learned: float, tested: float, ver
         # Epochs of a last layer alone, on features that are computed once, take no time beside them.
         fitted = 0.0 if settings.finetuned.head.epochs else learned * _SVM[network]
         return passes * _forward(settings.finetuned) + fitted
-    fitted = _MIXTURE + learned * _SVM[network] if network == "fisher" else 0.0
-    return fitted + 2 * (learned + tested) * _predicting(network, settings)
+    if network == "fisher":
+        return _MIXTURE + learned * _SVM[network] + (learned + tested) * _describing(settings)
+    return 2 * (learned + tested) * _predicting(network, settings)
 
 
 def _measured(work: Callable[[], object], times: int = 3) -> float:
@@ -208,9 +210,14 @@ def _predicting(network: str, settings: Params) -> float:
         case "finetuned":
             return _forward(settings.finetuned)
         case "fisher":
-            return _FISHER * (settings.fisher.input_size / 640) ** 2
+            return _describing(settings) + _REGIONS
         case _:
             return _PREDICTION
+
+
+def _describing(settings: Params) -> float:
+    """Seconds in which fisher describes a picture."""
+    return _FISHER * (settings.fisher.input_size / 640) ** 2
 
 
 @cache

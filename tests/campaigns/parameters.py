@@ -108,10 +108,12 @@ def run_one(workspace: Workspace, seed: int) -> Counter[str]:
     for command in (["fetch"], ["split"], ["augment"], ["resize"], ["train", name], ["export", name], ["evaluate"]):
         done: subprocess.CompletedProcess[str] = workspace.stage(*command, check=False)
         if done.returncode:
-            told = done.stderr.splitlines()[-1]
-            sentence = re.fullmatch(rf"redarte {' '.join(command)}: (.*[a-z_]+\.[a-z_]+.*)", told)
-            assert done.returncode == 1 and sentence and "Traceback" not in done.stderr, done.stderr
-            return Counter({f"runs refused by {command[0]}: {re.sub('[0-9.]+', '#', sentence[1])}": 1})
+            # One sentence, or one a line where several parameters are wrong.
+            _, spoken, told = done.stderr.rpartition(f"redarte {' '.join(command)}: ")
+            sentences = told.splitlines()
+            named = all(re.search(r"[a-z_]+\.[a-z_]+", sentence) for sentence in sentences)
+            assert done.returncode == 1 and spoken and named and "Traceback" not in done.stderr, done.stderr
+            return Counter({f"runs refused by {command[0]}: {re.sub('[0-9.]+', '#', sentences[0])}": 1})
     return Counter({f"runs of {name}": 1})
 
 

@@ -213,7 +213,6 @@ def measure(options: argparse.Namespace) -> None:
         with Busy() as busy:
             trained = loop.train(job, Path("history.csv"))
         there = train.moved(devices.resident)
-        wait_for = lambda pixels: keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(pixels[:1, :1, :1]))  # noqa: E731
         wait_for(there.batch(np.arange(batch))[0])  # compiles what picks them, and the waiting
         started = time.perf_counter()
         *_, last = batches.training_batches(there, batch, 0, range(1))
@@ -227,6 +226,9 @@ def measure(options: argparse.Namespace) -> None:
             name, batch, precision, NAME, speed, f"{share:.0%}", gpu,
             f"{reading / seconds:.1%}", ", ".join(f"{one['loss']:.3f}" for one in trained.history),
         )  # fmt: skip
+
+    def wait_for(pixels: Any) -> None:
+        keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(pixels[:1, :1, :1]))
 
     def plain(name: Any, batch: int) -> None:
         network = same_weights(study.build(name, options.side, ARTISTS, settings.red1, "float32"))

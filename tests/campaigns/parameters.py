@@ -108,12 +108,11 @@ def run_one(workspace: Workspace, seed: int) -> Counter[str]:
     for command in (["fetch"], ["split"], ["augment"], ["resize"], ["train", name], ["export", name], ["evaluate"]):
         done: subprocess.CompletedProcess[str] = workspace.stage(*command, check=False)
         if done.returncode:
-            # One sentence, or one a line where several parameters are wrong.
-            _, spoken, told = done.stderr.rpartition(f"redarte {' '.join(command)}: ")
-            sentences = told.splitlines()
-            named = all(re.search(r"[a-z_]+\.[a-z_]+", sentence) for sentence in sentences)
-            assert done.returncode == 1 and spoken and named and "Traceback" not in done.stderr, done.stderr
-            return Counter({f"runs refused by {command[0]}: {re.sub('[0-9.]+', '#', sentences[0])}": 1})
+            # One sentence, and one more on a line of its own for each further parameter that is wrong.
+            spoken = rf"^redarte {' '.join(command)}: (.*[a-z_]+\.[a-z_]+.*)(?:\nparams\.yaml: .*)*\n*\Z"
+            sentence = re.search(spoken, done.stderr, re.MULTILINE)
+            assert done.returncode == 1 and sentence and "Traceback" not in done.stderr, done.stderr
+            return Counter({f"runs refused by {command[0]}: {re.sub('[0-9.]+', '#', sentence[1])}": 1})
     return Counter({f"runs of {name}": 1})
 
 

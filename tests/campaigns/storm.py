@@ -30,7 +30,6 @@ CLIENTS = 200
 SECONDS = 60.0
 _WARM = 0.3  # of an attack: after this share of it the service holds what it needs
 _MORE_MEMORY = 0.25  # that it may hold at the end, of what it held then: what glibc keeps moves
-_CALM = 60.0  # seconds until it has let go of what was on its way when the clients left
 _LONGEST = 60.0  # seconds for an answer
 HUNG_UP = "it hung up"
 _EVIL = "https://evil.example"
@@ -84,10 +83,6 @@ def attack(service: Service, seed: int) -> Counter[str]:
     after = requests.post(f"{service.address}/api/predict", files={"picture": service.good}, timeout=60).json()
     assert after == service.before, "it answers otherwise than before"
     now = memory(service)
-    calm_by = time.monotonic() + _CALM
-    while now >= held * (1 + _MORE_MEMORY) and time.monotonic() < calm_by:
-        time.sleep(1)
-        now = memory(service)
     assert now < held * (1 + _MORE_MEMORY), f"{held / 1e6:.0f} MB at the start, and {now / 1e6:.0f} MB at the end"
     assert open_files(service) <= files + 10, "it has more files open than before"
     print(f"{sum(happened.values()) / SECONDS:.0f} requests a second; {held / 1e6:.0f} MB, then {now / 1e6:.0f} MB")

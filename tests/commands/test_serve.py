@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import io
+import random
 import re
 import shutil
 import time
@@ -211,6 +212,22 @@ def test_hostile_uploads_are_refused_and_the_service_stays(address: str, tmp_pat
     with contextlib.suppress(requests.ConnectionError):
         assert requests.post(f"{address}/api/predict", data=endless(), headers=form, timeout=30).status_code == 413
     assert ask(address, whole).status_code == 200
+
+
+def test_what_brings_no_picture_is_small(address: str) -> None:
+    """Whatever is held in memory as a whole: two hundred clients that send 20 MB of it each are 4 GB."""
+    megabytes = b"[" + b" " * (2 * 2**20)
+    for path in ("/gradio_api/queue/join", "/gradio_api/run/answer", "/gradio_api/reset", "/health"):
+        for kind in ("application/json", "multipart/form-data; boundary=x"):
+            refused = requests.post(f"{address}{path}", data=megabytes, headers={"Content-Type": kind}, timeout=30)
+            assert refused.status_code in (413, 405), f"{path}, {kind}: {refused.status_code}"
+    fields = {f"field{number}": "x" * 900_000 for number in range(5)}
+    refused = requests.post(f"{address}/api/predict", data=fields, files={"picture": b"x"}, timeout=30)
+    assert refused.status_code == 400
+    photograph = io.BytesIO()
+    Image.frombytes("RGB", (1500, 1500), random.Random(0).randbytes(3 * 1500**2)).save(photograph, "JPEG")
+    assert len(photograph.getvalue()) > 2**20
+    assert ask(address, photograph.getvalue()).status_code == 200
 
 
 def test_a_machine_in_want_of_memory_is_not_the_uploads_fault(server: servers.Page) -> None:

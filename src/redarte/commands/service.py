@@ -5,15 +5,14 @@ is fetched from outside, and an upload is deleted within two minutes. It is star
 gradio reads on import.
 """
 
-import json
-from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 import gradio
 import uvicorn
 from fastapi import FastAPI, HTTPException, Query, UploadFile
 from pydantic import BaseModel, Field
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from redarte.commands import page
 from redarte.commands.page import MOST_PIXELS, OVERLOADED, TOP, decoded
@@ -24,12 +23,15 @@ from redarte.runtime.console import say
 from redarte.runtime.errors import UserError
 from redarte.runtime.sandbox import EndedError, Sandbox
 
-LARGEST = 20 * 2**20  # bytes: the largest request
+LARGEST = 20 * 2**20  # bytes: the largest request with a picture
+_UPLOADS = ("/api/predict", "/gradio_api/upload")  # what takes one
+# Bytes of any other: it is held in memory, and Python keeps one that was refused until it next looks for cycles.
+_LARGEST_OTHER = 2**20
 _DECODING = 4  # uploads at once: a hostile one of a few kB can take half a gigabyte while it is
 _LONGEST = 20.0  # seconds for an upload
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"description": "not a form"},
-    413: {"description": "the request is too large"},
+    413: {"description": f"the request is larger than {LARGEST // 2**20} MB"},
     422: {"description": "not a picture, or no such network"},
     503: {"description": "the machine is overloaded"},
 }
@@ -98,7 +100,10 @@ def application(networks: dict[str, Predictor], sandbox: Sandbox) -> ASGIApp:
         sandbox: where uploads are decoded.
     """
     by_name = {network.metadata.network: network for network in networks.values()}
-    app = FastAPI(title="redarte", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
+    app = FastAPI(
+        title="redarte", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json",
+        form_limits={"max_files": 1, "max_fields": 10, "max_part_size": 1000},
+    )  # fmt: skip
 
     @app.get("/health")
     def health() -> Health:
@@ -126,57 +131,16 @@ def application(networks: dict[str, Predictor], sandbox: Sandbox) -> ASGIApp:
         theme=gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
         allowed_paths=[str(page.TEST.resolve())], ssr_mode=False, enable_monitoring=False, footer_links=[],
     )  # fmt: skip
-    return Bounded(mounted, LARGEST)
+    return Bounded(mounted)
 
 
 class Bounded:
-    """Predictions 413 to a request whose body is larger than `largest` bytes, without reading on."""
+    """Answers 413 to a request whose body is larger than its kind needs, without reading on."""
 
-    def __init__(self, app: ASGIApp, largest: int):
-        self.app = app
-        self.largest = largest
+    def __init__(self, app: ASGIApp):
+        self._upload = RequestBodyLimitMiddleware(app, LARGEST)
+        self._other = RequestBodyLimitMiddleware(app, _LARGEST_OTHER)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        declared = dict(scope["headers"]).get(b"content-length", b"0")
-        if not declared.isdigit() or int(declared) > self.largest:
-            await refuse(send)
-            return
-        taken, started, refused = 0, False, False
-
-        async def count() -> Message:
-            nonlocal taken
-            message = await receive()
-            taken += len(message.get("body", b""))
-            if taken > self.largest:
-                raise _TooLargeError
-            return message
-
-        async def answer(message: Message) -> None:
-            # FastAPI turns an error while it reads into an answer of its own, which says less.
-            nonlocal started, refused
-            if taken > self.largest and not started and not refused:
-                refused = True
-                await refuse(send)
-            elif not refused:
-                started = True
-                await send(message)
-
-        try:
-            await self.app(scope, count, answer)
-        except _TooLargeError:
-            if not started and not refused:
-                await refuse(send)
-
-
-class _TooLargeError(Exception):
-    """More of a body came than is allowed."""
-
-
-async def refuse(send: Callable[[Message], Awaitable[None]]) -> None:
-    body = json.dumps({"detail": f"A request may have {LARGEST // 2**20} MB."}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 413, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+        bounded = self._upload if scope.get("path") in _UPLOADS else self._other
+        await bounded(scope, receive, send)

@@ -51,7 +51,7 @@ def run(name: str, seeds: range) -> list[int]:
         finally:
             for outcome, times in sorted(outcomes.items()):
                 print(f"{times:8} {outcome}")
-            held = f"{len(failed)} failed: {failed}" if failed else "all held"
+            held = f"{len(failed)} failed" if failed else "all held"
             seconds = time.monotonic() - started
             print(f"{made} attacks of {name} from seed {seeds.start} in {seconds:.0f} s, {held}", flush=True)
     return failed

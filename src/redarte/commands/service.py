@@ -100,6 +100,7 @@ def application(networks: dict[str, Predictor], sandbox: Sandbox) -> ASGIApp:
         sandbox: where uploads are decoded.
     """
     by_name = {network.metadata.network: network for network in networks.values()}
+    # What is no file of a form is held in memory.
     app = FastAPI(
         title="redarte", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json",
         form_limits={"max_files": 1, "max_fields": 10, "max_part_size": 1000},

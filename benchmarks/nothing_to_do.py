@@ -56,7 +56,7 @@ def main() -> None:
         subprocess.run(["git", "clone", "-q", ".", clone], check=True)
         shutil.copytree("src", clone / "src", dirs_exist_ok=True)
         draw(source, options.pictures)
-        small = ["fetch.source=folder", f"fetch.folder.path={source}", "resize.size=16", "train.epochs=1"]
+        small = ["fetch.source=folder", f"fetch.folder.path={source}", "resize.side=16", "train.epochs=1"]
         changes = [argument for change in small for argument in ("-S", change)]
         first, _ = dvc(clone, "exp", "run", *changes)
         files = sum(1 for path in (clone / "data").rglob("*") if path.is_file())

@@ -28,7 +28,7 @@ TINY = {
     "fetch.sample.schools": 3,
     "fetch.sample.pictures": 5,
     "augment.max_side": 64,
-    "resize.size": 32,
+    "resize.side": 32,
     "train.epochs": 1,
     "train.batch_size": 8,
 }
@@ -196,11 +196,11 @@ def run_again(finished: Workspace, path: Path, changes: dict[str, Any]) -> Works
     return workspace
 
 
-def save_backbone(path: Path) -> Path:
+def save_backbone(path: Path, seed: int = 0) -> Path:
     """A feature extractor of a few filters, with random weights, as others would have saved it."""
     from redarte.training.backend import keras
 
-    keras.utils.set_random_seed(0)
+    keras.utils.set_random_seed(seed)
     layers = keras.layers
     path.parent.mkdir(parents=True, exist_ok=True)
     keras.Sequential(

@@ -21,7 +21,7 @@ def refusal(tmp_path: Path, text: str) -> str:
 def test_the_committed_file_is_valid_and_is_the_default_study() -> None:
     settings = params.load(ROOT / "params.yaml")
     assert settings.fetch.source == "sample"
-    assert settings.resize.size == 224
+    assert settings.resize.side == 224
     assert len(settings.augment.copies) == 6
 
 
@@ -250,4 +250,4 @@ def test_numbers_as_dvc_writes_them(tmp_path: Path, written: str, value: float) 
 
 def test_params_are_frozen(settings: Callable[..., Params]) -> None:
     with pytest.raises(ValueError, match="frozen"):
-        settings().resize.size = 3
+        settings().resize.side = 3

@@ -6,6 +6,7 @@ reads those itself.
 """
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -26,7 +27,11 @@ _RENAMED = {  # old name: what the parameter is called now
     "finetuned.filters": "finetuned.principal_components",
     "finetuned.head.cost": "finetuned.head.C",
     "finetuned.tail": "finetuned.fine_tune",
+    "resize.size": "resize.side",
 }
+# DVC leaves keys of these names out of its run cache's key (treeverse/dvc#10296), at any depth: the second value of such
+# a parameter would get the outputs of the first.
+_IGNORED_BY_DVC = frozenset({"size", "nfiles"})
 
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -51,6 +56,21 @@ def _is_network(name: str) -> bool:
     return name in STUDY or (
         re.fullmatch("[a-z][a-z0-9_]{0,60}", name) is not None and (_FILES / f"{name}.py").is_file()
     )
+
+
+def _keys(value: object) -> Iterator[object]:
+    """The keys of a document, at any depth."""
+    waiting, seen = [value], set()
+    while waiting:
+        found = waiting.pop()
+        if id(found) in seen:  # an alias of YAML
+            continue
+        seen.add(id(found))
+        if isinstance(found, dict):
+            yield from found
+            waiting += found.values()
+        elif isinstance(found, list):
+            waiting += found
 
 
 def _is_whole(key: object) -> bool:
@@ -130,7 +150,7 @@ class Augment(_Section):
 
 
 class Resize(_Section):
-    size: int = Field(ge=8, le=1024)
+    side: int = Field(ge=8, le=1024)
     quality: Quality
 
 
@@ -201,6 +221,17 @@ class NewNetwork(_Section):
     """The section of a network that has no class here: its own file reads what it needs of it."""
 
     model_config = ConfigDict(extra="allow")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _seen_by_dvc(cls, section: Any) -> Any:
+        for key in _keys(section):
+            if key in _IGNORED_BY_DVC:
+                raise ValueError(
+                    f"no key may be named {key}: DVC ignores keys of this name in its run cache (treeverse/dvc#10296) "
+                    "and would give the results of another value; rename it"
+                )
+        return section
 
 
 class Params(_Section):

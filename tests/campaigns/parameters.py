@@ -37,7 +37,7 @@ TINY: dict[str, Any] = {
     "fetch.sample.pictures": st.integers(3, 9),
     "split.folds": st.integers(0, 3),
     "augment.max_side": st.integers(16, 64),
-    "resize.size": st.integers(8, 48),
+    "resize.side": st.integers(8, 48),
     "train.epochs": st.integers(1, 2),
     "fisher.input_size": st.integers(8, 96),
     "fisher.mixture_components": st.integers(1, 8),

@@ -278,7 +278,7 @@ TABLE: dict[str, tuple[Any, set[str]]] = {
     "augment.shift": ([0.1, 0.2], AUGMENTED),
     "augment.max_side": (100, AUGMENTED),
     "augment.quality": (80, AUGMENTED),
-    "resize.size": (64, RESIZED),
+    "resize.side": (64, RESIZED),
     "resize.quality": (80, RESIZED),
     "train.epochs": (2, TRAINED),
     "train.batch_size": (4, TRAINED),
@@ -359,7 +359,7 @@ def test_a_parameter_reruns_the_stages_that_it_touches(touched: Callable[[str], 
     assert touched(name) == TABLE[name][1]
 
 
-@pytest.mark.parametrize("name", ["model", "beyond", "seed", "fetch.archive.path", "resize.size", "red2.l2"])
+@pytest.mark.parametrize("name", ["model", "beyond", "seed", "fetch.archive.path", "resize.side", "red2.l2"])
 def test_dvc_reruns_what_a_changed_parameter_touches(finished: Workspace, name: str) -> None:
     value, expected = TABLE[name]
     file = finished.path / "params.yaml"

@@ -65,8 +65,8 @@ def bytes_needed(settings: Params, amount: Amount) -> float:
     copies = amount.pictures * _shares(settings)[0] * len(settings.augment.copies)
     # JPEG of these pictures at quality 92 to 95 takes about 0.3 bytes a pixel, and 0.5 once it is small.
     of_copy = min(amount.bytes / max(amount.pictures, 1), 0.3 * settings.augment.max_side**2)
-    resized = (amount.pictures + copies) * 0.5 * settings.resize.size**2
-    weights = 3 * 4 * (settings.resize.size // 8) ** 2 * 128 * _ARTISTS
+    resized = (amount.pictures + copies) * 0.5 * settings.resize.side**2
+    weights = 3 * 4 * (settings.resize.side // 8) ** 2 * 128 * _ARTISTS
     return amount.extra + 2 * (2 * amount.bytes + copies * of_copy + resized + weights)
 
 
@@ -174,7 +174,7 @@ def _augmenting(settings: Params, amount: Amount) -> float:
 def _resizing(settings: Params, amount: Amount) -> float:
     with _probe(amount) as picture:
         written = picture.with_name("square.jpg")
-        side, quality = settings.resize.size, settings.resize.quality
+        side, quality = settings.resize.side, settings.resize.quality
         return _measured(lambda: images.write_jpeg(written, images.read_square(picture, side), quality))
 
 
@@ -194,7 +194,7 @@ def _probe(amount: Amount) -> Iterator[Path]:
 
 def _step(name: StudyName, settings: Params) -> float:
     """Seconds a picture of one training step, in the precision that training would use."""
-    side, batch = settings.resize.size, settings.train.batch_size
+    side, batch = settings.resize.side, settings.train.batch_size
     policy = devices.precision(settings.train.precision)
     built = study.build(name, side, _ARTISTS, getattr(settings, name), policy)
     jit = compiled(settings.seed, settings.train)

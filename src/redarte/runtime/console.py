@@ -42,7 +42,7 @@ def run_stage(stage: Callable[[], None]) -> None:
     except KeyboardInterrupt as interrupt:
         _fail(name, str(interrupt) or "interrupted; `dvc repro` starts this stage again.", 130)
     except MemoryError:
-        _fail(name, "this machine has too little free memory for it; close programs or lower resize.size.", 1)
+        _fail(name, "this machine has too little free memory for it; close programs or lower resize.side.", 1)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

@@ -9,8 +9,8 @@ import glob
 import json
 import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,16 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         partial.rename(path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def atomic_folders(parent: Path, names: Sequence[str]) -> Iterator[dict[str, Path]]:
+    """Gives an empty folder to fill for each name, which becomes `parent / name` when the block ends without an exception.
+
+    Other files in `parent` stay.
+    """
+    with ExitStack() as stack:
+        yield {name: stack.enter_context(atomic_folder(parent / name)) for name in names}
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from redarte.runtime.console import run_stage, say
 SPLIT = Path("data/split")
 AUGMENTED = Path("data/augmented")
 RESIZED = Path("data/resized")
+SPLITS = ("test", "train", "val")
 
 # A picture's place now, and its place below data/resized.
 _Move = tuple[Path, Path]
@@ -24,20 +25,21 @@ def main() -> None:
     settings = params.load().resize
     moves = [
         *_moves(AUGMENTED, "train"),
-        *(move for split in images.classes(SPLIT) for move in _moves(SPLIT / split, split)),
+        *(move for split in SPLITS for move in _moves(SPLIT / split, split)),
     ]
-    with outputs.atomic_folder(RESIZED) as folder:
+    with outputs.atomic_folders(RESIZED, SPLITS) as folders:
         for target in sorted({target.parent for _, target in moves}):
-            (folder / target).mkdir(parents=True)
-        for _ in cluster.map_parallel(partial(write_square, folder, settings), moves, "resizing"):
+            (folders[target.parts[0]] / target.name).mkdir()
+        for _ in cluster.map_parallel(partial(write_square, folders, settings), moves, "resizing"):
             pass
-    say(f"{len(moves)} pictures of {settings.size}×{settings.size}")
+    say(f"{len(moves)} pictures of {settings.side}×{settings.side}")
 
 
-def write_square(folder: Path, settings: Resize, move: _Move) -> None:
+def write_square(folders: dict[str, Path], settings: Resize, move: _Move) -> None:
     """Resizes one picture: INTER_AREA where it shrinks, INTER_CUBIC where it grows."""
     source, target = move
-    images.write_jpeg(folder / target, images.read_square(source, settings.size), settings.quality)
+    split, *rest = target.parts
+    images.write_jpeg(folders[split].joinpath(*rest), images.read_square(source, settings.side), settings.quality)
 
 
 def _moves(tree: Path, split: str) -> list[_Move]:

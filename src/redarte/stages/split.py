@@ -33,12 +33,13 @@ def main() -> None:
     groups, disputed = groups_of(paths, found if settings.split.keep_duplicates_together else [])
     sizes = splitting.split_sizes({artist: len(own) for artist, own in groups.items()}, settings.split)
     assignment: dict[str, str] = {}
-    with outputs.atomic_folder(SPLIT) as folder:
+    with outputs.atomic_folders(SPLIT, SPLITS) as folders:
         for artist, size in sizes.items():
             shuffled = setup_files(RAW / artist, settings.seed, group=grouping(groups[artist]))
             assigned = assign(shuffled, size)
             assigned["train"] += [(RAW / path,) for path in disputed[artist]]
-            copy_files([(assigned[name], name) for name in SPLITS], RAW / artist, folder, prog_bar=None, move=False)
+            for name in SPLITS:
+                copy_files([(assigned[name], "")], RAW / artist, folders[name], prog_bar=None, move=False)
             assignment |= {
                 f"{artist}/{file.name}": name for name in SPLITS for group in assigned[name] for file in group
             }

@@ -142,7 +142,7 @@ def _fit(job: TrainingJob, network: keras.Model, keeping: TrainingCallback) -> N
         if devices.is_out_of_memory(error):
             raise UserError(
                 f"{job.name} needs more memory than the device has; lower train.batch_size (now {batch_size}) "
-                "or resize.size."
+                "or resize.side."
             ) from None
         if devices.is_lost(error):
             raise UserError(

@@ -29,8 +29,8 @@ _RENAMED = {  # old name: what the parameter is called now
     "finetuned.tail": "finetuned.fine_tune",
     "resize.size": "resize.side",
 }
-# DVC leaves keys of these names out of its run cache's key (treeverse/dvc#10296), at any depth: the second value of such
-# a parameter would get the outputs of the first.
+# DVC leaves keys of these names out of its run cache's key (treeverse/dvc#10296), at any depth: the second value of
+# such a parameter would get the outputs of the first.
 _IGNORED_BY_DVC = frozenset({"size", "nfiles"})
 
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]

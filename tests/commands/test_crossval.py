@@ -4,13 +4,16 @@ import os
 import re
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from redarte.commands import crossval
 from redarte.commands.crossval import Fold
+from redarte.params import Params
 from redarte.runtime.errors import UserError
 from tests.conftest import Workspace, new_workspace, tree_bytes
 
@@ -64,6 +67,40 @@ def test_networks_that_answered_other_pictures_are_not_compared() -> None:
         crossval.table({"red1": [answers([True])] * 2, "red2": [other] * 2})
 
 
+@pytest.mark.parametrize(
+    "change",
+    ["model=red2", "split.fold=0", "+beyond=[fisher]", "~split.folds", "split={fold: 1}", "params.yaml:model=red2"],
+)
+def test_what_crossval_sets_cannot_be_set(settings: Callable[..., Params], change: str) -> None:
+    with pytest.raises(UserError, match="crossval sets model, beyond, "):
+        crossval.run(settings(), ["red1"], 2, ["train.epochs=1", change])
+
+
+def test_predictions_are_reused_only_for_the_same_code_data_and_parameters(
+    workspace: Workspace, settings: Callable[..., Params], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workspace.path)
+    lock, code = Path("dvc.lock"), Path("src/redarte/networks/study.py")
+
+    def key(changes: list[str], parameters: dict[str, int]) -> str:
+        return crossval._digest(settings(parameters), changes, 2)
+
+    first = key([], {})
+    assert key([], {}) == key([], {"split.folds": 4, "split.fold": 1}) == first
+    keys = [first, key(["seed=1"], {}), key([], {"seed": 1})]
+    before = code.read_bytes()
+    code.write_bytes(before + b"# another comment\n")
+    keys.append(key([], {}))
+    code.write_bytes(before)
+    fetched = yaml.safe_load(lock.read_text(encoding="utf-8"))
+    fetched["stages"]["fetch"]["outs"][0]["md5"] = "0" * 32
+    lock.write_text(yaml.safe_dump(fetched), encoding="utf-8")
+    keys.append(key([], {}))
+    lock.unlink()
+    keys.append(key([], {}))
+    assert len(set(keys)) == len(keys)
+
+
 def experiments(workspace: Workspace) -> list[str]:
     """As `dvc exp list` has them, which takes a second each time."""
     listed = workspace.run("git", "for-each-ref", "--format=%(refname)", "refs/exps").stdout
@@ -90,6 +127,12 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
     assert "fold 2 of 2, Red 1" in done.stdout
     assert len(experiments(workspace)) == 2
     assert "| Red 1 |" in done.stdout
-    # The workspace is as it was, and a third run has nothing to do.
+    # The workspace is as it was, and a third run has nothing to do, also for a model that is named twice.
     assert workspace.run("git", "status", "--short").stdout == ""
-    assert "Reproducing" not in workspace.run(*command).stdout
+    third = workspace.run("redarte", "crossval", "red1", *command[2:])
+    assert "Reproducing" not in third.stdout
+    assert "2 of 2 experiments are reused: code, data and parameters are unchanged." in third.stdout
+    assert " of 18 |" in third.stdout
+    # Without the cache of experiments they run again.
+    workspace.run("dvc", "gc", "--workspace", "--force")
+    assert workspace.run(*command).stdout.splitlines()[-3:] == done.stdout.splitlines()[-3:]

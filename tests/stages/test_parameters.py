@@ -33,6 +33,8 @@ MUSEUM: dict[str, Any] = {
     "fetch.folder.path": "{museum}",
     "split.too_small": "train_only",
 }
+ZIP = {"fetch.source": "archive", "fetch.archive.path": "{museum}/a.zip"}
+NESTED_ZIP = ZIP | {"fetch.archive.path": "{museum}/c.zip", "fetch.archive.root": "."}
 PATIENT = {"train.epochs": 6, "train.learning_rate": 1.0}
 TEN = {"fetch.sample.pictures": 10}
 # Each parameter: another value for it (or values, where others must change with it), the output that it decides, and
@@ -45,8 +47,8 @@ TABLE: dict[str, tuple[Any, str, dict[str, Any]]] = {
     "fetch.sample.schools": (2, "data/raw", {}),
     "fetch.sample.pictures": (4, "data/raw", {}),
     "fetch.sample.seed": (1, "data/raw", {}),
-    "fetch.archive.path": ("{museum}/b.zip", "data/raw", {"fetch.source": "archive", "fetch.archive.path": "{museum}/a.zip"}),
-    "fetch.archive.root": ("inner", "data/raw", {"fetch.source": "archive", "fetch.archive.path": "{museum}/c.zip", "fetch.archive.root": "."}),
+    "fetch.archive.path": ("{museum}/b.zip", "data/raw", ZIP),
+    "fetch.archive.root": ("inner", "data/raw", NESTED_ZIP),
     "fetch.folder.path": ("{museum}/Ana_and_Bob", "data/raw", MUSEUM),
     "fetch.folder.root": ("Ana_and_Bob", "data/raw", MUSEUM | {"fetch.folder.root": "."}),
     "split.train": ({"split.train": 0.6, "split.val": 0.3}, "data/split", TEN),
@@ -127,7 +129,7 @@ def test_the_table_has_every_parameter() -> None:
 
 @pytest.fixture(scope="module")
 def museum(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Images of three artists, of an artist with two, duplicates and a large one; archives and backbones beside them."""
+    """Images of four artists, one with only two, duplicates and a large one; archives and backbones beside them."""
     folder = tmp_path_factory.mktemp("museum")
     seed = 0
     for artist, count in (("Ana_and_Bob/Ana", 5), ("Ana_and_Bob/Bob", 4), ("Cid", 9), ("Dan", 2)):

@@ -191,6 +191,16 @@ def test_a_stale_lock_is_caught_in_a_clone_without_data(finished: Workspace, tmp
     )
 
 
+@pytest.mark.parametrize("deleted", ["metrics/evaluate.json", "src/redarte/evaluation", "src/redarte/stages/fetch.py"])
+def test_a_deleted_file_that_git_holds_makes_the_lock_stale(finished: Workspace, tmp_path: Path, deleted: str) -> None:
+    clone = finished.clone(tmp_path / "clone")
+    path = clone.path / deleted
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    done = clone.run("redarte", "check", "--lock", check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("redarte: dvc.lock is stale (") and deleted in done.stderr
+
+
 @pytest.mark.long
 def test_doctor_names_what_would_run_and_for_how_long(workspace: Workspace) -> None:
     output = workspace.run("redarte", "doctor", PYTHONPATH=str(workspace.path / "src"), COLUMNS="120").stdout

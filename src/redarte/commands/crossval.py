@@ -1,8 +1,8 @@
 """`redarte crossval`: every fold of every network as a DVC experiment of its own, and what they say together.
 
-Each experiment has a name made of what it depends on, so that a run that was interrupted goes on with the experiments
-that are missing, and DVC's cache gives back the stages that two of them share. They run in a folder of their own: the
-workspace stays as it is.
+The name of an experiment holds a hash of code, data and parameters, so that a run that was interrupted continues with
+the experiments that are missing, and nothing is reused after a change. DVC's cache gives back the stages that two
+experiments share. They run in a temporary copy of the project: the workspace stays as it is.
 """
 
 import csv
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import dvc.api
 import numpy as np
+import yaml
 from scipy.stats import binomtest
 
 from redarte.commands import repository
@@ -26,6 +27,8 @@ from redarte.evaluation.published import title
 from redarte.params import STUDY, Params
 from redarte.runtime.console import say
 from redarte.runtime.errors import UserError
+
+_SET_HERE = ("model", "beyond", "split.folds", "split.fold")
 
 
 @dataclass(frozen=True)
@@ -61,21 +64,31 @@ def run(settings: Params, networks: Sequence[str], folds: int, changes: Sequence
         A table in Markdown.
 
     Raises:
-        UserError: there is no such network, or a fold cannot be run.
+        UserError: there is no such network, a change is of a parameter that crossval sets, or a fold cannot be run.
     """
+    _check_changes(changes)
+    networks = list(dict.fromkeys(networks))
     unknown = [network for network in networks if network not in settings.networks]
     if unknown:
         raise settings.no_network(unknown[0])
     done: dict[str, list[Fold]] = {network: [] for network in networks}
-    names, options, digest = _existing(), _options(), _digest(settings, changes, folds)
-    for fold in range(folds):
-        for network in networks:
-            name = f"cv-{digest}-{network}-{fold}"
-            if name not in names:
-                say(f"fold {fold + 1} of {folds}, {title(network)}")
-                asked = [f"split.folds={folds}", f"split.fold={fold}", f"model={network}", f"beyond={beyond(network)}"]
-                _run(name, [*asked, *changes], options)
-            done[network].append(_answers(name))
+    digest = _digest(settings, changes, folds)
+    names = {(fold, network): f"cv-{digest}-{network}-{fold}" for fold in range(folds) for network in networks}
+    existing = _existing()
+    kept = {name: fold for name in existing.intersection(names.values()) if (fold := _predictions(name)) is not None}
+    if kept:
+        say(f"{len(kept)} of {len(names)} experiments are reused: code, data and parameters are unchanged.")
+    for (fold, network), name in names.items():
+        if name not in kept:
+            say(f"fold {fold + 1} of {folds}, {title(network)}")
+            if name in existing:  # its outputs were deleted from DVC's cache
+                repository.run("exp", "remove", name)
+            asked = [f"split.folds={folds}", f"split.fold={fold}", f"model={network}", f"beyond={beyond(network)}"]
+            _run(name, [*asked, *changes])
+        predictions = kept.get(name) or _predictions(name)
+        if predictions is None:
+            raise UserError(f"{name} has no plots/predictions.csv in DVC's cache; run this again.")
+        done[network].append(predictions)
     return table(done)
 
 
@@ -139,10 +152,32 @@ def _verdict(one: str, other: str, done: dict[str, list[Fold]]) -> str:
 
 
 def _digest(settings: Params, changes: Sequence[str], folds: int) -> str:
-    """Of everything in params.yaml that a fold depends on; the commit is DVC's to watch."""
+    """Of everything that a fold depends on: parameters, code and data, committed or not."""
     document = settings.model_dump(exclude={"model": True, "beyond": True, "split": {"folds", "fold"}})
-    parts = json.dumps([document, sorted(changes), folds], sort_keys=True)
-    return hashlib.blake2b(parts.encode(), digest_size=4).hexdigest()
+    hashed = hashlib.blake2b(json.dumps([document, sorted(changes), folds], sort_keys=True).encode(), digest_size=4)
+    for file in [Path("dvc.yaml"), *sorted(Path("src").rglob("*.py"))]:
+        hashed.update(file.as_posix().encode() + b"\0" + file.read_bytes())
+    hashed.update(_fetched().encode())
+    return hashed.hexdigest()
+
+
+def _fetched() -> str:
+    """The images that dvc.lock says were fetched last; empty where none were."""
+    try:
+        outs = yaml.safe_load(Path("dvc.lock").read_text(encoding="utf-8"))["stages"]["fetch"]["outs"]
+    except (FileNotFoundError, KeyError):
+        return ""
+    return json.dumps(outs, sort_keys=True)
+
+
+def _check_changes(changes: Sequence[str]) -> None:
+    for change in changes:
+        key = change.partition("=")[0].lstrip("+~").rpartition(":")[2]
+        if any(name == key or name.startswith(f"{key}.") for name in _SET_HERE):
+            raise UserError(
+                f"-S {change}: crossval sets {', '.join(_SET_HERE)} itself. Name the models as arguments, and the "
+                "number of folds with --folds."
+            )
 
 
 def _existing() -> set[str]:
@@ -150,26 +185,18 @@ def _existing() -> set[str]:
     return set(repository.run("exp", "list", "--names-only").split())
 
 
-def _options() -> list[str]:
-    """What `dvc exp run` needs here.
-
-    DVC 3.67 cannot take a run from its cache whose stage reads a part of a folder, while the folder that dvc.lock
-    names in its place is not in the cache: in a clone where nothing ran or was pulled.
-    """
-    with repository.opened("the cache cannot be looked at") as repo:
-        cached = repo.cache.local
-        known = [out.hash_info.value for out in repo.index.outs if out.use_cache and out.hash_info]
-        return [] if all(map(cached.exists, known)) else ["--force"]
-
-
-def _run(name: str, changes: Sequence[str], options: Sequence[str]) -> None:
+def _run(name: str, changes: Sequence[str]) -> None:
     set_all = [part for change in changes for part in ("-S", change)]
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", name, *options, *set_all, "evaluate"]
-    )
+    done = subprocess.run([sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", name, *set_all, "evaluate"])
     if done.returncode:
         raise UserError(f"{name} failed, as is said above; mend it and run this again: what is done is kept.")
 
 
-def _answers(name: str) -> Fold:
-    return read(dvc.api.read("plots/predictions.csv", rev=name))
+def _predictions(name: str) -> Fold | None:
+    """The predictions of an experiment; None where DVC's cache does not have them."""
+    from dvc.exceptions import DvcException
+
+    try:
+        return read(dvc.api.read("plots/predictions.csv", rev=name))
+    except (DvcException, OSError):
+        return None

@@ -1,21 +1,28 @@
 """`redarte experiments`: `dvc exp show` in the few columns that fit a terminal.
 
 DVC's own table has a column for each of a hundred metrics, parameters and files; here what an experiment
-changed stands in one column, as it would be typed after -S.
+changed is in one column, as it is typed after -S.
 """
 
 import json
+import re
+import shlex
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
+import yaml
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 from redarte.commands import repository
 
 _EVALUATED = "metrics/evaluate.json"
 _NUMBERS = {"test\naccuracy": "test_accuracy", "test\nmacro-F1": "test_macro_f1", "val\naccuracy": "val_accuracy"}
+# A text that Hydra, which reads what is typed after -S, takes as it is: no number, null or true, no syntax.
+_PLAIN = re.compile(r"(?!(?i:null|true|false|nan|inf)\Z)[A-Za-z_/][\w./-]*")
 
 
 def report() -> None:
@@ -25,25 +32,86 @@ def report() -> None:
         UserError: DVC cannot show them.
     """
     console = Console(highlight=False)
-    console.print(table(json.loads(repository.run("exp", "show", "--json"))))
+    shown = table(json.loads(repository.run("exp", "show", "--json")))
+    # A terminal that is too narrow wraps the lines: nothing is cut.
+    widest = Measurement.get(console, console.options.update(max_width=10_000), shown).maximum
+    console.width = max(widest, console.width)
+    console.print(shown, crop=False)
 
 
 def table(shown: list[dict[str, Any]]) -> Table:
     """A table of what `dvc exp show --json` gives: the commit first, then its experiments."""
-    numbers = list(_NUMBERS)
-    result = Table("experiment", "data", "network", *numbers, box=None, header_style="bold", padding=(0, 1, 0, 0))
-    result.add_column("changed", overflow="fold")
+    result = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
+    for name in ("experiment", "data", "network", *_NUMBERS, "changed"):
+        result.add_column(name, no_wrap=True)
     for baseline in shown:
         if baseline["rev"] == "workspace":
             continue
         before = dict(_leaves(_params(baseline)))
         result.add_row(*_cells(baseline["name"] or baseline["rev"][:7], baseline, before))
-        for experiment in sorted(baseline["experiments"] or [], key=_val_accuracy, reverse=True):
+        experiments = [(experiment, experiment["revs"][0]) for experiment in baseline["experiments"] or []]
+        for experiment, revision in sorted(experiments, key=lambda pair: _val_accuracy(pair[1]), reverse=True):
             state = (experiment["executor"] or {}).get("state") or "success"
-            name = experiment["name"] or experiment["revs"][0]["rev"][:7]
+            name = experiment["name"] or revision["rev"][:7]
             label = f"  {name}" if state == "success" else f"  {name} ({state})"
-            result.add_row(*_cells(label, experiment["revs"][0], before))
+            result.add_row(*_cells(label, revision, before))
     return result
+
+
+def typed(name: str, value: Any) -> str:
+    """A parameter and its value as they are typed after -S, quoted for Hydra and for the shell."""
+    return shlex.quote(f"{name}={_typed(value)}")
+
+
+def is_measured(stage: str, lock: dict[str, Any], params: dict[str, Any]) -> bool:
+    """Whether dvc.lock says that a stage, and each stage that it depends on, ran last with these parameters.
+
+    An experiment that failed, still runs or stops at an earlier stage has the metrics of the commit it started from.
+
+    Args:
+        stage: its name in dvc.lock.
+        lock: the content of dvc.lock.
+        params: the content of params.yaml.
+    """
+    stages = lock.get("stages") or {}
+    makers = {out["path"]: (name, out.get("md5")) for name, entry in stages.items() for out in entry.get("outs", ())}
+    waiting, seen = [stage], set()
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        if name not in stages:
+            return False
+        for key, value in (stages[name].get("params") or {}).get("params.yaml", {}).items():
+            if _value(params, key) != value:
+                return False
+        for dep in stages[name].get("deps", ()):
+            maker, made = makers.get(dep["path"], (None, None))
+            if maker is not None:
+                if made != dep.get("md5"):
+                    return False
+                waiting.append(maker)
+    return True
+
+
+def _typed(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list):
+        return f"[{','.join(map(_typed, value))}]"
+    if not isinstance(value, str) or _PLAIN.fullmatch(value):
+        return str(value)
+    # A backslash is one as long as no quote follows it.
+    quoted = re.sub(r'(\\*)("|\Z)', lambda found: 2 * found[1] + ('\\"' if found[2] else ""), value)
+    return f'"{quoted}"'.replace("${", "\\${")  # no interpolation
+
+
+def _value(params: dict[str, Any], key: str) -> Any:
+    value: Any = params
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
 
 
 def _cells(label: str, revision: dict[str, Any], before: dict[str, Any]) -> list[str]:
@@ -55,16 +123,24 @@ def _cells(label: str, revision: dict[str, Any], before: dict[str, Any]) -> list
         escape(str(evaluated.get("data", "–"))),
         escape(str(evaluated.get("network", "–"))),
         *("–" if value is None else f"{value:.3f}" for value in values),
-        escape(" ".join(f"{name}={value}" for name, value in changed.items())),
+        escape("\n".join(typed(name, value) for name, value in changed.items())),
     ]
 
 
-def _val_accuracy(experiment: dict[str, Any]) -> float:
-    return float(_evaluated(experiment["revs"][0]).get("val_accuracy", -1))
+def _val_accuracy(revision: dict[str, Any]) -> float:
+    return float(_evaluated(revision).get("val_accuracy", -1))
 
 
 def _evaluated(revision: dict[str, Any]) -> dict[str, Any]:
-    return _data(revision, "metrics", _EVALUATED)
+    """What evaluate measured in an experiment; empty where it has not run."""
+    evaluated = _data(revision, "metrics", _EVALUATED)
+    return evaluated if evaluated and is_measured("evaluate", _lock(revision["rev"]), _params(revision)) else {}
+
+
+def _lock(revision: str) -> dict[str, Any]:
+    shown = subprocess.run(["git", "show", f"{revision}:./dvc.lock"], capture_output=True)
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return yaml.load(shown.stdout, Loader=loader) or {} if shown.returncode == 0 else {}
 
 
 def _params(revision: dict[str, Any]) -> dict[str, Any]:

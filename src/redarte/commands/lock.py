@@ -10,7 +10,7 @@ from typing import Any
 from redarte.commands import repository
 from redarte.runtime.errors import UserError
 
-# What git does not hold and this machine has not pulled says nothing about the lock.
+# An output that DVC's cache holds, and that this machine has not pulled, says nothing about the lock.
 _ABSENT = {"deleted", "not in cache"}
 
 
@@ -22,14 +22,20 @@ def check() -> None:
     """
     with repository.opened("`dvc status` failed") as repo:
         status = repo.status()
-    stale = {stage: what for stage, entries in status.items() if (what := list(_changes(entries)))}
+        pulled = {out.def_path for out in repo.index.outs if out.use_cache}
+    stale = {stage: what for stage, entries in status.items() if (what := list(_changes(entries, pulled)))}
     if stale:
         named = "; ".join(f"{stage}: {', '.join(what)}" for stage, what in stale.items())
         raise UserError(f"dvc.lock is stale ({named}): run `dvc repro`, and commit dvc.lock and metrics/.")
 
 
-def _changes(entries: list[Any]) -> Iterator[str]:
-    """The files and parameters of a stage that differ from dvc.lock. An entry is a text, or {kind: {path: state}}."""
+def _changes(entries: list[Any], pulled: set[str]) -> Iterator[str]:
+    """The files and parameters of a stage that differ from dvc.lock.
+
+    Args:
+        entries: of `dvc status`, each a text or {kind: {path: state}}.
+        pulled: the outputs that are in DVC's cache and not in git.
+    """
     for entry in entries:
         if isinstance(entry, str):
             yield entry
@@ -38,5 +44,5 @@ def _changes(entries: list[Any]) -> Iterator[str]:
             for path, state in changed.items():
                 if isinstance(state, dict):
                     yield from state
-                elif state not in _ABSENT:
+                elif state not in _ABSENT or path not in pulled:
                     yield path

@@ -35,7 +35,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folders(parent: Path, names: Sequence[str]) -> Iterator[dict[str, Path]]:
-    """Gives an empty folder to fill for each name, which becomes `parent / name` when the block ends without an exception.
+    """Gives an empty folder to fill for each name, as `atomic_folder` does for `parent / name`.
 
     Other files in `parent` stay.
     """

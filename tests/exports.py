@@ -19,6 +19,7 @@ def metadata(**changes: Any) -> Metadata:
         "description": "A network.",
         "license": "mit",
         "data": "sample",
+        "jpeg_quality": None,
         "artists": ["Ana", "Bente", "Cleo"],
         "val_accuracy": 0.5,
         "temperature": 2.0,

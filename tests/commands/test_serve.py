@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import io
+import json
 import random
 import re
 import shutil
@@ -11,6 +12,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import onnx
 import psutil
 import pytest
 import requests
@@ -186,6 +188,32 @@ def test_programs_are_answered(address: str, tmp_path: Path) -> None:
     )
     schema = requests.get(f"{address}/api/openapi.json", timeout=10).json()
     assert {"/health", "/api/predict"} <= set(schema["paths"])
+
+
+def test_the_file_decides_which_network_predicts(finished: Workspace, address: str, tmp_path: Path) -> None:
+    """Two files whose metadata have one name, a broken one and one of another version beside them."""
+    clone = finished.clone(tmp_path / "redarte")
+    models = clone.path / "models"
+    for name, source in (("red1", "red1"), ("copy", "red2")):
+        content = onnx.load(finished.path / f"models/{source}.onnx")
+        said = json.loads(content.metadata_props[0].value) | {"network": "red1"}
+        content.metadata_props[0].value = json.dumps(said)
+        onnx.save(content, models / f"{name}.onnx")
+    older = onnx.load(models / "copy.onnx")
+    del said["jpeg_quality"]
+    older.metadata_props[0].value = json.dumps(said)
+    onnx.save(older, models / "older.onnx")
+    (models / "broken.onnx").write_bytes(b"broken")
+    image = write_painting(tmp_path / "a.jpg").read_bytes()
+    expected = {name: ask(address, image, network=name).json()["probability"] for name in ("red1", "red2")}
+    place = tmp_path / "page"
+    place.mkdir()
+    with servers.page(clone, place) as served:
+        assert requests.get(f"{served.address}/health", timeout=10).json()["networks"] == ["red1", "copy"]
+        answers = {name: ask(served.address, image, network=name).json() for name in ("red1", "copy")}
+    assert {name: answer["network"] for name, answer in answers.items()} == {"red1": "red1", "copy": "copy"}
+    assert answers["red1"]["probability"] == pytest.approx(expected["red1"], abs=1e-5)
+    assert answers["copy"]["probability"] == pytest.approx(expected["red2"], abs=1e-5)
 
 
 def bomb() -> bytes:

@@ -7,24 +7,26 @@ import pytest
 from sklearn.metrics import f1_score, precision_recall_fscore_support
 
 from redarte.evaluation import metrics
+from redarte.inference import predictor
 from redarte.stages import compare
 
 TRUTH = np.array([0, 0, 1, 2])
 PROBABILITIES = np.array([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.3, 0.5, 0.2], [0.5, 0.3, 0.2]])
+LOGITS = np.log(PROBABILITIES)
 PREDICTED = PROBABILITIES.argmax(axis=1)  # 0, 1, 1, 0
 
 
 def test_accuracy() -> None:
-    assert metrics.accuracy(TRUTH, PROBABILITIES) == 0.5
-    assert metrics.accuracy(TRUTH[:3], PROBABILITIES[:3]) == pytest.approx(2 / 3)
-    assert metrics.accuracy(np.array([2, 1, 1, 0]), PROBABILITIES) == 0.75
+    assert metrics.accuracy(TRUTH, LOGITS) == 0.5
+    assert metrics.accuracy(TRUTH[:3], LOGITS[:3]) == pytest.approx(2 / 3)
+    assert metrics.accuracy(np.array([2, 1, 1, 0]), LOGITS) == 0.75
 
 
 def test_top_k() -> None:
-    assert metrics.top_k_accuracy(TRUTH, PROBABILITIES, k=2) == 0.5
-    assert metrics.top_k_accuracy(TRUTH, PROBABILITIES, k=1) == 0.5
-    assert metrics.top_k_accuracy(TRUTH, PROBABILITIES, k=5) == 1.0
-    six = np.array([[0.05, 0.1, 0.15, 0.2, 0.25, 0.25]])
+    assert metrics.top_k_accuracy(TRUTH, LOGITS, k=2) == 0.5
+    assert metrics.top_k_accuracy(TRUTH, LOGITS, k=1) == 0.5
+    assert metrics.top_k_accuracy(TRUTH, LOGITS, k=5) == 1.0
+    six = np.array([[1.0, 2.0, 3.0, 4.0, 5.0, 5.0]])
     assert metrics.top_k_accuracy(np.array([0]), six) == 0.0
     assert metrics.top_k_accuracy(np.array([1]), six) == 1.0
 
@@ -40,13 +42,27 @@ def test_macro_f1_counts_only_artists_with_pictures() -> None:
 
 def test_cross_entropy() -> None:
     expected = -(math.log(0.7) + math.log(0.1) + math.log(0.5) + math.log(0.2)) / 4
-    assert metrics.cross_entropy(TRUTH, PROBABILITIES) == pytest.approx(expected)
-    # A probability of 0, as float32 rounds it, is no infinite loss.
-    assert 36 < metrics.cross_entropy(np.array([1]), np.array([[1.0, 0.0]])) < 37
+    assert metrics.cross_entropy(TRUTH, LOGITS) == pytest.approx(expected)
+    # A probability that underflows to 0 is no infinite loss.
+    assert metrics.cross_entropy(np.array([1]), np.array([[1000.0, 0.0]])) == pytest.approx(1000)
 
 
 def test_rank() -> None:
-    assert metrics.rank(TRUTH, PROBABILITIES).tolist() == [1, 3, 1, 3]
+    assert metrics.rank(TRUTH, LOGITS).tolist() == [1, 3, 1, 3]
+
+
+def test_ranks_of_probabilities_that_underflow() -> None:
+    """Softmax of these logits is 1 and seven times 0, where every artist would be among the five likeliest."""
+    logits = np.arange(0.0, -8000.0, -1000.0)[None].repeat(8, axis=0)
+    assert (predictor.softmax(logits)[:, 1:] == 0).all()
+    assert metrics.rank(np.arange(8), logits).tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert metrics.top_k_accuracy(np.arange(8), logits) == 0.625
+
+
+def test_among_equal_logits_the_first_class_ranks_first() -> None:
+    logits = np.array([[1.0, 2.0, 2.0, 1.0]]).repeat(4, axis=0)
+    assert metrics.rank(np.arange(4), logits).tolist() == [3, 1, 2, 4]
+    assert metrics.accuracy(np.arange(4), logits) == np.mean(metrics.rank(np.arange(4), logits) == 1)
 
 
 def test_recall() -> None:

@@ -231,15 +231,45 @@ def test_predict_prints_a_table(finished: Workspace, strange: Path) -> None:
 
 
 def test_predict_agrees_with_evaluate(finished: Workspace) -> None:
-    done = finished.run("redarte", "predict", "data/resized/test", "--json", "--top", "1")
-    told = {line["path"].removeprefix("data/resized/"): line for line in map(json.loads, done.stdout.splitlines())}
+    """Of the original files: they are resized and compressed as those of data/resized were."""
+    done = finished.run("redarte", "predict", "data/split/test", "--json", "--top", "1")
+    told = {line["path"].removeprefix("data/split/"): line for line in map(json.loads, done.stdout.splitlines())}
     rows = (finished.path / "plots/predictions.csv").read_text().splitlines()[1:]
     assert len(rows) == len(told) == 3
     for row in rows:
-        path, _, predicted, _, calibrated, _, _, known = row.split(",")
+        path, _, predicted, probability, _, _, _, known = row.split(",")
         assert told[path]["artist"] == predicted
-        assert told[path]["probability"] == pytest.approx(float(calibrated), abs=2e-6)
+        assert told[path]["probability"] == pytest.approx(float(probability), abs=2e-6)
         assert told[path]["in_distribution"] == (known == "yes")
+
+
+def test_an_image_is_seen_as_in_data_resized(finished: Workspace) -> None:
+    resized = sorted((finished.path / "data/resized/test").rglob("*.jpg"))
+    for file in resized:
+        original = finished.path / "data/split/test" / file.parent.name / file.name
+        pixels = checks.read_square(original, 32, 1e8, jpeg_quality=95)
+        np.testing.assert_array_equal(pixels, images.read_square(file, 32))
+    assert resized
+
+
+def test_a_network_that_predicts_nan_is_refused(red3: keras.Model, tmp_path: Path) -> None:
+    broken = keras.models.clone_model(red3)
+    broken.set_weights([weights * np.nan for weights in red3.get_weights()])
+    network = written(broken, tmp_path / "n.onnx")
+    with pytest.raises(UserError, match="predicts NaN or infinite values; train and export it again"):
+        network.predict([painting(32, 32)[None]])
+
+
+def test_a_network_of_an_older_version_is_named_as_such(red3: keras.Model, tmp_path: Path) -> None:
+    file = tmp_path / "n.onnx"
+    written(red3, file)
+    older = onnx.load(file)
+    content = json.loads(older.metadata_props[0].value)
+    content["strangest"] = content.pop("ood_threshold")
+    older.metadata_props[0].value = json.dumps(content)
+    onnx.save(older, file)
+    with pytest.raises(UserError, match="was exported by an older version of redarte; export it again with"):
+        Predictor(file)
 
 
 def test_predict_starts_without_tensorflow(finished: Workspace, strange: Path) -> None:

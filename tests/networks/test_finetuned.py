@@ -412,4 +412,4 @@ def test_doctor_reckons_with_what_the_backbone_takes(
 @pytest.mark.long
 def test_the_page_begins_with_the_network_of_model(beyond: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(beyond.path)
-    assert list(page.load_networks()) == ["Finetuned", "Fisher", "Red 1", "Red 2", "Red 3"]
+    assert list(page.load_networks()) == ["finetuned", "fisher", "red1", "red2", "red3"]

@@ -35,6 +35,7 @@ MUSEUM: dict[str, Any] = {
 }
 ZIP = {"fetch.source": "archive", "fetch.archive.path": "{museum}/a.zip"}
 NESTED_ZIP = ZIP | {"fetch.archive.path": "{museum}/c.zip", "fetch.archive.root": "."}
+MANY = {"fetch.sample.schools": 8, "fetch.sample.pictures": 10}
 PATIENT = {"train.epochs": 6, "train.learning_rate": 1.0}
 TEN = {"fetch.sample.pictures": 10}
 # Each parameter: another value for it (or values, where others must change with it), the output that it decides, and
@@ -99,8 +100,8 @@ TABLE: dict[str, tuple[Any, str, dict[str, Any]]] = {
     "finetuned.label_smoothing": (0.3, FINETUNED, {"finetuned": True}),
     "finetuned.online": (False, FINETUNED, {"finetuned": True}),
     "evaluate.coverage": (0.5, "models/red1.onnx", {}),
-    "evaluate.confused_pairs": (1, "plots/confused_pairs.png", {}),
-    "evaluate.gallery": (1, "plots/mistakes.png", {}),
+    "evaluate.confused_pairs": (1, "plots/confused_pairs.png", MANY),
+    "evaluate.gallery": (1, "plots/mistakes.png", MANY),
 }  # fmt: skip
 # Those that decide no byte of an output here, and why.
 WITHOUT = {
@@ -168,6 +169,7 @@ def prepared(finished: Workspace, museum: Path, tmp_path_factory: pytest.TempPat
 
     def prepare(changes: dict[str, Any]) -> Workspace:
         workspace.run("git", "reset", "-q", "--hard", start)
+        workspace.run("git", "clean", "-qfd")
         if changes:
             workspace.set(changes)
             workspace.commit("other values")

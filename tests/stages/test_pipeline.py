@@ -54,7 +54,9 @@ def test_everything_is_there_after_a_run(finished: Workspace) -> None:
 
 def test_the_predictions_agree_with_the_metrics(finished: Workspace) -> None:
     header, *rows = (finished.path / "plots/predictions.csv").read_text(encoding="utf-8").splitlines()
-    assert header == ("path,artist,predicted,probability,calibrated,true_class_probability,rank,in_distribution")
+    assert header == (
+        "path,artist,predicted,probability,uncalibrated_probability,true_class_probability,rank,in_distribution"
+    )
     right = [row.split(",")[1] == row.split(",")[2] for row in rows]
     assert [row.split(",")[6] == "1" for row in rows] == right
     evaluated, compared = metrics(finished, "evaluate"), metrics(finished, "compare")

@@ -7,7 +7,9 @@ import re
 import signal
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -256,8 +258,28 @@ def test_a_loss_that_is_no_number_is_one_sentence(
     chosen = settings({"train.epochs": 60, "train.learning_rate": 1.0, "red1.l2": 1.0, "train.precision": "float32"})
     wanted = job_of(chosen, tmp_path)
     monkeypatch.setattr(keras.optimizers, "Adam", lambda _rate: keras.optimizers.SGD(1e20))
-    with pytest.raises(UserError, match=r"no longer a number in epoch \d+; lower train\.learning_rate"):
+    with pytest.raises(UserError, match=r"loss is NaN or infinite in epoch \d+; lower train\.learning_rate"):
         loop.train(wanted, tmp_path / "history.csv")
+
+
+def test_a_validation_loss_that_is_nan_is_one_sentence(
+    tmp_path: Path, settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss of the training batches may be finite while the weights after the last of them are not."""
+    monkeypatch.chdir(tmp_path)
+    wanted = job_of(settings({"train.epochs": 1, "train.precision": "float32"}), tmp_path)
+
+    class Breaks(keras.layers.Layer):  # type: ignore[misc]
+        def call(self, values: Any, training: bool = False) -> Any:
+            return values if training else values * float("nan")
+
+    def build(policy: str) -> Any:
+        network = wanted.build(policy)
+        return keras.Sequential([*network.layers[:-1], Breaks(), network.layers[-1]])
+
+    with pytest.raises(UserError, match=r"val_loss is NaN or infinite in epoch 1; lower train\.learning_rate"):
+        loop.train(replace(wanted, build=build), tmp_path / "history.csv")
+    assert not (tmp_path / "history.csv").exists()
 
 
 def test_history_csv_has_a_row_for_each_split() -> None:

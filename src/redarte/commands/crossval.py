@@ -75,7 +75,11 @@ def run(settings: Params, networks: Sequence[str], folds: int, changes: Sequence
     digest = _digest(settings, changes, folds)
     names = {(fold, network): f"cv-{digest}-{network}-{fold}" for fold in range(folds) for network in networks}
     existing = _existing()
-    kept = {name: fold for name in existing.intersection(names.values()) if (fold := _predictions(name)) is not None}
+    kept = {
+        name: read_back
+        for name in existing.intersection(names.values())
+        if (read_back := _predictions(name)) is not None
+    }
     if kept:
         say(f"{len(kept)} of {len(names)} experiments are reused: code, data and parameters are unchanged.")
     for (fold, network), name in names.items():

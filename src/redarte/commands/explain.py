@@ -34,12 +34,14 @@ def write(network_name: str | None, picture: Path, out: Path, artist: str | None
     with Sandbox(1, checks.most_memory(max_pixels), checks.__name__) as sandbox:
         network = Predictor(network_file(network_name))
         try:
-            square, whole = sandbox.call(partial(_read, network.side, max_pixels), picture)
+            square, whole = sandbox.call(
+                partial(_read, network.side, max_pixels, network.metadata.jpeg_quality), picture
+            )
         except UserError as error:
             raise UserError(f"{picture} {error}.") from None
     predictions = network.predict([square[None]])
     probabilities, artists = predictions.calibrated[0], network.metadata.artists
-    chosen = int(probabilities.argmax()) if artist is None else place_of(artist, artists)
+    chosen = int(predictions.predicted[0]) if artist is None else place_of(artist, artists)
     try:
         with outputs.atomic_file(out) as written:
             images.write_jpeg(written, overlay(whole, network.evidence(square, chosen)), quality=90)
@@ -62,6 +64,6 @@ def place_of(artist: str, artists: list[str]) -> int:
     raise UserError(f"the network does not know {artist}{f'; did you mean {near[0]}?' if near else '.'}")
 
 
-def _read(side: int, max_pixels: float, picture: Path) -> tuple[Picture, Picture]:
+def _read(side: int, max_pixels: float, jpeg_quality: int | None, picture: Path) -> tuple[Picture, Picture]:
     """A picture as a network sees it, and in its own proportions."""
-    return checks.read_square(picture, side, max_pixels), images.read_within(picture, _LARGEST)
+    return checks.read_square(picture, side, max_pixels, jpeg_quality), images.read_within(picture, _LARGEST)

@@ -2,6 +2,7 @@
 
 import html
 import random
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -28,9 +29,7 @@ _UNLIKE = "None of the painters I know: it is unlike what I was trained on."
 _KEPT = 60  # seconds that an upload may lie on the disk
 TOP = 5
 _NEAREST = 4
-_OF_SAMPLE = (
-    "These networks were trained on the built-in sample of invented schools of painting. They know no real painter."
-)
+_OF_SAMPLE = "trained on the built-in sample of invented schools of painting, and no real painter's work."
 STYLE = """
 .answer { font-size: 1rem } .answer p { margin: .3rem 0 .8rem }
 .answer .row { display: grid; grid-template-columns: minmax(6rem, 14rem) minmax(4rem, 1fr) 4rem; gap: .6rem;
@@ -46,17 +45,33 @@ footer { display: none !important }
 
 
 def load_networks() -> dict[str, Predictor]:
-    """The networks in models/, by their titles, that of params.yaml's `model` first.
+    """The networks in models/, by the names of their files, that of params.yaml's `model` first.
+
+    A file that cannot be used is reported and left out.
 
     Raises:
         UserError: there is none, or params.yaml cannot be read.
     """
     chosen = params.load().model
-    files = sorted(MODELS.glob("*.onnx"), key=lambda file: (file.stem != chosen, file.stem))
-    networks = {title(file.stem): Predictor(file) for file in files}
+    networks: dict[str, Predictor] = {}
+    problems = []
+    for file in sorted(MODELS.glob("*.onnx"), key=lambda file: (file.stem != chosen, file.stem)):
+        try:
+            networks[file.stem] = Predictor(file)
+        except UserError as error:
+            problems.append(str(error))
     if not networks:
+        if problems:
+            raise UserError("\n".join(problems))
         raise UserError("there is no network in models/; make them with `dvc repro`, or bring them with `dvc pull`.")
+    for problem in problems:
+        print(f"redarte: not offered: {problem}", file=sys.stderr, flush=True)
     return networks
+
+
+def label(name: str, network: Predictor) -> str:
+    """A network as the page offers it: its name, and the data set that it was trained on."""
+    return f"{title(name)} ({network.metadata.data}, {len(network.metadata.artists)} artists)"
 
 
 def build(networks: dict[str, Predictor], sandbox: Sandbox) -> gradio.Blocks:
@@ -66,7 +81,7 @@ def build(networks: dict[str, Predictor], sandbox: Sandbox) -> gradio.Blocks:
         if file is None:
             return ""
         try:
-            return answered(networks[name], decoded(sandbox, Path(file), networks[name].side))
+            return answered(networks[name], decoded(sandbox, Path(file), networks[name]))
         except EndedError:
             return sentence(OVERLOADED)
         except UserError as error:
@@ -80,7 +95,8 @@ def build(networks: dict[str, Predictor], sandbox: Sandbox) -> gradio.Blocks:
                 picture = gradio.Image(
                     type="filepath", image_mode=None, sources=["upload", "clipboard"], label="Picture", height=320
                 )
-                network = gradio.Radio(list(networks), value=next(iter(networks)), label="Network")
+                offered = [(label(name, network), name) for name, network in networks.items()]
+                network = gradio.Radio(offered, value=next(iter(networks)), label="Network")
                 examples = example_pictures()
                 if examples:
                     gradio.Examples(examples, picture, cache_examples=False)
@@ -88,8 +104,9 @@ def build(networks: dict[str, Predictor], sandbox: Sandbox) -> gradio.Blocks:
                 result = gradio.HTML(label="Answer", elem_id="answer")
         for changed in (picture.change, network.change):
             changed(answer, [picture, network], result, api_visibility="private", concurrency_limit=4)
-        if any(network.metadata.data == "sample" for network in networks.values()):
-            gradio.Markdown(_OF_SAMPLE)
+        of_sample = [title(name) for name, network in networks.items() if network.metadata.data == "sample"]
+        if of_sample:
+            gradio.Markdown(f"{', '.join(of_sample)}: {_OF_SAMPLE}")
     blocks.queue(max_size=256)
     return blocks
 
@@ -136,9 +153,12 @@ def similar(predictions: Predictions) -> str:
     return f'<h3>The most similar training pictures</h3><div class="pictures">{"".join(shown)}</div>'
 
 
-def decoded(sandbox: Sandbox, upload: Path | bytes, side: int) -> Picture:
-    """An upload as a square of side×side px."""
-    return sandbox.call(partial(checks.read_square, side=side, max_pixels=MOST_PIXELS), upload)
+def decoded(sandbox: Sandbox, upload: Path | bytes, network: Predictor) -> Picture:
+    """An upload as a network sees it: (side, side, 3), uint8."""
+    read = partial(
+        checks.read_square, side=network.side, max_pixels=MOST_PIXELS, jpeg_quality=network.metadata.jpeg_quality
+    )
+    return sandbox.call(read, upload)
 
 
 def sentence(text: str) -> str:

@@ -53,7 +53,9 @@ def files(paths: Sequence[Path]) -> tuple[list[Path], int]:
 def predict(network: "Predictor", paths: Sequence[Path], max_pixels: float, sandbox: Sandbox) -> Iterator[Result]:
     """Predictions for files in their order; the next ones are decoded while the network works."""
     many = images.at_a_time(network.side)
-    read = partial(checks.read_square, side=network.side, max_pixels=max_pixels)
+    read = partial(
+        checks.read_square, side=network.side, max_pixels=max_pixels, jpeg_quality=network.metadata.jpeg_quality
+    )
     pictures = zip(paths, sandbox.map(read, paths), strict=True)
     while decoded := list(islice(pictures, many)):
         whole = [picture for _, picture in decoded if not isinstance(picture, UserError)]
@@ -75,7 +77,8 @@ def described(predictions: "Predictions", index: int, top: int) -> dict[str, Any
 def ranked(predictions: "Predictions", index: int, top: int) -> list[tuple[str, float]]:
     """The likeliest artists of one picture with their probabilities, likeliest first."""
     probabilities = predictions.calibrated[index]
-    order = np.argsort(-probabilities, kind="stable")[:top]
+    # Ranked as `metrics.rank` does: probabilities may underflow to the same value.
+    order = np.argsort(-predictions.logits[index], kind="stable")[:top]
     return [(predictions.metadata.artists[artist], float(probabilities[artist])) for artist in order]
 
 

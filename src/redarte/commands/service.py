@@ -96,10 +96,9 @@ def application(networks: dict[str, Predictor], sandbox: Sandbox) -> ASGIApp:
     """The page and the JSON endpoint as one ASGI application that refuses what is too large.
 
     Args:
-        networks: by their titles.
+        networks: by the names of their files.
         sandbox: where uploads are decoded.
     """
-    by_name = {network.metadata.network: network for network in networks.values()}
     # What is no file of a form is held in memory.
     app = FastAPI(
         title="redarte", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json",
@@ -108,7 +107,7 @@ def application(networks: dict[str, Predictor], sandbox: Sandbox) -> ASGIApp:
 
     @app.get("/health")
     def health() -> Health:
-        return Health(status="ok", networks=list(by_name))
+        return Health(status="ok", networks=list(networks))
 
     @app.post("/api/predict", responses=_REFUSALS)
     def predict(
@@ -116,16 +115,17 @@ def application(networks: dict[str, Predictor], sandbox: Sandbox) -> ASGIApp:
         network: Annotated[str, Query(description="one of /health's networks; by default the first")] = "",
         top: Annotated[int, Query(ge=1, le=100)] = TOP,
     ) -> Prediction:
-        chosen = by_name.get(network or next(iter(by_name)))
+        name = network or next(iter(networks))
+        chosen = networks.get(name)
         if chosen is None:
-            raise HTTPException(422, f"there is no network {network}; there are {', '.join(by_name)}.")
+            raise HTTPException(422, f"there is no network {name}; there are {', '.join(networks)}.")
         try:
-            pixels = decoded(sandbox, picture.file.read(), chosen.side)
+            pixels = decoded(sandbox, picture.file.read(), chosen)
         except EndedError:
             raise HTTPException(503, OVERLOADED) from None
         except UserError as error:
             raise HTTPException(422, f"The file {error}.") from None
-        return Prediction(**described(chosen.predict([pixels[None]]), 0, top), network=chosen.metadata.network)
+        return Prediction(**described(chosen.predict([pixels[None]]), 0, top), network=name)
 
     mounted = gradio.mount_gradio_app(
         app, page.build(networks, sandbox), "/", max_file_size=LARGEST, show_error=True, css=page.STYLE,

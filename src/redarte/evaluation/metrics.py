@@ -7,22 +7,25 @@ from dataclasses import dataclass
 import numpy as np
 
 MOST_SHOWN = 60  # artists of a confusion matrix or a list of recalls: more cannot be read, and take gigabytes to draw
-_LEAST_PROBABILITY = float(np.finfo(np.float64).eps)  # of which the logarithm is taken
 
 
-def accuracy(truth: np.ndarray, probabilities: np.ndarray) -> float:
-    """The share of pictures whose likeliest artist is the true one.
+def accuracy(truth: np.ndarray, logits: np.ndarray) -> float:
+    """The share of images whose predicted artist, the one with the highest logit, is the true one.
 
     Args:
-        truth: (n,), the true artist of each picture, as its place in the network's outputs.
-        probabilities: (n, artists), each row adding up to 1.
+        truth: (n,), the true artist of each image, as an index into the classes.
+        logits: (n, artists). Not probabilities: several of these may underflow to the same value.
     """
-    return float(np.mean(probabilities.argmax(axis=1) == truth))
+    return float(np.mean(logits.argmax(axis=1) == truth))
 
 
-def top_k_accuracy(truth: np.ndarray, probabilities: np.ndarray, k: int = 5) -> float:
-    """The share of pictures whose true artist is among the k likeliest; 1.0 where there are no more than k."""
-    return float(np.mean(rank(truth, probabilities) <= k))
+def top_k_accuracy(truth: np.ndarray, logits: np.ndarray, k: int = 5) -> float:
+    """The share of images whose true artist has one of the k highest logits; 1.0 where there are at most k artists.
+
+    Args:
+        truth, logits: as for `accuracy`.
+    """
+    return float(np.mean(rank(truth, logits) <= k))
 
 
 def macro_f1(truth: np.ndarray, predicted: np.ndarray, artists: int) -> float:
@@ -37,16 +40,30 @@ def macro_f1(truth: np.ndarray, predicted: np.ndarray, artists: int) -> float:
     return float(np.mean(2 * right[tested] / (of_truth + of_prediction)[tested]))
 
 
-def cross_entropy(truth: np.ndarray, probabilities: np.ndarray) -> float:
-    """The mean of -ln(the probability given to the true artist), without any penalty on weights."""
-    of_truth = probabilities[np.arange(len(truth)), truth]
-    return float(-np.log(np.clip(of_truth, _LEAST_PROBABILITY, 1)).mean())
+def cross_entropy(truth: np.ndarray, logits: np.ndarray) -> float:
+    """The mean of -ln(the probability given to the true artist), without any penalty on weights.
+
+    Args:
+        truth, logits: as for `accuracy`.
+    """
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    of_truth = np.take_along_axis(shifted, truth[:, None], axis=1)[:, 0]
+    return float((np.log(np.exp(shifted).sum(axis=1)) - of_truth).mean())
 
 
-def rank(truth: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """At which place, from 1, each picture's true artist stands among the predictions: (n,), int64."""
-    of_truth = np.take_along_axis(probabilities, truth[:, None], axis=1)
-    return np.asarray(1 + (probabilities > of_truth).sum(axis=1))
+def rank(truth: np.ndarray, logits: np.ndarray) -> np.ndarray:
+    """The rank, from 1, of each image's true artist among the predictions.
+
+    Of artists with equal logits the first class ranks first, as in argmax: rank 1 is the predicted artist.
+
+    Args:
+        truth, logits: as for `accuracy`.
+
+    Returns:
+        (n,), int64.
+    """
+    order = np.argsort(-logits, axis=1, kind="stable")
+    return np.asarray(1 + (order == truth[:, None]).argmax(axis=1))
 
 
 def recall(truth: np.ndarray, predicted: np.ndarray, artists: int) -> np.ndarray:

@@ -39,7 +39,7 @@ class PredictionTable:
     truth: np.ndarray
     predicted: np.ndarray
     probability: np.ndarray
-    calibrated: np.ndarray
+    uncalibrated_probability: np.ndarray
     true_class_probability: np.ndarray
     rank: np.ndarray
     in_distribution: np.ndarray
@@ -63,7 +63,7 @@ def read_predictions(text: str, artists: list[str]) -> PredictionTable:
         column("artist", place.__getitem__),
         column("predicted", place.__getitem__),
         column("probability", float),
-        column("calibrated", float),
+        column("uncalibrated_probability", float),
         column("true_class_probability", float),
         column("rank", int),
         column("in_distribution", lambda text: text == "yes"),
@@ -97,7 +97,8 @@ def facts(
         **{name: compare[name] for name in TABLE_ONE},
         network: ours | {"test_accuracy": evaluated["test_accuracy"]},
     }
-    before, after = metrics.reliability(p.right, p.probability), metrics.reliability(p.right, p.calibrated)
+    before = metrics.reliability(p.right, p.uncalibrated_probability)
+    after = metrics.reliability(p.right, p.probability)
     source = documents["fetch"]["source"]
     return {
         "network": network,
@@ -194,12 +195,12 @@ def bars(measured: Reliability) -> list[dict[str, float]]:
 
 def most_confident_mistakes(p: PredictionTable, most: int) -> list[int]:
     """The wrong predictions that were surest, surest first."""
-    return _first(np.flatnonzero(~p.right), -p.calibrated, most)
+    return _first(np.flatnonzero(~p.right), -p.probability, most)
 
 
 def least_sure_hits(p: PredictionTable, most: int) -> list[int]:
     """The right predictions that were least sure, least sure first."""
-    return _first(np.flatnonzero(p.right), p.calibrated, most)
+    return _first(np.flatnonzero(p.right), p.probability, most)
 
 
 def _first(indices: np.ndarray, by: np.ndarray, most: int) -> list[int]:

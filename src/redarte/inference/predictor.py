@@ -6,8 +6,10 @@ A picture is out of distribution where its features lie farther from those of th
 nearly all val pictures (`calibration.whitening`).
 """
 
+import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated
 
@@ -29,6 +31,7 @@ class Metadata:
         network: its name, such as red1.
         description, license: of the network, for its model card.
         data: the source of the pictures that it was trained on (fetch.source).
+        jpeg_quality: of the images of data/resized that it was trained on; None: it was trained on the originals.
         artists: its classes, in the order of its outputs.
         val_accuracy: the share of val pictures that it recognises.
         temperature: divides its logits.
@@ -41,6 +44,7 @@ class Metadata:
     description: str
     license: str
     data: str
+    jpeg_quality: Annotated[int, Field(ge=1, le=100)] | None
     artists: Annotated[list[str], Field(min_length=1)]
     val_accuracy: float
     temperature: Annotated[float, Field(gt=0)]
@@ -63,6 +67,11 @@ class Predictions:
     logits: np.ndarray
     similarity: np.ndarray
     ood_score: np.ndarray
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """The predicted artists, those with the highest logit: (n,), int64, as indices into metadata.artists."""
+        return np.asarray(self.logits.argmax(axis=1))
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -100,6 +109,10 @@ class Predictor:
             self.metadata = TypeAdapter(Metadata).validate_json(metadata, strict=True)
             self.side = int(self._session.get_inputs()[0].shape[1])
         except (KeyError, TypeError, ValueError, IndexError):
+            if _is_older(self._session):
+                raise UserError(
+                    f"{path} was exported by an older version of redarte; export it again with `dvc repro`."
+                ) from None
             raise UserError(f"{path} is not a network that redarte exported; make it with `dvc repro`.") from None
         self._weights: np.ndarray | None = None
 
@@ -119,6 +132,8 @@ class Predictor:
             raise UserError(
                 f"{self._path} answers for other artists than it names; make it with `dvc repro`."
             ) from None
+        if not (np.isfinite(logits).all() and np.isfinite(ood_score).all()):
+            raise UserError(f"{self._path} predicts NaN or infinite values; train and export it again.")
         return Predictions(self.metadata, logits.astype(np.float64), similarity, ood_score)
 
     def evidence(self, picture: Picture, artist: int) -> np.ndarray:
@@ -149,6 +164,15 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     """Logits (n, artists) -> probabilities, each row adding up to 1."""
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+def _is_older(session: onnxruntime.InferenceSession) -> bool:
+    """Whether a file has metadata of redarte's that lacks what this version writes."""
+    with suppress(KeyError, ValueError, RecursionError):
+        found = json.loads(session.get_modelmeta().custom_metadata_map["redarte"])
+        names = {field.name for field in fields(Metadata)}
+        return isinstance(found, dict) and {"network", "artists"} <= found.keys() and not names <= found.keys()
+    return False
 
 
 def _session(path: Path) -> onnxruntime.InferenceSession:

@@ -4,6 +4,7 @@ A network is one file of this folder. It has
 
     DESCRIPTION: str    what it is, for the model card
     LICENSE: str        of its weights, as Hugging Face writes it
+    READS_RESIZED: bool whether its images are those of data/resized; else they are the originals
     pictures(settings) -> train, val
     fit(name, settings, train, val, history_file) -> Trained
     decompose(network) -> Decomposition
@@ -61,6 +62,7 @@ class NetworkModule(Protocol):
 
     DESCRIPTION: str
     LICENSE: str
+    READS_RESIZED: bool
 
     def pictures(self, settings: Params) -> tuple[Pictures, Pictures]:
         """The pictures that it learns from, and those of val."""
@@ -79,7 +81,9 @@ def module(name: str) -> NetworkModule:
         UserError: it is not a network's file.
     """
     found = importlib.import_module(f"redarte.networks.{'study' if name in STUDY else name}")
-    if not all(hasattr(found, part) for part in ("DESCRIPTION", "LICENSE", "pictures", "fit", "decompose")):
+    if not all(
+        hasattr(found, part) for part in ("DESCRIPTION", "LICENSE", "READS_RESIZED", "pictures", "fit", "decompose")
+    ):
         raise UserError(
             f"src/redarte/networks/{name}.py lacks a part of a network's interface (docs/new-network.md); "
             "take its name out of beyond, or write it."

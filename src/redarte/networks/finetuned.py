@@ -37,6 +37,7 @@ DESCRIPTION = (
     "root of their covariance at the finer of them, then one dense layer with a softmax."
 )
 LICENSE = "other"
+READS_RESIZED = False
 
 _LEAST_VARIANCE = 1e-3  # what never varies says nothing, however far it is then divided
 _FEWEST_ROWS = 5  # of a feature map, for its border to be passed over

@@ -37,6 +37,7 @@ DESCRIPTION = (
     "Gaussians; a linear support vector machine."
 )
 LICENSE = "mit"
+READS_RESIZED = False
 
 _PATCH = 4  # cells a side, as SIFT has (Lowe, 2004)
 _STRIDE = 2  # cells

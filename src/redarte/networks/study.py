@@ -29,6 +29,7 @@ DESCRIPTION = (
     "weights by redarte: blocks of 32, 64 and 128 convolutional filters, then one dense layer with a softmax."
 )
 LICENSE = "mit"
+READS_RESIZED = True
 
 _FILTERS: dict[StudyName, tuple[tuple[int, ...], ...]] = {
     "red1": ((32,), (64,), (128,)),

@@ -109,6 +109,11 @@ def size(path: Path) -> tuple[int, int]:
         return image.size
 
 
+def through_jpeg(picture: Picture, quality: int | None) -> Picture:
+    """A picture as it is read again after `write_jpeg`: the same as in data/resized. None: the picture itself."""
+    return picture if quality is None else decode(jpeg(picture, quality), lambda size: size)
+
+
 def jpeg(picture: Picture, quality: int) -> bytes:
     """A baseline JPEG: the same bytes for the same picture and quality."""
     done, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])

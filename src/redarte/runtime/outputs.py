@@ -7,6 +7,7 @@ writes under a name of its own: a worker that outlived a killed stage finds its 
 
 import glob
 import json
+import math
 import secrets
 import shutil
 from collections.abc import Iterator, Sequence
@@ -81,8 +82,30 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes metrics as JSON, one value a line, in the order given."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    """Writes metrics as JSON, one value a line, in the order given.
+
+    Raises:
+        UserError: a value is NaN or infinite, which JSON does not have.
+    """
+    wrong = sorted(_not_finite(content))
+    if wrong:
+        raise UserError(
+            f"{path} cannot be written: {', '.join(wrong)} is NaN or infinite. The training diverged: lower its "
+            "learning rate, or set train.precision to float32."
+        )
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _not_finite(value: Any, name: str = "") -> Iterator[str]:
+    """The names of numbers that are NaN or infinite."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _not_finite(inner, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _not_finite(inner, name)
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield name
 
 
 def read_json(path: Path) -> dict[str, Any]:

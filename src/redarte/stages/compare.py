@@ -26,9 +26,10 @@ PLOTS = Path("plots")
 
 def main() -> None:
     networks = {name: Predictor(MODELS / f"{name}.onnx") for name in TABLE_ONE}
-    source, artists = (getattr(networks["red1"].metadata, name) for name in ("data", "artists"))
-    test = dataset.load_for(networks["red1"].side, "test", artists)
-    predicted = {name: network.predict(test.batches()).logits.argmax(axis=1) for name, network in networks.items()}
+    metadata = networks["red1"].metadata
+    source = metadata.data
+    test = dataset.load_for(metadata, networks["red1"].side, "test")
+    predicted = {name: network.predict(test.batches()).predicted for name, network in networks.items()}
     right = {name: artist == test.labels for name, artist in predicted.items()}
     rows = {name: row(name, right[name]) for name in networks}
     of_largest = metrics.largest_class_accuracy(artists_of(ORIGINALS), [path.partition("/")[0] for path in test.paths])

@@ -26,19 +26,19 @@ def main() -> None:
     settings = params.load()
     network = Predictor(MODELS / f"{settings.model}.onnx")
     data, artists = network.metadata.data, network.metadata.artists
-    test = dataset.load_for(network.side, "test", artists)
+    test = dataset.load_for(network.metadata, network.side, "test")
     predictions = network.predict(test.batches())
-    probabilities = predictions.probabilities
+    logits = predictions.logits
     numbers = {
-        "test_accuracy": metrics.accuracy(test.labels, probabilities),
-        "test_top5_accuracy": metrics.top_k_accuracy(test.labels, probabilities),
-        "test_macro_f1": metrics.macro_f1(test.labels, probabilities.argmax(axis=1), len(artists)),
-        "test_loss": metrics.cross_entropy(test.labels, probabilities),
+        "test_accuracy": metrics.accuracy(test.labels, logits),
+        "test_top5_accuracy": metrics.top_k_accuracy(test.labels, logits),
+        "test_macro_f1": metrics.macro_f1(test.labels, predictions.predicted, len(artists)),
+        "test_loss": metrics.cross_entropy(test.labels, logits),
         "val_accuracy": network.metadata.val_accuracy,
     }
     apart = np.flatnonzero(~leaked(test))
     outputs.write_text(PLOTS / "predictions.csv", predictions_csv(test, predictions))
-    draw(test, probabilities, settings.evaluate, f"{settings.model} on {len(test)} test pictures ({data})")
+    draw(test, predictions, settings.evaluate, f"{settings.model} on {len(test)} test pictures ({data})")
     outputs.write_json(
         METRICS,
         {"data": data, "network": settings.model}
@@ -48,7 +48,7 @@ def main() -> None:
             "near_duplicates": {
                 "test_pictures_with_one_in_train": len(test) - len(apart),
                 # null where every test picture has one
-                "test_accuracy_without_them": round(metrics.accuracy(test.labels[apart], probabilities[apart]), 6)
+                "test_accuracy_without_them": round(metrics.accuracy(test.labels[apart], logits[apart]), 6)
                 if len(apart)
                 else None,
             },
@@ -69,8 +69,8 @@ def leaked(test: Pictures) -> np.ndarray:
 def predictions_csv(pictures: Pictures, predictions: Predictions) -> str:
     """plots/predictions.csv: a row a test picture, from which everything that is shown of the predictions is drawn.
 
-    probability and calibrated are the predicted artist's, before and after calibration; true_class_probability is the
-    true artist's, calibrated; rank is the true artist's place among the predictions, from 1.
+    probability is the predicted artist's, calibrated, and uncalibrated_probability the same before calibration;
+    true_class_probability is the true artist's, calibrated; rank is the true artist's, from 1 (`metrics.rank`).
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -80,17 +80,17 @@ def predictions_csv(pictures: Pictures, predictions: Predictions) -> str:
             "artist",
             "predicted",
             "probability",
-            "calibrated",
+            "uncalibrated_probability",
             "true_class_probability",
             "rank",
             "in_distribution",
         ]
     )
-    probabilities, calibrated = predictions.probabilities, predictions.calibrated
-    ranks = metrics.rank(pictures.labels, probabilities)
+    uncalibrated, calibrated = predictions.probabilities, predictions.calibrated
+    ranks = metrics.rank(pictures.labels, predictions.logits)
     for index, path in enumerate(pictures.paths):
-        artist, predicted = pictures.labels[index], probabilities[index].argmax()
-        shown = (probabilities[index, predicted], calibrated[index, predicted], calibrated[index, artist])
+        artist, predicted = pictures.labels[index], predictions.predicted[index]
+        shown = (calibrated[index, predicted], uncalibrated[index, predicted], calibrated[index, artist])
         writer.writerow(
             [
                 f"test/{path}",
@@ -104,29 +104,30 @@ def predictions_csv(pictures: Pictures, predictions: Predictions) -> str:
     return text.getvalue()
 
 
-def draw(test: Pictures, probabilities: np.ndarray, settings: Evaluate, title: str) -> None:
+def draw(test: Pictures, predictions: Predictions, settings: Evaluate, title: str) -> None:
     """The confusion picture, each artist's recall, the pairs most confused and the most confident mistakes."""
-    artists, predicted = figures.labels(test.artists), probabilities.argmax(axis=1)
+    artists, predicted = figures.labels(test.artists), predictions.predicted
     counts = metrics.confusion(test.labels, predicted, len(artists))
     figures.confusion(PLOTS / "confusion.png", counts, artists, title)
     recall = metrics.recall(test.labels, predicted, len(artists))
-    accuracy = metrics.accuracy(test.labels, probabilities)
+    accuracy = metrics.accuracy(test.labels, predictions.logits)
     figures.recalls(PLOTS / "recall.png", recall, counts.sum(axis=1), artists, accuracy)
     pairs = metrics.confused_pairs(counts, settings.confused_pairs)
     figures.confused_pairs(PLOTS / "confused_pairs.png", [(artists[i], artists[j], n) for i, j, n in pairs])
     wrong = np.flatnonzero(predicted != test.labels)
-    worst = wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][: settings.gallery]
+    confidence = predictions.calibrated.max(axis=1)
+    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][: settings.gallery]
     figures.gallery(
         PLOTS / "mistakes.png",
         [images.read_square(test.folder / test.paths[index], test.side) for index in worst],
-        [mistake(artists, test.labels[index], probabilities[index]) for index in worst],
+        [mistake(artists[test.labels[index]], artists[predicted[index]], confidence[index]) for index in worst],
         empty="Every test picture was recognised.",
     )
 
 
-def mistake(artists: list[str], truth: int, probabilities: np.ndarray) -> str:
-    """The caption of a picture that was taken for another artist's."""
-    return f"{artists[truth]}\ntaken for {artists[probabilities.argmax()]} ({probabilities.max():.0%})"
+def mistake(artist: str, predicted: str, probability: float) -> str:
+    """The caption of an image that was predicted to be another artist's, with the calibrated probability."""
+    return f"{artist}\ntaken for {predicted} ({probability:.0%})"
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -38,10 +39,11 @@ def main() -> None:
     module = base.module(name)
     network, artists = base.load(MODELS / f"{name}.keras")
     side = network.input_shape[1]
-    val = dataset.load_for(side, "val", artists)
+    jpeg_quality = settings.resize.quality if module.READS_RESIZED else None
+    val = dataset.load((dataset.RESIZED if module.READS_RESIZED else dataset.SPLIT) / "val", artists, side)
     model = export.export(side, module.decompose(network))
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    trained = embeddings(name, session, side, artists)
+    trained = embeddings(name, session, lambda: dataset.load(ORIGINALS, artists, side, jpeg_quality))
     known = np.stack(list(trained.values()))
     features, logits = measure(session, val)
     difference = largest_difference(network, val, logits)
@@ -54,6 +56,7 @@ def main() -> None:
         description=module.DESCRIPTION,
         license=module.LICENSE,
         data=settings.fetch.source,
+        jpeg_quality=jpeg_quality,
         artists=artists,
         val_accuracy=float(np.mean(logits.argmax(axis=1) == val.labels)),
         temperature=calibration.fit_temperature(val.labels, logits),
@@ -68,7 +71,7 @@ def main() -> None:
 
 
 def embeddings(
-    name: str, session: onnxruntime.InferenceSession, side: int, artists: list[str]
+    name: str, session: onnxruntime.InferenceSession, originals: Callable[[], Pictures]
 ) -> dict[str, np.ndarray]:
     """The embeddings of the training pictures that are no copies, (features,) float32 each, by "<artist>/<stem>.jpg".
 
@@ -79,7 +82,7 @@ def embeddings(
     brought = base.load_embeddings(MODELS / f"{name}.keras")
     if set(names) <= set(brought):
         return {path: brought[path] for path in names}
-    return dict(zip(names, measure(session, dataset.load(ORIGINALS, artists, side))[0], strict=True))
+    return dict(zip(names, measure(session, originals())[0], strict=True))
 
 
 def measure(session: onnxruntime.InferenceSession, pictures: Pictures) -> tuple[np.ndarray, np.ndarray]:

@@ -65,7 +65,7 @@ class Gallery:
     def __init__(self, network: Predictor, table: PredictionTable):
         self.network = network
         self.table = table
-        self.folder = dataset.folder_for(network.side, "test").parent
+        self.folder = dataset.folder_for(network.metadata, "test").parent
 
     def predictions(self, indices: list[int]) -> list[dict[str, Any]]:
         """Some of the predictions, with the picture and the evidence for the predicted artist."""
@@ -79,7 +79,7 @@ class Gallery:
             "path": p.paths[index],
             "artist": display_name(p.artists[p.truth[index]]),
             "predicted": display_name(p.artists[p.predicted[index]]),
-            "calibrated": p.calibrated[index],
+            "probability": p.probability[index],
             "true_class_probability": p.true_class_probability[index],
             "in_distribution": bool(p.in_distribution[index]),
             "picture": as_uri(picture),
@@ -91,7 +91,7 @@ class Gallery:
         p = self.table
         result = []
         for one, other, count, mistakes in report.pairs_with_pictures(p, most):
-            index = max(mistakes, key=lambda mistake: p.calibrated[mistake])
+            index = max(mistakes, key=lambda mistake: p.probability[mistake])
             picture = self.picture(index)
             similar = most_similar(self.network.predict([picture[None]]), p.artists[p.predicted[index]])
             result.append(

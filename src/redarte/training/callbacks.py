@@ -80,10 +80,11 @@ class TrainingCallback(keras.callbacks.Callback):
         measured = dict(zip(measured, devices.of_the_first(list(measured.values())), strict=True))
         row = {"epoch": epoch + 1, **(logs or {}), **{f"val_{name}": value for name, value in measured.items()}}
         row = {name: float(value) for name, value in row.items()}
-        if not np.isfinite(row["loss"]):
+        wrong = [name for name, value in row.items() if not np.isfinite(value)]
+        if wrong:
             raise UserError(
-                f"{self.job.name}: the loss is no longer a number in epoch {epoch + 1}; lower train.learning_rate "
-                f"(now {self.job.settings.learning_rate:g})."
+                f"{self.job.name}: {' and '.join(wrong)} is NaN or infinite in epoch {epoch + 1}; lower "
+                f"train.learning_rate (now {self.job.settings.learning_rate:g}), or set train.precision to float32."
             )
         self.checkpoint.write(self.model, row)
         self.write_history()

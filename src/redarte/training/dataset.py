@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import joblib
 import numpy as np
@@ -32,6 +32,8 @@ class Pictures:
         labels: (n,), int64: each picture's artist, by its place in `artists`.
         artists: the classes, in the order of the network's outputs.
         side: of the square pictures, in px.
+        jpeg_quality: of the compression that pictures go through once they have this side, as those of data/resized
+            did; None: they do not.
     """
 
     folder: Path
@@ -40,6 +42,7 @@ class Pictures:
     artists: list[str]
     side: int
     _decoded: np.ndarray | None = field(repr=False)
+    jpeg_quality: int | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -81,16 +84,20 @@ class Pictures:
         return hashed.hexdigest()
 
     def _read(self, path: str) -> images.Picture:
-        return images.read_square(self.folder / path, self.side)
+        picture = images.read_square(self.folder / path, self.side)
+        return images.through_jpeg(picture, self.jpeg_quality)
 
 
-def load(folder: Path, artists: list[str] | None = None, side: int | None = None) -> Pictures:
+def load(
+    folder: Path, artists: list[str] | None = None, side: int | None = None, jpeg_quality: int | None = None
+) -> Pictures:
     """Lists a split, and decodes it where it fits in memory.
 
     Args:
         folder: a class-per-folder tree of pictures.
         artists: the classes, in the order of the network's outputs; None: the folders' names, sorted.
         side: squeezes the pictures to this many px; None: as large as the first, which is square.
+        jpeg_quality: see `Pictures`.
 
     Raises:
         UserError: the folder holds no pictures, or an artist that the network does not know.
@@ -104,7 +111,8 @@ def load(folder: Path, artists: list[str] | None = None, side: int | None = None
     if unknown:
         raise UserError(f"{folder} holds artists that the network was not trained on: {', '.join(unknown)}.")
     labels = np.array([place[path.partition("/")[0]] for path in paths], dtype=np.int64)
-    return _decoded(Pictures(folder, paths, labels, artists, side or images.size(folder / paths[0])[0], None))
+    side = side or images.size(folder / paths[0])[0]
+    return _decoded(Pictures(folder, paths, labels, artists, side, None, jpeg_quality))
 
 
 def resized() -> tuple[Pictures, Pictures]:
@@ -119,20 +127,28 @@ def originals(side: int) -> tuple[Pictures, Pictures]:
     return train, load(SPLIT / "val", train.artists, side=side)
 
 
-def load_for(side: int, split: str, artists: list[str]) -> Pictures:
-    """A split, val or test, as a network with an input of side×side px sees it.
+class TrainedOn(Protocol):
+    """What a trained network says of its images: see `inference.predictor.Metadata`."""
+
+    @property
+    def artists(self) -> list[str]: ...
+
+    @property
+    def jpeg_quality(self) -> int | None: ...
+
+
+def load_for(trained: TrainedOn, side: int, split: str) -> Pictures:
+    """A split, val or test, as a trained network with an input of side×side px sees it.
 
     Raises:
         UserError: as `load`.
     """
-    return load(folder_for(side, split), artists, side)
+    return load(folder_for(trained, split), trained.artists, side)
 
 
-def folder_for(side: int, split: str) -> Path:
-    """Where a network with an input of side×side px finds a split: data/resized, or else the originals."""
-    squares = RESIZED / split
-    first = next(iter(images.list_images(squares)), None)
-    return squares if first is None or images.size(squares / first)[0] == side else SPLIT / split
+def folder_for(trained: TrainedOn, split: str) -> Path:
+    """Where a trained network finds a split: in data/resized if it was trained on these images, else in data/split."""
+    return (SPLIT if trained.jpeg_quality is None else RESIZED) / split
 
 
 def memory() -> float:

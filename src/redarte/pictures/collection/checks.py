@@ -79,12 +79,13 @@ def read_content(path: Path, max_pixels: float) -> bytes | None:
     return None if path.stat().st_size > _MOST_BYTES_A_PIXEL * max_pixels else path.read_bytes()
 
 
-def read_square(source: Path | bytes, side: int, max_pixels: float) -> Picture:
+def read_square(source: Path | bytes, side: int, max_pixels: float, jpeg_quality: int | None = None) -> Picture:
     """A picture that nobody has checked, squeezed to side×side px: a person's own file, or an upload.
 
     Args:
         source: a file, or the content of one.
         max_pixels: a picture that declares more pixels is not decoded.
+        jpeg_quality: see `images.through_jpeg`.
 
     Raises:
         UserError: why it cannot be used, in words that follow its name.
@@ -94,7 +95,7 @@ def read_square(source: Path | bytes, side: int, max_pixels: float) -> Picture:
     if declared:
         raise UserError(_IN_WORDS[declared])
     try:
-        return images.decode(data, lambda _size: (side, side))
+        return images.through_jpeg(images.decode(data, lambda _size: (side, side)), jpeg_quality)
     except Exception as error:
         raise UserError(_IN_WORDS[_undecodable(error)]) from None
 

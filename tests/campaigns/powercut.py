@@ -2,8 +2,8 @@
 
 The workspace, DVC's cache and its state lie on a file system of their own, ext4 or XFS by turns. It is shut down at
 any moment as the kernel's own tests of file systems do it (FS_IOC_SHUTDOWN without writing the journal's last part),
-unmounted and mounted again. What the stages had put out before is then whole or absent, and `dvc repro` makes the
-bytes of an undisturbed run. As root on a machine that may mount a file.
+unmounted and mounted again. What the stages had put out before is then whole or absent, a checkpoint is used or
+reported, and `dvc repro` makes the bytes of an undisturbed run. As root on a machine that may mount a file.
 """
 
 import fcntl
@@ -24,7 +24,7 @@ from tests.campaigns.repro import check_cache
 from tests.conftest import Workspace, new_workspace, tree_bytes
 
 KINDS = ("ext4", "xfs")
-_LASTS = 25.0  # seconds at most until the power goes
+_LASTS = 35.0  # seconds at most until the power goes
 _SHUTDOWN = 0x8004587D  # FS_IOC_SHUTDOWN of linux/fs.h
 _WITHOUT_THE_LOG = 2
 
@@ -58,21 +58,27 @@ def machine(place: Path, kind: str) -> Machine:
     subprocess.run(["truncate", "--size=1G", image], check=True)
     subprocess.run([f"mkfs.{kind}", "-q", image], check=True)
     mount(image, mounted)
-    workspace = new_workspace(mounted / "redarte", {})
+    workspace = new_workspace(mounted / "redarte", {"train.epochs": 40})
     workspace.run("dvc", "config", "core.site_cache_dir", "../site", "--local")
-    workspace.run("dvc", "repro", "resize")
+    workspace.run("dvc", "repro", "train_red1")
     workspace.commit("a run")
-    return Machine(image, mounted, workspace, tree_bytes(workspace.path / "data"))
+    return Machine(image, mounted, workspace, outputs_of(workspace))
+
+
+def outputs_of(workspace: Workspace) -> dict[str, bytes]:
+    model = workspace.path / "models/red1.keras"
+    return tree_bytes(workspace.path / "data") | {"red1.keras": model.read_bytes()}
 
 
 def attack(machines: list[Machine], seed: int) -> Counter[str]:
     rng, one = random.Random(seed), machines[seed % len(machines)]
     workspace, happened = one.workspace, Counter[str]()
-    for path in (".dvc/cache", ".dvc/tmp", "data", "../site"):
+    for path in (".dvc/cache", ".dvc/tmp", "data", "models/.checkpoints", "../site"):
         shutil.rmtree(workspace.path / path, ignore_errors=True)
+    (workspace.path / "models/red1.keras").unlink(missing_ok=True)
     workspace.run("git", "checkout", "-q", ".")
     os.sync()
-    process = workspace.start("dvc", "repro", "resize")
+    process = workspace.start("dvc", "repro", "train_red1")
     ends = time.monotonic() + rng.uniform(0, _LASTS)
     while process.poll() is None and time.monotonic() < ends:
         time.sleep(0.001)
@@ -84,9 +90,11 @@ def attack(machines: list[Machine], seed: int) -> Counter[str]:
     mount_again(one)
     told = workspace.run("redarte", "check", "--cache").stdout
     happened["the cache was harmed" if "deleted" in told else "the cache was whole"] += 1
-    done = workspace.run("dvc", "repro", "resize", check=False)
+    done = workspace.run("dvc", "repro", "train_red1", check=False)
     assert done.returncode == 0, done.stderr
-    assert tree_bytes(workspace.path / "data") == one.made
+    assert outputs_of(workspace) == one.made
+    for what in ("going on after epoch", "is damaged and not used"):
+        happened[what] += what in done.stdout
     check_cache(workspace.path / ".dvc/cache/files/md5")
     return happened
 

@@ -345,6 +345,8 @@ def test_a_checkpoint_of_other_parameters_is_not_used(ready: Workspace) -> None:
     interrupt(ready, 3, signal.SIGKILL)
     ready.set({"train.learning_rate": 0.002, "train.epochs": 2})
     assert "going on" not in ready.stage("train", "red1").stdout
+    ready.set({"train.learning_rate": 0.001, "train.epochs": 60})
+    assert "going on after epoch" in ready.stage("train", "red1").stdout
 
 
 # Two logical CPUs stand for two GPUs: the strategy, the dealing out of batches and the checkpoints are the same.

@@ -56,7 +56,7 @@ def first_losses(workspace: Workspace) -> list[float]:
 
 def epochs_kept(workspace: Workspace) -> int:
     return max(
-        (int(file.parent.name) for file in workspace.path.glob("models/.checkpoints/red1/*/state.json")), default=0
+        (int(file.parent.name) for file in workspace.path.glob("models/.checkpoints/red1/*/*/state.json")), default=0
     )
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import tifffile
 from PIL import Image
 
 from redarte.pictures.collection import checks
@@ -34,6 +35,7 @@ MOST_PIXELS = 4e6
 _LONGEST = 600  # seconds for a stage
 _GOOD = 8  # pictures of each of two artists
 _REAL = 90  # px: of the pictures that the hostile ones are made of
+HOLE = "hole"  # how files are named that decode and are damaged
 
 
 @contextmanager
@@ -70,6 +72,7 @@ def attack(workspace: Workspace, seed: int) -> Counter[str]:
     assert fetched["pictures"] + fetched["set_aside"]["files"] == len(everything), fetched
     kept = {path.name for path in (workspace.path / "data/raw").glob("*/*")}
     assert {f"good {number}.jpg" for number in range(_GOOD)} <= kept, "a good picture was set aside"
+    assert not any(name.startswith(HOLE) for name in kept), "a JPEG with a hole was kept"
     assert not list(source.parent.glob("out*")), "something was written beside the source"
     happened.update({f"fetch: {reason}": n for reason, n in fetched["set_aside"].items() if reason != "files"})
     happened["fetch: kept"] += fetched["pictures"] - 2 * _GOOD
@@ -180,6 +183,36 @@ def turned(rng: random.Random) -> bytes:
     return file.getvalue()
 
 
+def deep_tiff(rng: random.Random) -> bytes:
+    """A TIFF of any depth, layout and number of pages."""
+    bits, photometric = rng.choice([8, 12, 16, 32]), rng.choice(["minisblack", "miniswhite", "rgb", "separated"])
+    channels = {"rgb": 3, "separated": 4}.get(photometric, 0)
+    planes = channels and rng.random() < 0.5
+    shape = ((channels, 17, 33) if planes else (17, 33, channels)) if channels else (17, 33)
+    dtype = np.uint8 if bits == 8 else np.uint16 if bits < 32 else rng.choice([np.uint32, np.int32, np.float32])
+    samples = np.random.default_rng(rng.randrange(1000)).integers(0, 2 ** min(bits, 30), shape).astype(dtype)
+    written = io.BytesIO()
+    with tifffile.TiffWriter(written, byteorder=rng.choice("<>"), bigtiff=rng.random() < 0.1) as file:
+        for page in range(rng.choice([1, 1, 2, 4])):
+            file.write(
+                samples, photometric=photometric, planarconfig="separate" if planes else "contig" if channels else None,
+                bitspersample=bits, compression=None if bits == 12 else rng.choice([None, "lzw", "zlib", "packbits"]),
+                subfiletype=rng.choice([0, 1, 2]) if page else rng.choice([0, 0, 1]),
+            )  # fmt: skip
+    return written.getvalue()
+
+
+def keyed_png(rng: random.Random) -> bytes:
+    """A PNG of any depth with one transparent grey or colour, and texts."""
+    depth, colour = rng.choice([(1, 0), (2, 0), (4, 0), (8, 0), (16, 0), (8, 2), (16, 2)])
+    row = rng.randbytes((16 * depth * (3 if colour else 1) + 7) // 8)
+    key = struct.pack(">3H", *[rng.randrange(2**depth)] * 3)[: 6 if colour else 2]
+    text = chunk(rng.choice([b"tEXt", b"zTXt", b"iTXt"]), rng.randbytes(rng.choice([0, 9, 99999])))
+    header = struct.pack(">IIBBBBB", 16, 16, depth, colour, 0, 0, 0)
+    parts = [chunk(b"IHDR", header), text, chunk(b"tRNS", key), chunk(b"IDAT", zlib.compress((b"\0" + row) * 16))]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts) + chunk(b"IEND", b"")
+
+
 # How a whole file of each kind is made, and its suffix.
 WHOLE: list[tuple[Callable[[random.Random], bytes], str]] = [
     (by_pillow("JPEG", "RGB L CMYK", quality=[1, 50, 95], progressive=[False, True], subsampling=[0, 2]), ".jpg"),
@@ -199,6 +232,9 @@ WHOLE: list[tuple[Callable[[random.Random], bytes], str]] = [
     ),
     (by_pillow("TIFF", "RGB L", compression=["jpeg"]), ".tiff"),
     (by_pillow("TIFF", "RGB", save_all=True), ".tiff"),
+    (deep_tiff, ".tif"),
+    (deep_tiff, ".tif"),
+    (keyed_png, ".png"),
     (by_opencv(".jp2"), ".jp2"),
     (by_opencv(".ppm"), ".ppm"),
     (by_opencv(".pgm"), ".pgm"),
@@ -393,4 +429,17 @@ def a_copy(folder: Path, _rng: random.Random, number: int) -> Path:
     return path
 
 
-SPECIAL = [link_out, link_out, pipe, bound_socket, sparse, empty, no_picture, a_copy]
+def hole(folder: Path, rng: random.Random, number: int) -> Path:
+    """A JPEG of which 4 kB were lost or zeroed: it decodes, to other colours."""
+    values = np.random.default_rng(number).integers(-30, 30, (240, 320, 3)) + painting(320, 240, seed=number)
+    written = io.BytesIO()
+    image = Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
+    image.save(written, "JPEG", quality=rng.choice([80, 95]), progressive=rng.random() < 0.5)
+    data = written.getvalue()
+    start = rng.randrange(len(data) // 4, len(data) // 2)
+    path = folder / f"{HOLE}{number}.jpg"
+    path.write_bytes(data[:start] + rng.choice([b"", bytes(4096)]) + data[start + 4096 :])
+    return path
+
+
+SPECIAL = [link_out, link_out, pipe, bound_socket, sparse, empty, no_picture, a_copy, hole]

@@ -315,7 +315,7 @@ def test_only_an_orientation_as_the_standard_writes_it_counts_for_both_decoders(
     small = images.read_within(file, 48)
     assert small.shape == ((48, 32, 3) if turned else (32, 48, 3))
     with images.opened(file.read_bytes()) as image:
-        assert distance(images._decode_other(image, None), right) < 3
+        assert distance(images._decode_other(image, file.read_bytes(), None), right) < 3
 
 
 def test_a_tiff_does_not_believe_its_xmp(tmp_path: Path) -> None:

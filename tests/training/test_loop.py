@@ -269,7 +269,7 @@ def test_a_validation_loss_that_is_nan_is_one_sentence(
     monkeypatch.chdir(tmp_path)
     wanted = job_of(settings({"train.epochs": 1, "train.precision": "float32"}), tmp_path)
 
-    class Breaks(keras.layers.Layer):  # type: ignore[misc]
+    class Breaks(keras.layers.Layer):
         def call(self, values: Any, training: bool = False) -> Any:
             return values if training else values * float("nan")
 

@@ -1,14 +1,17 @@
 """Whether a file that nobody has checked is a picture that can be used, by its content and not by its name."""
 
-import io
-from contextlib import suppress
+import os
+import re
+import tempfile
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from redarte.pictures import images
-from redarte.pictures.images import Picture
+from redarte.pictures.images import Picture, tiff
 from redarte.runtime.errors import UserError
 
 SUFFIXES = frozenset({
@@ -20,6 +23,14 @@ _IN_WORDS = {
     "not_a_picture": "is not a picture",
     "heic_without_pillow_heif": "is HEIC, which needs a package here: python -m pip install pillow-heif",
     "raw_file_of_a_camera": "is a camera's raw file with a small preview: develop it, as JPEG or TIFF",
+    "thumbnail_page_first": "begins with a thumbnail page: save its full page as a file of its own",
+    "jpeg_2000": "is JPEG 2000, which is not read here: save it as JPEG or PNG",
+    "jpeg_xl": "is JPEG XL, which is not read here: save it as JPEG or PNG",
+    "photoshop_document": "is a Photoshop document, which is not read here: save it as JPEG, PNG or TIFF",
+    "unsupported_jpeg": "is a JPEG of 12 bits a sample, lossless or with arithmetic coding, which is not read here: "
+    "save it as an ordinary JPEG",
+    "unsupported_tiff": "is a TIFF with signed samples or another colour space, which is not read here: save it with 8 "
+    "or 16 bits in RGB or grey",
     "floating_point_samples": "has floating-point samples, which have no agreed range: save it with 8 or 16 bits",
     "too_many_pixels": "has too many pixels",
     "truncated_or_corrupt": "is truncated or corrupt",
@@ -30,13 +41,25 @@ _BEGINNINGS = (
     (0, b"\xff\xd8\xff"), (0, b"\x89PNG\r\n\x1a\n"), (0, b"GIF87a"), (0, b"GIF89a"), (8, b"WEBPVP8"),
     (0, b"II*\0"), (0, b"MM\0*"), (0, b"II+\0"), (0, b"MM\0+"), (4, b"ftypavif"), (4, b"ftypavis"),
 )  # fmt: skip
+# Of formats that are not read here: a place, what stands there, and the reason.
+_OTHER_FORMATS = (
+    (0, b"\0\0\0\x0cjP  ", "jpeg_2000"), (0, b"\xff\x4f\xff\x51", "jpeg_2000"), (0, b"8BPS", "photoshop_document"),
+    (0, b"\0\0\0\x0cJXL ", "jpeg_xl"), (0, b"\xff\x0a", "jpeg_xl"),
+)  # fmt: skip
 _HEIC = (b"ftypheic", b"ftypheix", b"ftyphevc", b"ftypmif1", b"ftypmsf1")
-_SUBFILE_TYPE, _REDUCED = 254, 1  # TIFF 6.0, section 8: the first picture of NEF, DNG and ARW
-_SAMPLE_FORMAT, _FLOATING = 339, 3  # TIFF 6.0, section 19
+# Frames of JPEG that libjpeg reads: baseline, extended and progressive, by Huffman coding (ITU-T T.81, table B.1).
+_FRAMES, _FRAMES_READ = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}, (0xC0, 0xC1, 0xC2)
+# What libjpeg warns of where it has made up pixels. Of bytes too many it warns where a few are padding, too.
+_MADE_UP = re.compile(rb"premature end|bad Huffman|instead of RST|Premature end|Inconsistent progression")
+_TOO_MANY = re.compile(rb"(\d+) extraneous bytes before marker")
+_MOST_PADDING = 64  # bytes
+_STDERR = 2
 _MOST_BYTES_A_PIXEL = 8  # four channels of 16 bits, not compressed
 # What decoding holds at its most: a file, and of 16 bits of grey the samples, as float64, and the scaled ones.
 _MOST_MEMORY_A_PIXEL = _MOST_BYTES_A_PIXEL + 32
 _MEMORY_AT_REST = 512 * 2**20  # of a process that decodes
+
+Result = TypeVar("Result")
 
 
 def begins_as_picture(path: Path) -> bool:
@@ -48,7 +71,8 @@ def begins_as_picture(path: Path) -> bool:
     with path.open("rb") as file:
         head = file.read(16)
     is_bitmap = head.startswith(b"BM") and head[6:10] == bytes(4)  # two reserved numbers
-    return is_bitmap or head[4:12] in _HEIC or any(head.startswith(start, place) for place, start in _BEGINNINGS)
+    known = (*_BEGINNINGS, *((place, start) for place, start, _ in _OTHER_FORMATS if len(start) > 2))
+    return is_bitmap or head[4:12] in _HEIC or any(head.startswith(start, place) for place, start in known)
 
 
 def problem(data: bytes, max_pixels: float) -> str | None:
@@ -64,10 +88,15 @@ def problem(data: bytes, max_pixels: float) -> str | None:
     if declared:
         return declared
     try:
-        images.decode(data, lambda size: size)
+        _checked(lambda: images.decode(data, lambda size: size))
     except Exception as error:
-        return _undecodable(error)
+        return _undecodable(error, data)
     return None
+
+
+def further_pages(data: bytes) -> int:
+    """How many full pages a picture has behind its first, which are not read."""
+    return tiff.header(data).further_pages if tiff.is_tiff(data) else 0
 
 
 def read_content(path: Path, max_pixels: float) -> bytes | None:
@@ -95,9 +124,10 @@ def read_square(source: Path | bytes, side: int, max_pixels: float, jpeg_quality
     if declared:
         raise UserError(_IN_WORDS[declared])
     try:
-        return images.through_jpeg(images.decode(data, lambda _size: (side, side)), jpeg_quality)
+        decoded = _checked(lambda: images.decode(data, lambda _size: (side, side)))
+        return images.through_jpeg(decoded, jpeg_quality)
     except Exception as error:
-        raise UserError(_IN_WORDS[_undecodable(error)]) from None
+        raise UserError(_IN_WORDS[_undecodable(error, data)]) from None
 
 
 def _content(path: Path, max_pixels: float) -> bytes:
@@ -117,42 +147,93 @@ def most_memory(max_pixels: float) -> int:
     return _MEMORY_AT_REST + round(_MOST_MEMORY_A_PIXEL * max_pixels)
 
 
-def _undecodable(error: Exception) -> str:
+def _checked(decode: Callable[[], Result]) -> Result:
+    """What a decoder gives, unless it warns that it has made up pixels.
+
+    libjpeg decodes a JPEG with a hole to grey or to another colour, and says so on stderr alone.
+
+    Raises:
+        ValueError: it has; and whatever the decoder raises.
+    """
+    heard = _heard()
+    os.ftruncate(heard, 0)
+    os.lseek(heard, 0, os.SEEK_SET)
+    kept = os.dup(_STDERR)
+    os.dup2(heard, _STDERR)
+    try:
+        result = decode()
+    finally:
+        os.dup2(kept, _STDERR)
+        os.close(kept)
+    os.lseek(heard, 0, os.SEEK_SET)
+    told = os.read(heard, 4096)
+    padding = _TOO_MANY.search(told)
+    if _MADE_UP.search(told) or (padding and int(padding[1]) > _MOST_PADDING):
+        raise ValueError(told.decode(errors="replace"))
+    return result
+
+
+@cache
+def _heard() -> int:
+    """A file for what decoders say, the same for the life of the process."""
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+def _undecodable(error: Exception, data: bytes) -> str:
     """The reason that an exception of a decoder stands for."""
-    of_memory = isinstance(error, MemoryError) or getattr(error, "code", None) == cv2.Error.StsNoMem
-    return "takes_too_much_memory" if of_memory else "truncated_or_corrupt"
+    if isinstance(error, MemoryError) or getattr(error, "code", None) == cv2.Error.StsNoMem:
+        return "takes_too_much_memory"
+    if isinstance(error, tiff.UnsupportedError):
+        return "unsupported_tiff"
+    return "unsupported_jpeg" if _is_unsupported_jpeg(data) else "truncated_or_corrupt"
+
+
+def _is_unsupported_jpeg(data: bytes) -> bool:
+    """Whether a JPEG declares a kind of frame that libjpeg does not read, or more than 8 bits a sample."""
+    place = 2
+    while data.startswith(b"\xff\xd8") and place + 5 <= len(data) and data[place] == 0xFF:
+        marker = data[place + 1]
+        if marker in _FRAMES:
+            return marker not in _FRAMES_READ or data[place + 4] != 8
+        place += 1 if marker == 0xFF else 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return False
 
 
 def _declared_problem(data: bytes, max_pixels: float) -> str | None:
     """What is wrong with a file by what it says of itself, before anything is decoded."""
     if not data:
         return "empty_file"
+    other = next((reason for place, start, reason in _OTHER_FORMATS if data.startswith(start, place)), None)
+    if other:
+        return other
+    if tiff.is_tiff(data):
+        return _problem_of_tiff(data, max_pixels)
     try:
         with images.opened(data) as image:
-            (width, height), mode = image.size, image.mode
-            is_preview = image.format == "TIFF" and getattr(image, "tag_v2", {}).get(_SUBFILE_TYPE) == _REDUCED
+            width, height = image.size
     except Exception:
         # Pillow raises a dozen kinds of exception for a file that is none of its formats.
         return _unopened(data)
-    if width * height > max_pixels:
+    return "too_many_pixels" if width * height > max_pixels else None
+
+
+def _problem_of_tiff(data: bytes, max_pixels: float) -> str | None:
+    try:
+        header = tiff.header(data)
+    except Exception:
+        return "not_a_picture"
+    if header.width * header.height > max_pixels:
         return "too_many_pixels"
-    if is_preview:
+    if header.is_raw:
         return "raw_file_of_a_camera"
-    return "floating_point_samples" if mode == "F" else None
+    if header.is_thumbnail:
+        return "thumbnail_page_first"
+    return "floating_point_samples" if header.is_float else None
 
 
 def _unopened(data: bytes) -> str:
     """Why Pillow takes a file for no picture."""
     if data[4:12] in _HEIC and not images.HEIC:
         return "heic_without_pillow_heif"
-    # Of floating-point samples Pillow knows only those of one channel.
-    if data[:4] in (b"II*\0", b"MM\0*"):
-        with suppress(Exception):
-            tags = ImageFileDirectory_v2(data[:8])
-            stream = io.BytesIO(data)
-            stream.seek(tags.next)
-            tags.load(stream)
-            samples = tags.get(_SAMPLE_FORMAT)
-            if _FLOATING in (samples if isinstance(samples, tuple) else (samples,)):
-                return "floating_point_samples"
-    return "not_a_picture"
+    return "unsupported_jpeg" if _is_unsupported_jpeg(data) else "not_a_picture"

@@ -33,6 +33,7 @@ class Collection:
         set_aside: reason -> the files, as paths in the tree.
         without_pictures: artists that are left with none.
         broken_profiles: pictures whose colour profile cannot be used, as paths in the tree.
+        further_pages: pictures with more than one page, as paths in the tree -> the pages that are not read.
     """
 
     root: str = ""
@@ -40,6 +41,7 @@ class Collection:
     set_aside: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     without_pictures: list[str] = field(default_factory=list)
     broken_profiles: list[str] = field(default_factory=list)
+    further_pages: dict[str, int] = field(default_factory=dict)
 
     def artists(self) -> Counter[str]:
         """Each artist's number of pictures."""
@@ -58,6 +60,8 @@ class Collection:
             "set_aside_names": {reason: _summary(reason, names) for reason, names in sorted(self.set_aside.items())},
             "artists_without_pictures": self.without_pictures,
             "broken_colour_profiles": len(self.broken_profiles),
+            "further_pages": sum(self.further_pages.values()),
+            "further_pages_names": _summary("further_pages", list(self.further_pages)),
         }
 
 
@@ -123,13 +127,15 @@ def _admit(tree: Path, artists: dict[str, str], max_pixels: float, found: Collec
     with Sandbox(workers.count(), checks.most_memory(max_pixels), checks.__name__) as sandbox:
         verdicts = sandbox.map(partial(_inspect, tree, max_pixels), list(artists))
         for path, verdict in zip(artists, progress(verdicts, len(artists), "checking"), strict=True):
-            reason, digest, broken = (_lost(verdict), "", False) if isinstance(verdict, UserError) else verdict
-            if reason:
-                found.set_aside[reason].append(path)
+            inspected = _Inspected(_lost(verdict)) if isinstance(verdict, UserError) else verdict
+            if inspected.reason:
+                found.set_aside[inspected.reason].append(path)
             else:
-                by_digest[digest].append(path)
-            if broken:
+                by_digest[inspected.digest].append(path)
+            if inspected.has_broken_profile:
                 found.broken_profiles.append(path)
+            if inspected.further_pages:
+                found.further_pages[path] = inspected.further_pages
     taken: set[str] = set()
     for path, *again in by_digest.values():
         if any(artists[other] != artists[path] for other in again):
@@ -141,16 +147,28 @@ def _admit(tree: Path, artists: dict[str, str], max_pixels: float, found: Collec
     found.set_aside = defaultdict(list, {reason: sorted(names) for reason, names in found.set_aside.items() if names})
 
 
-def _inspect(tree: Path, max_pixels: float, path: str) -> tuple[str | None, str, bool]:
-    """Why a file is set aside, or what tells its content from others, and whether its colour profile is broken."""
+@dataclass(frozen=True)
+class _Inspected:
+    """Why a file is set aside; or what tells its content from others, and what is to be counted of it."""
+
+    reason: str | None
+    digest: str = ""
+    has_broken_profile: bool = False
+    further_pages: int = 0
+
+
+def _inspect(tree: Path, max_pixels: float, path: str) -> _Inspected:
     try:
         data = checks.read_content(tree / path, max_pixels)
-    except PermissionError:
-        return "unreadable", "", False
-    reason = "too_large_a_file" if data is None else checks.problem(data, max_pixels)
-    if data is None or reason:
-        return reason, "", False
-    return None, hashlib.blake2b(data, digest_size=16).hexdigest(), images.has_broken_profile(data)
+    except OSError:  # of another user, or of a disk that fails
+        return _Inspected("unreadable")
+    if data is None:
+        return _Inspected("too_large_a_file")
+    reason = checks.problem(data, max_pixels)
+    if reason:
+        return _Inspected(reason)
+    digest = hashlib.blake2b(data, digest_size=16).hexdigest()
+    return _Inspected(None, digest, images.has_broken_profile(data), checks.further_pages(data))
 
 
 def _lost(error: UserError) -> str:

@@ -2,8 +2,9 @@
 
 In memory a picture is always an upright sRGB array of shape (height, width, 3), uint8, 0 to 255.
 Ordinary JPEGs go through OpenCV, which decodes them at a half, a quarter or an eighth of their size for a
-fraction of the cost. Everything else (PNG, CMYK, 16 bits, alpha, animations) goes through Pillow, which
-knows what to do with it. Which way is up and which colours are meant is decided here, for both alike.
+fraction of the cost. TIFFs of other depths than 8 bits go through tifffile, which knows all of them. Everything
+else (PNG, CMYK, alpha, animations) goes through Pillow. Which way is up and which colours are meant is decided
+here, for all alike.
 """
 
 import io
@@ -12,14 +13,14 @@ import struct
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image
 
+from redarte.pictures.images import colours, png, tiff
 from redarte.runtime.errors import UserError
 
 COPY_MARK = "__"  # between the name of a picture and that of its copy
@@ -40,10 +41,6 @@ _UPRIGHT = {
 _SIDEWAYS = {
     Image.Transpose.TRANSPOSE, Image.Transpose.ROTATE_270, Image.Transpose.TRANSVERSE, Image.Transpose.ROTATE_90,
 }  # fmt: skip
-_BROKEN = (OSError, TypeError, ValueError, ImageCms.PyCMSError)  # what Pillow raises for a profile
-# The colour space of a profile -> the modes of pictures whose pixels it can be of.
-_MODES = {"RGB": ("RGB", "L"), "GRAY": ("L",), "CMYK": ("CMYK",)}
-
 if HEIC:
     import pillow_heif
 
@@ -129,11 +126,16 @@ def write_jpeg(path: Path, picture: Picture, quality: int) -> None:
 
 def opened(data: bytes) -> Image.Image:
     """A file's content as Pillow's picture, of which the header has been read."""
+    if data.startswith(png.SIGNATURE):
+        data = png.without_texts(data)
     return Image.open(io.BytesIO(data), formats=_FORMATS)
 
 
 def decode(data: bytes, fit: Callable[[tuple[int, int]], tuple[int, int]]) -> Picture:
     """Decodes a picture to the size that `fit` makes of its own upright (width, height)."""
+    if tiff.is_tiff(data) and not tiff.is_read_by_pillow(tiff.header(data)):
+        picture = _decode_tiff(data)
+        return _scale(picture, *fit((picture.shape[1], picture.shape[0])))
     with opened(data) as image:
         profile = image.info.get("icc_profile")
         # MPO is what Pillow calls a JPEG of a camera that appends a second picture.
@@ -142,25 +144,23 @@ def decode(data: bytes, fit: Callable[[tuple[int, int]], tuple[int, int]]) -> Pi
             upright = image.size[::-1] if turn in _SIDEWAYS else image.size
             width, height = fit(upright)
             least = (height, width) if turn in _SIDEWAYS else (width, height)
-            picture = _decode_jpeg(data, _reduction(image.size, least))
-            if picture is not None:
-                return _scale(_finished(picture, image.mode, turn, profile), width, height)
+            jpeg_pixels = _decode_jpeg(data, _reduction(image.size, least))
+            if jpeg_pixels is not None:
+                return _scale(_finished(jpeg_pixels, image.mode, turn, profile), width, height)
         # Also a JPEG that OpenCV cannot decode: Pillow knows more of them, and says whether it is whole.
-        picture = _decode_other(image, profile)
+        picture = _decode_other(image, data, profile)
     return _scale(picture, *fit((picture.shape[1], picture.shape[0])))
 
 
 def has_broken_profile(data: bytes) -> bool:
     """Whether a whole picture has a colour profile that cannot be used: it is shown as if it had none."""
+    if tiff.is_tiff(data) and not tiff.is_read_by_pillow(tiff.header(data)):
+        return False
     with opened(data) as image:
         profile = image.info.get("icc_profile")
         if not profile:
             return False
-        try:
-            _to_srgb(profile, _colours(image).mode)
-        except _BROKEN:
-            return True
-    return False
+        return colours.is_broken(profile, colours.of_8_bits(image).mode)
 
 
 def _read(path: Path, fit: Callable[[tuple[int, int]], tuple[int, int]]) -> Picture:
@@ -187,75 +187,36 @@ def _decode_jpeg(data: bytes, reduction: int) -> Picture | None:
 
 def _finished(picture: Picture, mode: str, turn: Image.Transpose | None, profile: bytes | None) -> Picture:
     """Decoded pixels, upright and in sRGB. Most pictures are that as they are stored."""
-    if turn is None and _conversion(profile, mode) is None:
+    if turn is None and colours.conversion(profile, mode) is None:
         return picture
     image = Image.fromarray(picture if mode == "RGB" else picture[..., 0])
-    return np.asarray(_in_srgb(image if turn is None else image.transpose(turn), profile))
+    return np.asarray(colours.to_srgb(image if turn is None else image.transpose(turn), profile))
 
 
-def _decode_other(image: Image.Image, profile: bytes | None) -> Picture:
+def _decode_tiff(data: bytes) -> Picture:
+    """The first page of a TIFF of any depth as upright sRGB, on white where it is transparent."""
+    stored, alpha, orientation, profile = tiff.read(data)
+    turn = _UPRIGHT.get(orientation)
+    upright = _on_white(colours.to_srgb(stored, profile), alpha)
+    return np.asarray(upright if turn is None else upright.transpose(turn))
+
+
+def _decode_other(image: Image.Image, data: bytes, profile: bytes | None) -> Picture:
     """Anything that Pillow opens as upright sRGB: the first frame, on white where it is transparent."""
     # Pillow turns a TIFF as it loads it, and would believe its XMP.
     image.info.pop("xmp", None)
     image.load()  # a PNG may tell its orientation at its end
     turn = None if image.format == "TIFF" else _turn(image)
-    image = image if turn is None else image.transpose(turn)
-    colours = _in_srgb(_colours(image), profile)
-    if image.has_transparency_data and not image.mode.startswith("I"):
-        colours.putalpha(image.convert("RGBA").getchannel("A"))
-        colours = Image.alpha_composite(Image.new("RGBA", image.size, _WHITE), colours)
-    return np.asarray(colours.convert("RGB"))
+    upright = _on_white(colours.to_srgb(colours.of_8_bits(image), profile), png.alpha(image, data))
+    return np.asarray(upright if turn is None else upright.transpose(turn))
 
 
-def _colours(image: Image.Image) -> Image.Image:
-    """A picture of 8 bits a sample in one of the modes RGB, L and CMYK, without its transparency."""
-    if image.mode == "F":
-        raise ValueError("floating-point samples have no agreed range")
-    if image.mode.startswith("I"):
-        # 16 bits a sample; Pillow's own conversion would clip instead of scale.
-        grey = np.asarray(image).astype(np.float64) / 257
-        return Image.fromarray(np.clip(grey, 0, 255).round().astype(np.uint8))
-    if image.mode in ("RGB", "L", "CMYK"):
-        return image
-    if image.mode == "LAB":
-        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-        return ImageCms.buildTransform(lab, srgb, "LAB", "RGB").apply(image)
-    return image.convert("L" if image.mode in ("1", "LA") else "RGB")
-
-
-def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Pixels in the mode RGB, L or CMYK as sRGB, by a colour profile where there is one that can be used."""
-    transform = _conversion(profile, image.mode)
-    return image.convert("RGB") if transform is None else transform.apply(image.convert(transform.input_mode))
-
-
-def _conversion(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """What turns pixels into sRGB by a profile; None where there is none, or it changes nothing or is broken."""
-    with suppress(*_BROKEN):
-        return _to_srgb(profile, mode) if profile else None
-    return None
-
-
-@lru_cache(maxsize=64)
-def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """What turns pixels of a mode and a colour profile into sRGB; None where they are sRGB already.
-
-    Raises:
-        any of _BROKEN: the profile is broken, or of another kind of pixels.
-    """
-    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-    space = source.profile.xcolor_space.strip()
-    if mode not in _MODES.get(space, ()):
-        raise ValueError(f"a profile for {space} in a picture in {mode}")
-    mode = _MODES[space][0]
-    transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
-    if mode == "CMYK":
-        return transform
-    # Most profiles are sRGB's own, in one of a dozen wordings.
-    steps = np.arange(0, 256, 15, dtype=np.uint8)
-    colours = Image.fromarray(np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(1, -1, 3)).convert(mode)
-    changed = np.asarray(transform.apply(colours)).astype(int) - np.asarray(colours.convert("RGB"))
-    return transform if np.abs(changed).max() > 1 else None
+def _on_white(opaque: Image.Image, alpha: Image.Image | None) -> Image.Image:
+    """Pixels in the mode RGB, on white where they are transparent."""
+    if alpha is None:
+        return opaque
+    opaque.putalpha(alpha)
+    return Image.alpha_composite(Image.new("RGBA", opaque.size, _WHITE), opaque).convert("RGB")
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
@@ -283,8 +244,16 @@ def _within(size: tuple[int, int], max_side: int) -> tuple[int, int]:
 
 
 def _scale(picture: Picture, width: int, height: int) -> Picture:
+    """Resizes: INTER_AREA along an axis that shrinks, and then INTER_CUBIC along one that grows.
+
+    INTER_AREA of OpenCV interpolates linearly on both axes where one of them grows, which makes stripes of fine detail.
+    """
+    picture = _resize(picture, min(width, picture.shape[1]), min(height, picture.shape[0]), cv2.INTER_AREA)
+    return _resize(picture, width, height, cv2.INTER_CUBIC)
+
+
+def _resize(picture: Picture, width: int, height: int, interpolation: int) -> Picture:
     if picture.shape[:2] == (height, width):
         return picture
-    shrinks = width * height < picture.shape[0] * picture.shape[1]
-    scaled: Picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
-    return scaled
+    resized: Picture = cv2.resize(picture, (width, height), interpolation=interpolation)
+    return resized

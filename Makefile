@@ -49,6 +49,8 @@ repro: install ## Run the pipeline: whatever is not up to date, and nothing else
 	@redarte check
 	dvc repro
 	@echo; cat plots/table_one.md; echo; echo "The report: plots/report.html. Figures: plots/*.png, or all in one page: dvc plots show --open"
+	@! git rev-parse --git-dir >/dev/null 2>&1 || git diff --quiet HEAD -- dvc.lock metrics || \
+		echo "This run is not committed: git commit -am 'A run on this machine' (before git restore or git checkout, or it runs again)"
 
 $(VENV)/.tested: $(INSTALLED) requirements-test.txt requirements-ray.txt
 	$(call INSTALL,-r requirements-test.txt)

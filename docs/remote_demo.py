@@ -31,7 +31,7 @@ def main() -> None:
         ana, ben, remote = (Path(place, name) for name in ("ana", "ben", "remote"))
         run(Path(place), "git", "clone", "-q", str(ROOT), "ana")
         identify(ana)
-        run(ana, "dvc", "remote", "add", "--default", "team", str(remote))
+        run(ana, "dvc", "remote", "add", "--force", "--default", "team", str(remote))
         run(ana, "dvc", "remote", "modify", "team", "verify", "true")
         run(ana, "dvc", "remote", "modify", "team", "shared", "group")
         run(ana, "dvc", "exp", "run", *(word for change in SMALL for word in ("-S", change)), "evaluate")

@@ -3,9 +3,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from pydantic import BaseModel
 
 from redarte import params
 from redarte.params import Params
+from redarte.runtime import validation
 from redarte.runtime.errors import UserError
 from tests.conftest import ROOT, write_params
 
@@ -103,6 +106,57 @@ def test_a_wrong_value_is_told_by_its_name(tmp_path: Path, name: str, value: Any
 def test_an_unknown_key_is_refused_with_what_was_meant(tmp_path: Path, right: str, wrong: str, told: str) -> None:
     text = (ROOT / "params.yaml").read_text(encoding="utf-8").replace(right, wrong, 1)
     assert told in refusal(tmp_path, text).splitlines()[0]
+
+
+NEW_SECTIONS = [
+    ("size: 3", "size"),
+    ("a: {b: [{nfiles: 3}]}", "nfiles"),
+    ("a: &x {b: *x, size: 1}", "size"),
+]
+
+
+@pytest.mark.parametrize(("section", "key"), NEW_SECTIONS)
+def test_a_key_that_dvc_leaves_out_of_its_run_cache_is_refused(tmp_path: Path, section: str, key: str) -> None:
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8").replace("beyond: []", "beyond: [layers]")
+    told = refusal(tmp_path, f"{text}\nlayers:\n  {section}\n")
+    assert f"layers: no key may be named {key}: DVC ignores keys of this name" in told
+    assert told.count("\n") == 0
+
+
+def test_no_parameter_has_a_name_that_dvc_leaves_out_of_its_run_cache() -> None:
+    document = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    assert not {"size", "nfiles"} & set(validation.keys(document))
+    models: list[type[BaseModel]] = [Params]
+    for model in models:
+        assert not {"size", "nfiles"} & model.model_fields.keys(), model
+        found = (field.annotation for field in model.model_fields.values())
+        models += [kind for kind in found if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    assert len(models) > 15
+
+
+def test_the_old_name_of_the_side_is_refused(tmp_path: Path) -> None:
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8").replace("  side: 224", "  size: 224")
+    assert refusal(tmp_path, text) == f"{tmp_path}/params.yaml: resize.size is now called resize.side."
+
+
+def test_a_merge_conflict_is_named(tmp_path: Path) -> None:
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    both = "<<<<<<< HEAD\nseed: 0\n=======\nseed: 1\n>>>>>>> theirs\n"
+    told = refusal(tmp_path, text.replace("seed: 0 #", f"{both}#", 1))
+    assert told.startswith(f"merge conflict in {tmp_path}/params.yaml, from line ") and "Traceback" not in told
+
+
+@pytest.mark.parametrize(
+    "path", ["data/raw", "./data/raw/", "data/split/train", "data/raw/../raw", "{here}/data/resized"]
+)
+def test_a_source_inside_an_output_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "params.yaml"
+    write_params(file, {"fetch.folder.path": path.replace("{here}", str(tmp_path))})
+    with pytest.raises(UserError, match=r"and must not be in data/.*, which DVC deletes before it runs"):
+        params.load(file)
+    write_params(file, {"fetch.folder.path": "data/rawest"})
+    params.load(file)
 
 
 def test_a_missing_key_is_named(tmp_path: Path) -> None:
@@ -217,15 +271,6 @@ def test_a_network_without_a_class_has_a_section_where_beyond_names_it(tmp_path:
     # A file that has the whole interface of a network may keep its section while it is not trained.
     file.write_text(text.replace("\nlayers:", "\nstudy:"))
     assert params.load(file).beyond == []
-
-
-@pytest.mark.parametrize("arguments", [[], ["red9"], ["red1", "red2"], ["fisher"]])
-def test_a_stage_wants_the_name_of_one_network_that_is_trained(
-    settings: Callable[..., Params], arguments: list[str]
-) -> None:
-    assert params.trained_network("train", ["red2"], settings()) == "red2"
-    with pytest.raises(UserError, match="train takes the name of one network: red1, red2, red3"):
-        params.trained_network("train", arguments, settings())
 
 
 def test_a_key_given_twice_is_refused(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ reads those itself.
 """
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -29,9 +28,6 @@ _RENAMED = {  # old name: what the parameter is called now
     "finetuned.tail": "finetuned.fine_tune",
     "resize.size": "resize.side",
 }
-# DVC leaves keys of these names out of its run cache's key (treeverse/dvc#10296), at any depth: the second value of
-# such a parameter would get the outputs of the first.
-_IGNORED_BY_DVC = frozenset({"size", "nfiles"})
 
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -56,21 +52,6 @@ def _is_network(name: str) -> bool:
     return name in STUDY or (
         re.fullmatch("[a-z][a-z0-9_]{0,60}", name) is not None and (_FILES / f"{name}.py").is_file()
     )
-
-
-def _keys(value: object) -> Iterator[object]:
-    """The keys of a document, at any depth."""
-    waiting, seen = [value], set()
-    while waiting:
-        found = waiting.pop()
-        if id(found) in seen:  # an alias of YAML
-            continue
-        seen.add(id(found))
-        if isinstance(found, dict):
-            yield from found
-            waiting += found.values()
-        elif isinstance(found, list):
-            waiting += found
 
 
 def _is_whole(key: object) -> bool:
@@ -101,7 +82,7 @@ class Archive(_Section):
 
 
 class Folder(_Section):
-    path: Text | None
+    path: Annotated[Text, AfterValidator(validation.outside_of_outputs)] | None
     root: Text | None
 
 
@@ -222,16 +203,7 @@ class NewNetwork(_Section):
 
     model_config = ConfigDict(extra="allow")
 
-    @model_validator(mode="before")
-    @classmethod
-    def _seen_by_dvc(cls, section: Any) -> Any:
-        for key in _keys(section):
-            if key in _IGNORED_BY_DVC:
-                raise ValueError(
-                    f"no key may be named {key}: DVC ignores keys of this name in its run cache (treeverse/dvc#10296) "
-                    "and would give the results of another value; rename it"
-                )
-        return section
+    _seen = model_validator(mode="before")(validation.seen_by_dvc)
 
 
 class Params(_Section):
@@ -294,7 +266,9 @@ def load(path: Path = Path("params.yaml")) -> Params:
         UserError: the file is missing, is not YAML, or holds values that are not allowed, with a sentence for each.
     """
     try:
-        document = yaml12.load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        validation.check_merged(path, text)
+        document = yaml12.load(text)
     except FileNotFoundError:
         raise UserError(f"{path} is not here: run this from the top folder of the project.") from None
     except OSError as error:
@@ -321,10 +295,3 @@ def _checked(path: Path, document: dict[Any, Any]) -> Params:
     if not problems:
         return settings
     raise UserError(validation.told(path, Params, problems, _RENAMED))
-
-
-def trained_network(stage: str, arguments: list[str], settings: Params) -> str:
-    """The network that a stage's command names, by its one argument; raises UserError where none is trained so."""
-    if len(arguments) == 1 and arguments[0] in settings.trained:
-        return arguments[0]
-    raise UserError(f"{stage} takes the name of one network: {', '.join(settings.trained)}.")

@@ -14,7 +14,8 @@ import requests
 from rich.console import Console
 
 from redarte.commands import experiments, service
-from tests.conftest import Workspace, write_painting
+from redarte.pictures.collection import files
+from tests.conftest import ROOT, Workspace, write_painting
 
 
 def refused(workspace: Workspace, *command: str, **environment: str) -> str:
@@ -121,6 +122,59 @@ def test_explain_says_where_it_cannot_write(finished: Workspace, tmp_path: Path)
     (tmp_path / "file").touch()
     told = refused(finished, "explain", picture, "--out", str(tmp_path / "file/a.jpg"))
     assert told == f"{tmp_path}/file/a.jpg cannot be written (File exists); name another file with --out."
+
+
+@pytest.mark.parametrize("out", ["a.jpg", "./a.jpg", "link.jpg"])
+def test_explain_does_not_overwrite_the_image(finished: Workspace, tmp_path: Path, out: str) -> None:
+    picture = write_painting(tmp_path / "a.jpg")
+    (tmp_path / "link.jpg").symlink_to(picture)
+    before = picture.read_bytes()
+    told = refused(finished, "explain", str(picture), "--out", str(tmp_path / out))
+    assert told.endswith("is the picture itself, and would be overwritten: name another file with --out.")
+    assert picture.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["dvc.lock", "dvc.yaml", "params.yaml"])
+def test_a_merge_conflict_is_named(workspace: Workspace, name: str) -> None:
+    file = workspace.path / name
+    file.write_text("<<<<<<< HEAD\na: 1\n=======\na: 2\n>>>>>>> theirs\n" + file.read_text(encoding="utf-8"))
+    for command in (["check"], ["check", "--lock"], ["doctor"]):
+        assert refused(workspace, *command).startswith(f"merge conflict in {name}")
+
+
+def test_images_in_an_output_are_not_lost(workspace: Workspace, tmp_path: Path) -> None:
+    """DVC deletes outputs before it starts a stage: `make repro` begins with this check."""
+    own = write_painting(workspace.path / "data/raw/Ana/mine.jpg")
+    told = refused(workspace, "check")
+    assert told.startswith(
+        "data/raw holds 1 files that DVC does not know (Ana/mine.jpg), and the next run would delete"
+    )
+    own.unlink()
+    workspace.run("redarte", "check")
+    workspace.run("dvc", "repro", "split")
+    workspace.run("redarte", "check")
+    (workspace.path / "data/split/train/notes.txt").write_text("mine")
+    assert refused(workspace, "check").startswith("data/split/train holds 1 files that DVC does not know (notes.txt)")
+    assert "redarte check" in (ROOT / "Makefile").read_text(encoding="utf-8").partition("dvc repro\n")[0]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names of other systems have no such bytes")
+def test_predict_of_odd_names_and_of_folders_that_change(finished: Workspace, tmp_path: Path) -> None:
+    for odd in (b"a\nb.jpg", b"\x1b[31mred.jpg", b"caf\xe9.jpg", b"tab\t.jpg"):
+        shutil.copy(write_painting(tmp_path / "whole.jpg"), tmp_path / os.fsdecode(odd))
+    done = finished.run("redarte", "predict", str(tmp_path), check=False)
+    assert "Traceback" not in done.stderr and "\x1b" not in done.stdout
+    assert "\\x1b[31mred.jpg" in done.stdout and "a\\nb.jpg" in done.stdout and "\\udce9" in done.stdout
+    lines = finished.run("redarte", "predict", str(tmp_path), "--json", check=False).stdout.splitlines()
+    assert len(lines) == 5 and all("path" in json.loads(line) for line in lines)
+
+    gone = tmp_path / "gone"
+    (gone / "inner").mkdir(parents=True)
+    seen = []
+    for name, _ in files.walk(tmp_path):
+        seen.append(name)
+        shutil.rmtree(gone, ignore_errors=True)
+    assert len(seen) == 5
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,13 @@ import json
 import random
 import re
 import shutil
+import signal
+import socket
 import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import onnx
 import psutil
@@ -179,7 +182,7 @@ def test_programs_are_answered(address: str, tmp_path: Path) -> None:
     }
     content = write_painting(tmp_path / "a.jpg").read_bytes()
     answer = ask(address, content, network="red3", top=2).json()
-    assert list(answer) == ["artist", "probability", "top", "in_distribution", "network"]
+    assert list(answer) == ["artist", "probability", "top", "in_distribution", "network", "data"]
     assert answer["network"] == "red3"
     assert [answer["artist"], answer["probability"]] == list(answer["top"][0].values())
     assert len(answer["top"]) == 2
@@ -214,6 +217,38 @@ def test_the_file_decides_which_network_predicts(finished: Workspace, address: s
     assert {name: answer["network"] for name, answer in answers.items()} == {"red1": "red1", "copy": "copy"}
     assert answers["red1"]["probability"] == pytest.approx(expected["red1"], abs=1e-5)
     assert answers["copy"]["probability"] == pytest.approx(expected["red2"], abs=1e-5)
+
+
+def test_a_form_field_counts_and_two_wishes_are_refused(address: str, tmp_path: Path) -> None:
+    image = write_painting(tmp_path / "a.jpg").read_bytes()
+
+    def post(query: dict[str, Any], **fields: Any) -> requests.Response:
+        files = {"picture": ("p.jpg", image)}
+        return requests.post(f"{address}/api/predict", files=files, params=query, data=fields, timeout=60)
+
+    answer = post({}, network="red2", top=1).json()
+    assert answer["network"] == "red2" and len(answer["top"]) == 1 and answer["data"] == "sample"
+    assert answer == post({"network": "red2", "top": 1}).json() == post({"network": "red2"}, top=1).json()
+    assert post({}, network="red9").status_code == 422
+    assert post({"network": "red1"}, network="red2").status_code == 422
+    assert post({"top": 1}, top=2).status_code == 422
+    assert requests.head(f"{address}/health", timeout=10).status_code == 200
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_stalled_upload_does_not_keep_the_service(finished: Workspace, tmp_path: Path, sent: signal.Signals) -> None:
+    process = finished.start("redarte", "serve", "--port", "0", TMPDIR=str(tmp_path))
+    assert process.stdout is not None
+    port = int(re.findall(r":(\d+) ", process.stdout.readline())[0])
+    with socket.create_connection(("127.0.0.1", port)) as stalled:
+        stalled.sendall(
+            b"POST /api/predict HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+            b"Content-Length: 100000\r\n\r\n--b\r\n"
+        )
+        requests.get(f"http://127.0.0.1:{port}/health", timeout=60)
+        process.send_signal(sent)
+        _, err = process.communicate(timeout=20)
+    assert "Traceback" not in err, err
 
 
 def bomb() -> bytes:

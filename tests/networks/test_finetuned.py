@@ -1,6 +1,7 @@
 """A backbone that others trained: what can be one, what stays frozen, what is seen once, and what DVC makes of it."""
 
 import csv
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -155,6 +156,33 @@ def test_offline_the_weights_are_asked_for_in_one_sentence(tmp_path: Path) -> No
     assert "set finetuned.weights to it, or set finetuned.backbone to a .keras file" in failed.stderr
     assert "Traceback" not in failed.stderr
     assert not (workspace.path / "models/finetuned.keras").exists()
+
+
+PORTAL = """
+import urllib.request
+
+def retrieve(url, filename=None, reporthook=None, data=None):
+    with open(filename, "w") as file:
+        file.write("<html><body>Please log in to the network</body></html>")
+    return filename, {}
+
+urllib.request.urlretrieve = retrieve
+"""
+
+
+@pytest.mark.parametrize("backbone", ["EfficientNetV2B0", "MobileNetV2"])  # with and without a published hash
+def test_weights_that_arrive_as_a_login_page_are_named_and_deleted(tmp_path: Path, backbone: str) -> None:
+    changes = {"model": "finetuned", "beyond": ["finetuned"], "finetuned.backbone": backbone}
+    workspace = new_workspace(tmp_path / "redarte", changes | {"finetuned.input_size": 64})
+    for artist, split in itertools.product(("Ana", "Bente"), ("train", "val")):
+        write_painting(workspace.path / "data/split" / split / artist / "1.jpg")
+    (tmp_path / "sitecustomize.py").write_text(PORTAL)
+    code = f"{workspace.path}/src:{tmp_path}"
+    failed = workspace.stage("train", "finetuned", check=False, PYTHONPATH=code, KERAS_HOME=str(tmp_path / "keras"))
+    assert failed.returncode == 1 and "Traceback" not in failed.stderr
+    assert f"the ImageNet weights of {backbone} cannot be downloaded: {tmp_path}/keras/models/" in failed.stderr
+    assert "and was deleted. Log in to the network" in failed.stderr
+    assert list((tmp_path / "keras/models").iterdir()) == []
 
 
 def test_phase_one_leaves_the_backbone_as_it_is_and_sees_each_picture_once(

@@ -31,6 +31,12 @@ def test_a_folder_for_each_artist(tmp_path: Path) -> None:
     assert not found.set_aside
 
 
+@pytest.mark.parametrize("sign", ["=", "+", "-", "@"])
+def test_an_artist_is_no_formula_of_a_spreadsheet(tmp_path: Path, sign: str) -> None:
+    paint(tmp_path, f"{sign}Ana/1.jpg", "Ben/1.jpg")
+    assert set(collect(tmp_path).pictures) == {f"_{sign}Ana/1.jpg", "Ben/1.jpg"}
+
+
 def test_folders_that_only_wrap_are_passed_through(tmp_path: Path) -> None:
     paint(tmp_path, "data/paintings/Ana/1.jpg", "data/paintings/Ben/1.jpg")
     assert set(collect(tmp_path).pictures) == {"Ana/1.jpg", "Ben/1.jpg"}

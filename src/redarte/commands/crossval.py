@@ -18,7 +18,6 @@ from pathlib import Path
 
 import dvc.api
 import numpy as np
-import yaml
 from scipy.stats import binomtest
 
 from redarte.commands import repository
@@ -168,7 +167,7 @@ def _digest(settings: Params, changes: Sequence[str], folds: int) -> str:
 def _fetched() -> str:
     """The images that dvc.lock says were fetched last; empty where none were."""
     try:
-        outs = yaml.safe_load(Path("dvc.lock").read_text(encoding="utf-8"))["stages"]["fetch"]["outs"]
+        outs = repository.parse(Path("dvc.lock").read_text(encoding="utf-8"))["stages"]["fetch"]["outs"]
     except (FileNotFoundError, KeyError):
         return ""
     return json.dumps(outs, sort_keys=True)

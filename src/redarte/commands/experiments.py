@@ -11,7 +11,6 @@ import subprocess
 from collections.abc import Iterator
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.markup import escape
 from rich.measure import Measurement
@@ -138,9 +137,8 @@ def _evaluated(revision: dict[str, Any]) -> dict[str, Any]:
 
 
 def _lock(revision: str) -> dict[str, Any]:
-    shown = subprocess.run(["git", "show", f"{revision}:./dvc.lock"], capture_output=True)
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return yaml.load(shown.stdout, Loader=loader) or {} if shown.returncode == 0 else {}
+    shown = subprocess.run(["git", "show", f"{revision}:./dvc.lock"], capture_output=True, encoding="utf-8")
+    return repository.parse(shown.stdout) if shown.returncode == 0 else {}
 
 
 def _params(revision: dict[str, Any]) -> dict[str, Any]:

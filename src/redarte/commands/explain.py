@@ -31,6 +31,8 @@ def write(network_name: str | None, picture: Path, out: Path, artist: str | None
     """
     if out.suffix.lower() not in (".jpg", ".jpeg") or out.is_dir():
         raise UserError(f"{out}: name a .jpg to write to.")
+    if out.exists() and picture.exists() and out.samefile(picture):
+        raise UserError(f"{out} is the picture itself, and would be overwritten: name another file with --out.")
     with Sandbox(1, checks.most_memory(max_pixels), checks.__name__) as sandbox:
         network = Predictor(network_file(network_name))
         try:

@@ -139,10 +139,10 @@ def lines_of_table(
     predicted: Iterable[Result], network: "Predictor", paths: Sequence[Path], top: int
 ) -> Iterator[tuple[str, bool]]:
     """A few lines for each picture, and whether they are a prediction."""
-    names = min(_WIDEST, max(len(str(path)) for path in paths))
+    names = min(_WIDEST, max(len(_shown(path)) for path in paths))
     widest = max(len(artist) for artist in network.metadata.artists)
     for path, result in predicted:
-        name = shortened(str(path), names).ljust(names)
+        name = shortened(_shown(path), names).ljust(names)
         if isinstance(result, UserError):
             yield f"{name}  {result}", False
             continue
@@ -154,6 +154,12 @@ def lines_of_table(
         if not predictions.in_distribution[index]:
             likeliest.insert(0, "none of the painters I know; if one of them:")
         yield "\n".join(f"{name if not number else ' ' * names}  {line}" for number, line in enumerate(likeliest)), True
+
+
+def _shown(path: Path) -> str:
+    """A file's name on one line, whatever signs are in it."""
+    name = str(path)
+    return name if name.isprintable() else ascii(name)[1:-1]
 
 
 def shortened(name: str, width: int) -> str:

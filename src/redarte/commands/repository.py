@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from redarte.runtime import validation
 from redarte.runtime.errors import UserError, first_line
 
 _LOCK = Path(".dvc/tmp/rwlock")
@@ -58,9 +59,18 @@ def run(*command: str) -> str:
     return done.stdout
 
 
+def parse(text: str) -> dict[str, Any]:
+    """The content of a dvc.lock, as DVC reads it."""
+    from dvc.utils.serialize import parse_yaml
+
+    content: dict[str, Any] = parse_yaml(text, "dvc.lock") or {}
+    return content
+
+
 def check() -> None:
     """Raises UserError where DVC would refuse everything: outside of a git repository, or by a lock that is broken."""
     _check_git()
+    _check_merged()
     _check_lock()
 
 
@@ -79,6 +89,21 @@ def _check_lock() -> None:
         f"{_LOCK} was left broken by a DVC that was killed, and DVC refuses to run: when no other DVC runs in this "
         f"folder, type: rm {_LOCK}"
     )
+
+
+def _check_merged() -> None:
+    """Raises UserError where git left a merge conflict in a file that DVC reads."""
+    for path in (Path("dvc.yaml"), Path("dvc.lock"), Path("params.yaml")):
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            continue
+        if path.name == "dvc.lock" and re.search("^<<<<<<< ", text, re.MULTILINE):
+            raise UserError(
+                "merge conflict in dvc.lock: take either version (git checkout --ours dvc.lock), run `dvc repro`, and "
+                "type: git add dvc.lock metrics"
+            )
+        validation.check_merged(path, text)
 
 
 def _check_git() -> None:

@@ -5,11 +5,12 @@ is fetched from outside, and an upload is deleted within two minutes. It is star
 gradio reads on import.
 """
 
+import logging
 from typing import Annotated, Any
 
 import gradio
 import uvicorn
-from fastapi import FastAPI, HTTPException, Query, UploadFile
+from fastapi import FastAPI, Form, HTTPException, Query, UploadFile
 from pydantic import BaseModel, Field
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -29,6 +30,7 @@ _UPLOADS = ("/api/predict", "/gradio_api/upload")  # what takes one
 _LARGEST_OTHER = 2**20
 _DECODING = 4  # uploads at once: a hostile one of a few kB can take half a gigabyte while it is
 _LONGEST = 20.0  # seconds for an upload
+_GRACE = 3  # seconds for what is under way when the service ends: an upload may have stalled
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"description": "not a form"},
     413: {"description": f"the request is larger than {LARGEST // 2**20} MB"},
@@ -52,6 +54,7 @@ class Prediction(BaseModel):
     top: list[Likely] = Field(description="the likeliest first")
     in_distribution: bool = Field(description="whether the picture is like those that the network was trained on")
     network: str
+    data: str = Field(description="the source of the images that the network was trained on")
 
 
 class Health(BaseModel):
@@ -69,7 +72,12 @@ def serve(host: str, port: int) -> None:
     """
     with Sandbox(_DECODING, checks.most_memory(MOST_PIXELS), checks.__name__, _LONGEST) as sandbox:
         app = application(page.load_networks(), sandbox)
-        server = uvicorn.Server(uvicorn.Config(app, host, port, log_level="error", limit_concurrency=512))
+        config = uvicorn.Config(
+            app, host, port, log_level="error", limit_concurrency=512, timeout_graceful_shutdown=_GRACE
+        )
+        server = uvicorn.Server(config)
+        # What it ends in the middle, it would report with a traceback each.
+        logging.getLogger("uvicorn.error").addFilter(lambda _record: not server.should_exit)
         socket = bound(server, host, port)
         # Who reads the address may ask at once, and waits until the server has started.
         socket.listen()
@@ -105,6 +113,7 @@ def application(networks: dict[str, Predictor], sandbox: Sandbox) -> ASGIApp:
         form_limits={"max_files": 1, "max_fields": 10, "max_part_size": 1000},
     )  # fmt: skip
 
+    @app.head("/health", include_in_schema=False)
     @app.get("/health")
     def health() -> Health:
         return Health(status="ok", networks=list(networks))
@@ -113,9 +122,13 @@ def application(networks: dict[str, Predictor], sandbox: Sandbox) -> ASGIApp:
     def predict(
         picture: UploadFile,
         network: Annotated[str, Query(description="one of /health's networks; by default the first")] = "",
-        top: Annotated[int, Query(ge=1, le=100)] = TOP,
+        top: Annotated[int | None, Query(ge=1, le=100, description=f"by default {TOP}")] = None,
+        network_field: Annotated[str, Form(alias="network", description="as in the query")] = "",
+        top_field: Annotated[int | None, Form(alias="top", ge=1, le=100, description="as in the query")] = None,
     ) -> Prediction:
-        name = network or next(iter(networks))
+        if (network and network_field not in ("", network)) or (None not in (top, top_field) and top != top_field):
+            raise HTTPException(422, "the form and the query ask for different networks or numbers of artists.")
+        name = network or network_field or next(iter(networks))
         chosen = networks.get(name)
         if chosen is None:
             raise HTTPException(422, f"there is no network {name}; there are {', '.join(networks)}.")
@@ -125,7 +138,11 @@ def application(networks: dict[str, Predictor], sandbox: Sandbox) -> ASGIApp:
             raise HTTPException(503, OVERLOADED) from None
         except UserError as error:
             raise HTTPException(422, f"The file {error}.") from None
-        return Prediction(**described(chosen.predict([pixels[None]]), 0, top), network=name)
+        return Prediction(
+            **described(chosen.predict([pixels[None]]), 0, top or top_field or TOP),
+            network=name,
+            data=chosen.metadata.data,
+        )
 
     mounted = gradio.mount_gradio_app(
         app, page.build(networks, sandbox), "/", max_file_size=LARGEST, show_error=True, css=page.STYLE,

@@ -7,6 +7,7 @@ ImageNet and in BGR) is part of it.
 import difflib
 import hashlib
 import inspect
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from redarte.runtime.errors import UserError, first_line
 from redarte.training.backend import keras
 
 _KERAS = ".keras"
+_HDF5 = b"\x89HDF\r\n\x1a\n"  # how such a file begins
 
 
 def load(settings: Finetuned) -> keras.Model:
@@ -93,11 +95,20 @@ def _from_applications(settings: Finetuned) -> keras.Model:
         backbone: keras.Model = make(
             include_top=False, weights=weights, input_shape=(side, side, 3), input_tensor=scaled
         )
-    except ValueError as error:
-        raise UserError(_cannot_take(settings, error)) from None
     except Exception as error:
         # keras.utils.get_file raises a bare Exception.
-        if "URL fetch failure" not in str(error):
+        is_offline = "URL fetch failure" in str(error)
+        broken = _broken_weights(error) if weights and not is_offline else None
+        if broken is not None:
+            broken.unlink(missing_ok=True)
+            raise UserError(
+                f"the ImageNet weights of {settings.backbone} cannot be downloaded: {broken} is not what Keras "
+                "published (often the login page of a network) and was deleted. Log in to the network and run it "
+                "again, or set finetuned.weights to a file of weights."
+            ) from None
+        if isinstance(error, ValueError):
+            raise UserError(_cannot_take(settings, error)) from None
+        if not is_offline:
             raise
         address = str(error).split(" on ", 1)[-1].split(": ", 1)[0]
         raise UserError(
@@ -107,6 +118,18 @@ def _from_applications(settings: Finetuned) -> keras.Model:
     if settings.weights not in ("imagenet", "none"):
         _put_weights(backbone, Path(settings.weights).expanduser())
     return backbone
+
+
+def _broken_weights(error: Exception) -> Path | None:
+    """The file that Keras downloaded last, where it is not what was published; None where the error is another."""
+    home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras", "models")
+    files = sorted(home.glob("*.h5"), key=lambda file: file.stat().st_mtime)
+    if not files:
+        return None
+    with files[-1].open("rb") as file:
+        is_hdf5 = file.read(len(_HDF5)) == _HDF5
+    refused = "Incomplete or corrupted file" in str(error) or isinstance(error, OSError)
+    return files[-1] if refused or not is_hdf5 else None
 
 
 def _put_weights(backbone: keras.Model, path: Path) -> None:

@@ -91,6 +91,17 @@ def module(name: str) -> NetworkModule:
     return cast(NetworkModule, found)
 
 
+def named_by(stage: str, arguments: list[str], settings: Params) -> str:
+    """The network that a stage's command names, by its one argument.
+
+    Raises:
+        UserError: none is trained by that name.
+    """
+    if len(arguments) == 1 and arguments[0] in settings.trained:
+        return arguments[0]
+    raise UserError(f"{stage} takes the name of one network: {', '.join(settings.trained)}.")
+
+
 def predict(network: keras.Model, pictures: Pictures, title: str) -> Iterator[np.ndarray]:
     """What a network gives for one picture after the other, with progress under `title`."""
     each = (answer for batch in pictures.batches() for answer in network.predict_on_batch(batch))

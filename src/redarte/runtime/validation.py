@@ -3,15 +3,16 @@
 import difflib
 import re
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from redarte.runtime.errors import printable
+from redarte.runtime.errors import UserError, printable
 
 _MOST = 20  # sentences at once
+_IGNORED_BY_DVC = frozenset({"size", "nfiles"})
 _UNKNOWN = ("extra_forbidden", "invalid_key")  # what pydantic calls a key that is no parameter
 
 # A few kilobytes of YAML can name gigabytes: what is told of a value is cut to a line.
@@ -50,6 +51,52 @@ def share_or_name(value: object) -> float | str:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise ValueError("must be a share from 0 to 1, or the name of a layer")
     return float(value)
+
+
+def seen_by_dvc(section: Any) -> Any:
+    """Raises ValueError where a section has a key, at any depth, that DVC leaves out of its run cache's key."""
+    for key in keys(section):
+        if key in _IGNORED_BY_DVC:
+            raise ValueError(
+                f"no key may be named {key}: DVC ignores keys of this name in its run cache (treeverse/dvc#10296) and "
+                "would give the results of another value; rename it"
+            )
+    return section
+
+
+def outside_of_outputs(path: str) -> str:
+    """Raises ValueError where a path is in a folder that DVC deletes before a stage writes it."""
+    place = Path(path).expanduser().resolve()
+    for name in ("raw", "split", "augmented", "resized"):
+        output = Path("data", name).resolve()
+        if place == output or output in place.parents:
+            raise ValueError(f"must not be in data/{name}, which DVC deletes before it runs: move the images elsewhere")
+    return path
+
+
+def keys(value: object) -> Iterator[object]:
+    """The keys of a document, at any depth."""
+    waiting, seen = [value], set()
+    while waiting:
+        found = waiting.pop()
+        if id(found) in seen:  # an alias of YAML
+            continue
+        seen.add(id(found))
+        if isinstance(found, dict):
+            yield from found
+            waiting += found.values()
+        elif isinstance(found, list):
+            waiting += found
+
+
+def check_merged(path: Path, text: str) -> None:
+    """Raises UserError where git left the marks of a merge conflict in a file."""
+    marked = next((number for number, line in enumerate(text.splitlines(), 1) if line.startswith("<<<<<<< ")), None)
+    if marked is not None:
+        raise UserError(
+            f"merge conflict in {path}, from line {marked} on: keep one of the two versions, delete the lines that "
+            f"begin with <<<<<<<, ======= and >>>>>>>, and type: git add {path}"
+        )
 
 
 def told(path: Path, model: type[BaseModel], problems: Sequence[Any], renamed: Mapping[str, str]) -> str:

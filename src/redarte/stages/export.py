@@ -35,7 +35,7 @@ _SLACK = 1 + 1e-4  # the file measures in float32: the picture that sets the thr
 
 def main() -> None:
     settings = params.load()
-    name = params.trained_network("export", sys.argv[1:], settings)
+    name = base.named_by("export", sys.argv[1:], settings)
     module = base.module(name)
     network, artists = base.load(MODELS / f"{name}.keras")
     side = network.input_shape[1]

@@ -20,7 +20,7 @@ PLOTS = Path("plots")
 
 def main() -> None:
     settings = params.load()
-    name = params.trained_network("train", sys.argv[1:], settings)
+    name = base.named_by("train", sys.argv[1:], settings)
     network = base.module(name)
     train, val = network.pictures(settings)
     history_file = PLOTS / f"train_{name}.csv"

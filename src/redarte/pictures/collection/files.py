@@ -32,7 +32,7 @@ def walk(tree: Path) -> Iterator[tuple[str, str | None]]:
         UserError: a folder cannot be read.
     """
     for folder, folders, files in os.walk(tree, onerror=_unreadable):
-        if not os.access(folder, os.X_OK):
+        if not os.access(folder, os.X_OK) and os.path.lexists(folder):
             _unreadable(PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder))
         folders[:] = sorted(name for name in folders if not is_litter(name))
         links = [name for name in folders if Path(folder, name).is_symlink()]
@@ -63,6 +63,8 @@ def _reason(path: Path) -> str | None:
 
 
 def _unreadable(error: OSError) -> None:
+    if isinstance(error, FileNotFoundError):
+        return  # it was deleted while it was read
     raise UserError(
         f"{printable(error.filename)} cannot be read ({error.strerror}), and nobody knows what is in it: let yourself "
         "read it, or take it out."

@@ -86,13 +86,13 @@ def by_folder(tree: Path, paths: Iterable[str], root: str | None, parameter: str
     layout = Layout("/".join(above))
     for path, names in parts.items():
         if names[: len(above)] == above and len(names) > len(above) + 1:
-            layout.artists[path] = names[len(above)]
+            layout.artists[path] = artist_of(names[len(above)])
         else:
             layout.outside["outside_any_artist"].append(path)
     folder = tree.joinpath(*above)
     if folder.is_dir():
         own = (entry for entry in folder.iterdir() if entry.is_dir() and not entry.is_symlink())
-        layout.expected = {nfc(entry.name) for entry in own if not is_litter(entry.name)}
+        layout.expected = {artist_of(nfc(entry.name)) for entry in own if not is_litter(entry.name)}
     if root is not None and not layout.artists:
         raise UserError(
             f"{parameter} is {root}, and the source has no folders with pictures in a folder of this name; it has "
@@ -222,12 +222,17 @@ def _listed(file: Path) -> dict[str, str]:
             f"{file.name} must be a UTF-8 table with a column `name`; mend it, or take it out of the "
             "source to use its folders as the artists."
         ) from None
-    return {comparable(name): nfc(name).replace(" ", "_").replace("/", "_") for name in names if name}
+    return {comparable(name): artist_of(nfc(name).replace(" ", "_").replace("/", "_")) for name in names if name}
 
 
 def _some(names: Iterable[str]) -> str:
     each = list(dict.fromkeys(map(printable, names)))
     return ", ".join(each[:_NAMED]) + (f" and {len(each) - _NAMED} more" if len(each) > _NAMED else "") or "none"
+
+
+def artist_of(folder: str) -> str:
+    """The artist of a folder's name. A cell that begins with one of these signs would be a formula in a spreadsheet."""
+    return f"_{folder}" if folder.startswith(("=", "+", "-", "@")) else folder
 
 
 def nfc(name: str) -> str:

@@ -150,8 +150,9 @@ def square(source: Path, target: Path, file: str) -> None:
 
 def redarte_resize(settings: Resize) -> Contender:
     def run(source: Path, files: list[str], target: Path) -> None:
-        moves = [(source / file, Path(f"{Path(file).stem}.jpg")) for file in files]
-        for _ in workers.map_parallel(partial(resize.write_square, target, settings), moves, "resizing"):
+        moves = [(source / file, Path("train", f"{Path(file).stem}.jpg")) for file in files]
+        work = partial(resize.write_square, {"train": target}, settings)
+        for _ in workers.map_parallel(work, moves, "resizing"):
             pass
 
     return run

@@ -77,7 +77,7 @@ def test_modules_are_short() -> None:
 
 def test_the_pipeline_is_short() -> None:
     assert len((ROOT / "dvc.yaml").read_text(encoding="utf-8").splitlines()) <= 250
-    assert len((ROOT / "dvc.lock").read_text(encoding="utf-8").splitlines()) < 800
+    assert len((ROOT / "dvc.lock").read_text(encoding="utf-8").splitlines()) <= 950
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
 
 

@@ -274,8 +274,8 @@ def test_a_network_without_a_class_has_a_section_where_beyond_names_it(tmp_path:
 
 
 def test_a_key_given_twice_is_refused(tmp_path: Path) -> None:
-    text = (ROOT / "params.yaml").read_text(encoding="utf-8").replace("  size: 224", "  size: 128\n  size: 224")
-    assert "size is given twice" in refusal(tmp_path, text)
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8").replace("  side: 224", "  side: 128\n  side: 224")
+    assert "side is given twice" in refusal(tmp_path, text)
     assert "line " in refusal(tmp_path, text)
 
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -183,6 +184,9 @@ def turned(rng: random.Random) -> bytes:
     return file.getvalue()
 
 
+BYTE_ORDERS: tuple[Literal["<", ">"], ...] = ("<", ">")
+
+
 def deep_tiff(rng: random.Random) -> bytes:
     """A TIFF of any depth, layout and number of pages."""
     bits, photometric = rng.choice([8, 12, 16, 32]), rng.choice(["minisblack", "miniswhite", "rgb", "separated"])
@@ -192,7 +196,7 @@ def deep_tiff(rng: random.Random) -> bytes:
     dtype = np.uint8 if bits == 8 else np.uint16 if bits < 32 else rng.choice([np.uint32, np.int32, np.float32])
     samples = np.random.default_rng(rng.randrange(1000)).integers(0, 2 ** min(bits, 30), shape).astype(dtype)
     written = io.BytesIO()
-    with tifffile.TiffWriter(written, byteorder=rng.choice("<>"), bigtiff=rng.random() < 0.1) as file:
+    with tifffile.TiffWriter(written, byteorder=rng.choice(BYTE_ORDERS), bigtiff=rng.random() < 0.1) as file:
         for page in range(rng.choice([1, 1, 2, 4])):
             file.write(
                 samples, photometric=photometric, planarconfig="separate" if planes else "contig" if channels else None,

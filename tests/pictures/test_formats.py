@@ -49,7 +49,7 @@ def tiff(samples: np.ndarray, planes: bool = False, **options: Any) -> bytes:
 def test_tiffs_of_every_depth_and_layout(bits: int, byteorder: str, compression: str | None) -> None:
     dtype = np.dtype(f"uint{bits}")
     for tile, planes in itertools.product([None, (16, 16)], [False, True]):
-        options = {"compression": compression, "byteorder": byteorder, "tile": tile}
+        options: dict[str, Any] = {"compression": compression, "byteorder": byteorder, "tile": tile}
         if compression in ("lzw", "zlib"):
             options["predictor"] = True
         grey = RNG.integers(0, 2**bits, (24, 40), dtype)

@@ -156,7 +156,7 @@ def a_tar(rng: random.Random, members: list[Member]) -> bytes:
 
 KINDS = [
     tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE,
-    tarfile.CONTTYPE, tarfile.GNUTYPE_SPARSE, b"Z",
+    tarfile.CONTTYPE, tarfile.GNUTYPE_SPARSE, b"Z", b"V", tarfile.LNKTYPE,
 ]  # fmt: skip
 PAX = ["../out", "/tmp/redarte-out", "-1", "99999999999999", "1e9", "x"]
 

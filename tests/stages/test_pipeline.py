@@ -193,6 +193,17 @@ def test_a_stale_lock_is_caught_in_a_clone_without_data(finished: Workspace, tmp
     )
 
 
+@pytest.mark.long
+def test_experiments_after_what_git_restored(finished: Workspace, tmp_path: Path) -> None:
+    """In a fresh clone: the outputs that the committed dvc.lock names are in no cache here."""
+    clone = finished.clone(tmp_path / "clone")
+    clone.run("dvc", "exp", "run", "-S", "fetch.sample.pictures=4", "-S", "train.epochs=1", "evaluate")
+    clone.run("git", "restore", ".")
+    output = clone.run("dvc", "exp", "run", "-S", "fetch.sample.pictures=4", "-S", "train.epochs=2", "evaluate").stdout
+    assert ran(output) == ["train_red1", "export@red1", "evaluate"]
+    assert clone.metrics("train_red1")["epochs_run"] == 2
+
+
 @pytest.mark.parametrize("deleted", ["metrics/evaluate.json", "src/redarte/evaluation", "src/redarte/stages/fetch.py"])
 def test_a_deleted_file_that_git_holds_makes_the_lock_stale(finished: Workspace, tmp_path: Path, deleted: str) -> None:
     clone = finished.clone(tmp_path / "clone")

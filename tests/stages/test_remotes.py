@@ -103,6 +103,22 @@ def test_only_what_is_needed_is_pulled_and_run(finished: Workspace, remote: Remo
     assert not (ben.path / "data/raw").exists()
 
 
+def test_the_key_of_an_ssh_server_is_not_checked(finished: Workspace, server: Remote, tmp_path: Path) -> None:
+    """What docs/remotes.md warns of: when DVC begins to check it, this fails, and the page can be corrected."""
+    if server.kind != "ssh":
+        pytest.skip("only SSH has host keys")
+    known = Path(server.reader.environment["HOME"], ".ssh/known_hosts")
+    before = known.read_text(encoding="ascii")
+    host, kind, key = before.split()[:3]
+    known.write_text(f"{host} {kind} {key[:-8]}{key[-8:].swapcase()}\n", encoding="ascii")
+    try:
+        ben = clone(finished, tmp_path / "ben", server.reader, server.port)
+        ben.dvc("pull", "models/red1.onnx")
+    finally:
+        known.write_text(before, encoding="ascii")
+    assert (ben.path / "models/red1.onnx").is_file()
+
+
 def test_an_altered_object_is_noticed(finished: Workspace, remote: Remote, tmp_path: Path) -> None:
     largest = max(objects(finished), key=lambda key: (finished.path / ".dvc/cache" / key).stat().st_size)
     whole = remote.objects.read(largest.as_posix())

@@ -235,7 +235,7 @@ def test_a_form_field_counts_and_two_wishes_are_refused(address: str, tmp_path: 
     assert requests.head(f"{address}/health", timeout=10).status_code == 200
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sent", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_a_stalled_upload_does_not_keep_the_service(finished: Workspace, tmp_path: Path, sent: signal.Signals) -> None:
     process = finished.start("redarte", "serve", "--port", "0", TMPDIR=str(tmp_path))
     assert process.stdout is not None

@@ -170,7 +170,8 @@ urllib.request.urlretrieve = retrieve
 """
 
 
-@pytest.mark.parametrize("backbone", ["EfficientNetV2B0", "MobileNetV2"])  # with and without a published hash
+# Without and with a published hash.
+@pytest.mark.parametrize("backbone", ["MobileNetV2", pytest.param("EfficientNetV2B0", marks=pytest.mark.long)])
 def test_weights_that_arrive_as_a_login_page_are_named_and_deleted(tmp_path: Path, backbone: str) -> None:
     changes = {"model": "finetuned", "beyond": ["finetuned"], "finetuned.backbone": backbone}
     workspace = new_workspace(tmp_path / "redarte", changes | {"finetuned.input_size": 64})

@@ -19,6 +19,7 @@ from PIL import Image
 from redarte.pictures import images
 from redarte.pictures.collection import checks, collection
 from tests.conftest import painting
+from tests.pictures import profiles
 
 RNG = np.random.default_rng(0)
 
@@ -80,6 +81,20 @@ def test_a_tiff_of_16_bits_with_alpha_and_orientation() -> None:
     premultiplied[12:, :, :3] = 0
     read = pixels(tiff(premultiplied, photometric="rgb", extrasamples=["assocalpha"]))
     assert (read[12:] == 255).all() and np.abs(read[:12] - 39).max() <= 1
+
+
+def test_the_colour_profile_of_a_tiff_of_16_bits() -> None:
+    """Samples of Display P3, which sRGB shows as other numbers."""
+    colour = np.full((24, 40, 3), (200 * 257, 120 * 257, 60 * 257), np.uint16)
+    profile = profiles.rgb(profiles.P3, 2.2)
+    tag = (34675, "B", len(profile), profile, True)
+    data = tiff(colour, photometric="rgb", extratags=[tag])
+    expected = profiles.in_srgb(np.array([[200, 120, 60]]), profiles.P3, 2.2)[0]
+    assert np.abs(pixels(data)[0, 0] - expected).max() <= 2 and abs(expected[0] - 200) > 5
+    assert not images.has_broken_profile(data)
+    broken = tiff(colour, photometric="rgb", extratags=[(34675, "B", 10, b"no profile", True)])
+    assert np.abs(pixels(broken)[0, 0] - (200, 120, 60)).max() <= 1
+    assert images.has_broken_profile(broken)
 
 
 def test_a_cmyk_tiff_of_16_bits() -> None:

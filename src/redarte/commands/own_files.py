@@ -1,6 +1,7 @@
 """A person's own files inside an output of the pipeline: DVC deletes them, before the stage starts and can say so."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -42,5 +43,5 @@ def _known(repo: Any, out: Any) -> set[str]:
 
 
 def _files(folder: Path) -> Iterator[str]:
-    if folder.is_dir():
-        yield from (path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
+    for place, _, names in os.walk(folder):
+        yield from (Path(place, name).relative_to(folder).as_posix() for name in names)

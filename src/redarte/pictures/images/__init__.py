@@ -154,8 +154,8 @@ def decode(data: bytes, fit: Callable[[tuple[int, int]], tuple[int, int]]) -> Pi
 
 def has_broken_profile(data: bytes) -> bool:
     """Whether a whole picture has a colour profile that cannot be used: it is shown as if it had none."""
-    if tiff.is_tiff(data) and not tiff.is_read_by_pillow(tiff.header(data)):
-        return False
+    if tiff.is_tiff(data) and not tiff.is_read_by_pillow(header := tiff.header(data)):
+        return header.profile is not None and colours.is_broken(header.profile, header.mode)
     with opened(data) as image:
         profile = image.info.get("icc_profile")
         if not profile:

@@ -13,6 +13,7 @@ _BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _DEPTHS_OF_PILLOW = (1, 2, 4, 8)  # bits a sample
 # Values of TIFF 6.0: photometric interpretations, sample formats and extra samples; and two tags.
 _CHANNELS = {0: 1, 1: 1, 2: 3, 5: 4}  # white is zero, black is zero, RGB, separated (CMYK)
+_MODES = {1: "L", 3: "RGB", 4: "CMYK"}
 _WHITE_IS_ZERO, _UNSIGNED, _FLOAT, _SEPARATE_PLANES = 0, 1, 3, 2
 _PREMULTIPLIED, _ALPHA = 1, 2
 _ORIENTATION, _PROFILE = 274, 34675
@@ -38,6 +39,8 @@ class Header:
         is_raw: whether it is a camera's raw file, of which the first page is a preview.
         is_thumbnail: whether the first page is a smaller version of a further one.
         further_pages: how many full pages there are behind the first.
+        mode: L, RGB or CMYK; empty for other colours.
+        profile: the colour profile of the first page.
     """
 
     width: int
@@ -47,6 +50,8 @@ class Header:
     is_raw: bool
     is_thumbnail: bool
     further_pages: int
+    mode: str
+    profile: bytes | None
 
 
 def is_tiff(data: bytes) -> bool:
@@ -77,6 +82,8 @@ def header(data: bytes) -> Header:
             _DNG_VERSION in first.tags or (first.is_reduced and (_SUB_IFDS in first.tags or not full)),
             bool(first.is_reduced and full),
             full,
+            _MODES.get(_CHANNELS.get(int(first.photometric), 0), ""),
+            first.tags.valueof(_PROFILE),
         )
 
 
@@ -108,7 +115,7 @@ def read(data: bytes) -> tuple[Image.Image, Image.Image | None, int, bytes | Non
             raise ValueError("no pixels")
         extra = int(page.extrasamples[0]) if page.extrasamples else 0
         orientation, profile = page.tags.valueof(_ORIENTATION, 1), page.tags.valueof(_PROFILE)
-        samples = _planes(page.asarray(), page)
+        samples = _planes(page.asarray(maxworkers=1), page)
     # One channel at a time: in 64 bits they take the most memory.
     scaled = [
         np.rint(plane.astype(np.float64) * (255 / (2**bits - 1))).astype(np.uint8) for plane in samples[: base + 1]

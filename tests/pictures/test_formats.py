@@ -213,6 +213,34 @@ def test_a_jpeg_with_a_hole_is_corrupt(options: dict[str, Any]) -> None:
         assert checks.problem(damaged, 1e6) == "truncated_or_corrupt"
 
 
+def saved(mode: str, kind: str, **options: Any) -> bytes:
+    written = io.BytesIO()
+    noise = RNG.integers(-30, 30, (240, 320, 3))
+    image = Image.fromarray(np.clip(painting(320, 240) + noise, 0, 255).astype(np.uint8))
+    image.convert(mode).save(written, kind, **options)
+    return written.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind", "options"),
+    [
+        ("CMYK", "JPEG", {"quality": 90}),
+        ("RGB", "TIFF", {"compression": "jpeg"}),
+        ("RGB", "TIFF", {"compression": "tiff_adobe_deflate"}),
+        ("RGB", "TIFF", {"compression": "tiff_lzw"}),
+        ("RGB", "PNG", {}),
+        ("RGB", "GIF", {}),
+    ],
+)
+def test_what_pillow_decodes_with_a_hole_is_corrupt(mode: str, kind: str, options: dict[str, Any]) -> None:
+    """The same libraries, whose warnings Pillow keeps to itself."""
+    whole = saved(mode, kind, **options)
+    assert checks.problem(whole, 1e6) is None
+    for share in (0.3, 0.5, 0.7):
+        start = int(share * len(whole))
+        assert checks.problem(whole[:start] + bytes(4096) + whole[start + 4096 :], 1e6) == "truncated_or_corrupt"
+
+
 def test_padding_in_a_jpeg_is_no_damage() -> None:
     whole = jpeg()
     assert checks.problem(whole[:-2] + bytes(8) + whole[-2:], 1e6) is None

@@ -4,11 +4,13 @@ import os
 import re
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import cv2
+import numpy as np
 
 from redarte.pictures import images
 from redarte.pictures.images import Picture, tiff
@@ -49,10 +51,15 @@ _OTHER_FORMATS = (
 _HEIC = (b"ftypheic", b"ftypheix", b"ftyphevc", b"ftypmif1", b"ftypmsf1")
 # Frames of JPEG that libjpeg reads: baseline, extended and progressive, by Huffman coding (ITU-T T.81, table B.1).
 _FRAMES, _FRAMES_READ = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}, (0xC0, 0xC1, 0xC2)
-# What libjpeg warns of where it has made up pixels. Of bytes too many it warns where a few are padding, too.
-_MADE_UP = re.compile(rb"premature end|bad Huffman|instead of RST|Premature end|Inconsistent progression")
+# What libjpeg and libtiff say where they have made up pixels. Of bytes too many libjpeg also warns where a few are
+# padding.
+_MADE_UP = re.compile(
+    rb"premature end|bad Huffman|instead of RST|Premature end|Inconsistent progression"
+    rb"|TIFF_Error.*(Decod|Not enough data)"
+)
 _TOO_MANY = re.compile(rb"(\d+) extraneous bytes before marker")
 _MOST_PADDING = 64  # bytes
+_CMYK = 4  # channels
 _STDERR = 2
 _MOST_BYTES_A_PIXEL = 8  # four channels of 16 bits, not compressed
 # What decoding holds at its most: a file, and of 16 bits of grey the samples, as float64, and the scaled ones.
@@ -60,6 +67,9 @@ _MOST_MEMORY_A_PIXEL = _MOST_BYTES_A_PIXEL + 32
 _MEMORY_AT_REST = 512 * 2**20  # of a process that decodes
 
 Result = TypeVar("Result")
+
+# What libtiff says reaches stderr by OpenCV, which a person's OPENCV_LOG_LEVEL may silence.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_WARNING)
 
 
 def begins_as_picture(path: Path) -> bool:
@@ -88,7 +98,7 @@ def problem(data: bytes, max_pixels: float) -> str | None:
     if declared:
         return declared
     try:
-        _checked(lambda: images.decode(data, lambda size: size))
+        _checked(data, lambda: images.decode(data, lambda size: size))
     except Exception as error:
         return _undecodable(error, data)
     return None
@@ -124,7 +134,7 @@ def read_square(source: Path | bytes, side: int, max_pixels: float, jpeg_quality
     if declared:
         raise UserError(_IN_WORDS[declared])
     try:
-        decoded = _checked(lambda: images.decode(data, lambda _size: (side, side)))
+        decoded = _checked(data, lambda: images.decode(data, lambda _size: (side, side)))
         return images.through_jpeg(decoded, jpeg_quality)
     except Exception as error:
         raise UserError(_IN_WORDS[_undecodable(error, data)]) from None
@@ -147,10 +157,11 @@ def most_memory(max_pixels: float) -> int:
     return _MEMORY_AT_REST + round(_MOST_MEMORY_A_PIXEL * max_pixels)
 
 
-def _checked(decode: Callable[[], Result]) -> Result:
+def _checked(data: bytes, decode: Callable[[], Result]) -> Result:
     """What a decoder gives, unless it warns that it has made up pixels.
 
-    libjpeg decodes a JPEG with a hole to grey or to another colour, and says so on stderr alone.
+    libjpeg decodes a JPEG with a hole to grey or to another colour, and says so on stderr alone. Pillow keeps that to
+    itself, so OpenCV decodes once more what Pillow has decoded with the same libraries: TIFF, and JPEG in CMYK.
 
     Raises:
         ValueError: it has; and whatever the decoder raises.
@@ -162,6 +173,12 @@ def _checked(decode: Callable[[], Result]) -> Result:
     os.dup2(heard, _STDERR)
     try:
         result = decode()
+        frame = _frame(data)
+        if tiff.is_tiff(data):
+            tiff.check_sums(data)
+        if tiff.is_tiff(data) or (frame is not None and frame.channels == _CMYK):
+            with suppress(cv2.error):
+                cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_REDUCED_COLOR_8)
     finally:
         os.dup2(kept, _STDERR)
         os.close(kept)
@@ -191,13 +208,27 @@ def _undecodable(error: Exception, data: bytes) -> str:
 
 def _is_unsupported_jpeg(data: bytes) -> bool:
     """Whether a JPEG declares a kind of frame that libjpeg does not read, or more than 8 bits a sample."""
+    frame = _frame(data)
+    return frame is not None and (frame.marker not in _FRAMES_READ or frame.bits != 8)
+
+
+class _Frame(NamedTuple):
+    """What the frame header of a JPEG declares (ITU-T T.81, B.2.2)."""
+
+    marker: int
+    bits: int
+    channels: int
+
+
+def _frame(data: bytes) -> _Frame | None:
+    """The frame header of a JPEG; None where there is none."""
     place = 2
-    while data.startswith(b"\xff\xd8") and place + 5 <= len(data) and data[place] == 0xFF:
+    while data.startswith(b"\xff\xd8") and place + 10 <= len(data) and data[place] == 0xFF:
         marker = data[place + 1]
         if marker in _FRAMES:
-            return marker not in _FRAMES_READ or data[place + 4] != 8
+            return _Frame(marker, data[place + 4], data[place + 9])
         place += 1 if marker == 0xFF else 2 + int.from_bytes(data[place + 2 : place + 4], "big")
-    return False
+    return None
 
 
 def _declared_problem(data: bytes, max_pixels: float) -> str | None:

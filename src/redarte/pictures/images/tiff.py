@@ -13,6 +13,7 @@ _BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _DEPTHS_OF_PILLOW = (1, 2, 4, 8)  # bits a sample
 # Values of TIFF 6.0: photometric interpretations, sample formats and extra samples; and two tags.
 _CHANNELS = {0: 1, 1: 1, 2: 3, 5: 4}  # white is zero, black is zero, RGB, separated (CMYK)
+_DEFLATE = (8, 32946)  # compressions
 _MODES = {1: "L", 3: "RGB", 4: "CMYK"}
 _WHITE_IS_ZERO, _UNSIGNED, _FLOAT, _SEPARATE_PLANES = 0, 1, 3, 2
 _PREMULTIPLIED, _ALPHA = 1, 2
@@ -90,6 +91,19 @@ def header(data: bytes) -> Header:
 def is_read_by_pillow(found: Header) -> bool:
     """Whether Pillow reads the samples of a TIFF: it scales those of other depths wrongly, or cuts them off."""
     return found.bits in _DEPTHS_OF_PILLOW and not found.is_float
+
+
+def check_sums(data: bytes) -> None:
+    """Decodes the first page of a TIFF that is compressed by Deflate once more: libtiff ignores its checksums.
+
+    Raises:
+        Exception: of any kind, where one is wrong.
+    """
+    from tifffile import TiffFile
+
+    with TiffFile(io.BytesIO(data)) as file:
+        if int(file.pages.first.compression) in _DEFLATE:
+            file.pages.first.asarray(maxworkers=1)
 
 
 def read(data: bytes) -> tuple[Image.Image, Image.Image | None, int, bytes | None]:

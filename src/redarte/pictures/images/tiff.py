@@ -70,6 +70,8 @@ def header(data: bytes) -> Header:
 
     with TiffFile(io.BytesIO(data)) as file:
         first = file.pages.first
+        if not isinstance(first.imagewidth, int) or not isinstance(first.imagelength, int):
+            raise ValueError("more than one width or height")
         full = 0
         with suppress(IndexError):
             for number in range(1, _MOST_PAGES):
@@ -84,7 +86,7 @@ def header(data: bytes) -> Header:
             bool(first.is_reduced and full),
             full,
             _MODES.get(_CHANNELS.get(int(first.photometric), 0), ""),
-            first.tags.valueof(_PROFILE),
+            _profile(first),
         )
 
 
@@ -128,7 +130,7 @@ def read(data: bytes) -> tuple[Image.Image, Image.Image | None, int, bytes | Non
         if not page.imagewidth * page.imagelength:
             raise ValueError("no pixels")
         extra = int(page.extrasamples[0]) if page.extrasamples else 0
-        orientation, profile = page.tags.valueof(_ORIENTATION, 1), page.tags.valueof(_PROFILE)
+        orientation, profile = page.tags.valueof(_ORIENTATION, 1), _profile(page)
         samples = _planes(page.asarray(maxworkers=1), page)
     # One channel at a time: in 64 bits they take the most memory.
     scaled = [
@@ -144,6 +146,11 @@ def read(data: bytes) -> tuple[Image.Image, Image.Image | None, int, bytes | Non
     if alpha is not None and extra == _PREMULTIPLIED and base == 3:
         image = Image.merge("RGBa", [*image.split(), alpha]).convert("RGBA").convert("RGB")
     return image, alpha, orientation, profile
+
+
+def _profile(page: Any) -> bytes | None:
+    found = page.tags.valueof(_PROFILE)
+    return found if isinstance(found, bytes) else None
 
 
 def _planes(samples: Any, page: Any) -> np.ndarray:

@@ -28,8 +28,8 @@ def check() -> None:
         if not found or found <= _names(record):
             continue
         # After `git restore dvc.lock`, or in another commit: the files of an earlier run.
-        records = [record, *cache.glob("??/*.dir")]
-        unknown = sorted(min((found - _names(earlier) for earlier in records), key=len))
+        runs: list[set[str]] = [found - _names(path) for path in (record, *cache.glob("??/*.dir"))]
+        unknown = sorted(min(runs, key=len))
         if not unknown:
             continue
         named = ", ".join(map(printable, unknown[:_NAMED])) + (" …" if len(unknown) > _NAMED else "")

@@ -29,7 +29,8 @@ def check() -> None:
             continue
         # After `git restore dvc.lock`, or in another commit: the files of an earlier run.
         runs: list[set[str]] = [found - _names(path) for path in (record, *cache.glob("??/*.dir"))]
-        unknown = sorted(min(runs, key=len))
+        fewest = min(runs, key=len)
+        unknown = sorted(fewest)
         if not unknown:
             continue
         named = ", ".join(map(printable, unknown[:_NAMED])) + (" …" if len(unknown) > _NAMED else "")

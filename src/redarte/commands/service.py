@@ -30,7 +30,7 @@ _UPLOADS = ("/api/predict", "/gradio_api/upload")  # what takes one
 _LARGEST_OTHER = 2**20
 _DECODING = 4  # uploads at once: a hostile one of a few kB can take half a gigabyte while it is
 _LONGEST = 20.0  # seconds for an upload
-_GRACE = 3  # seconds for what is under way when the service ends: an upload may have stalled
+_GRACE = 1  # seconds for what is under way when the service ends: an upload may have stalled
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"description": "not a form"},
     413: {"description": f"the request is larger than {LARGEST // 2**20} MB"},

@@ -42,7 +42,7 @@ def test_a_project_without_git_is_told_what_to_type(downloaded: Workspace) -> No
     downloaded.run("redarte", "check")
 
 
-@pytest.mark.parametrize("left", ["", '{"write": {"data/raw": {"pid"'])
+@pytest.mark.parametrize("left", ["", pytest.param('{"write": {"data/raw": {"pid"', marks=pytest.mark.long)])
 def test_a_lock_that_a_killed_dvc_left_broken_is_told_with_what_to_type(workspace: Workspace, left: str) -> None:
     lock = workspace.path / ".dvc/tmp/rwlock"
     lock.parent.mkdir(exist_ok=True)

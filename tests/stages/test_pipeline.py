@@ -228,13 +228,18 @@ def test_doctor_names_what_would_run_and_for_how_long(workspace: Workspace) -> N
 @pytest.mark.parametrize(
     ("script", "told"),
     [
-        ("echo NVIDIA GeForce RTX 5090", "NVIDIA GeForce RTX 5090, which tensorflow does not see: type `make install`"),
-        (
+        pytest.param(
+            "echo NVIDIA GeForce RTX 5090",
+            "NVIDIA GeForce RTX 5090, which tensorflow does not see: type `make install`",
+            id="libraries",
+        ),
+        pytest.param(
             "echo NVML: driver/library mismatch; exit 18",
             "none: its driver does not answer, and nvidia-smi says: NVML: d",
+            id="driver",
+            marks=pytest.mark.long,
         ),
     ],
-    ids=["libraries", "driver"],
 )
 def test_doctor_says_what_a_gpu_needs(finished: Workspace, tmp_path: Path, script: str, told: str) -> None:
     (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")

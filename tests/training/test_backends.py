@@ -298,7 +298,10 @@ def dying(mark: Path, on_call: int) -> trial.Build:
     return build
 
 
-@pytest.mark.parametrize(("on_call", "on_gpu"), [(1, False), (2, True)], ids=["no kernels", "no XLA"])
+@pytest.mark.parametrize(
+    ("on_call", "on_gpu"),
+    [pytest.param(1, False, id="no kernels"), pytest.param(2, True, id="no XLA", marks=pytest.mark.long)],
+)
 def test_a_gpu_that_cannot_compute_and_one_that_xla_does_not_know(
     tmp_path: Path,
     settings: MakeSettings,

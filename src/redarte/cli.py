@@ -47,14 +47,15 @@ def check(
         bool, typer.Option("--cache", help="Also look through DVC's cache, and delete what is not whole in it.")
     ] = False,
 ) -> None:
-    """Check params.yaml, and that the next run deletes no file of yours; say nothing when all is right."""
+    """Check params.yaml, and that the next run deletes no file of yours. Prints nothing if all is right."""
     from redarte import params
     from redarte.commands import own_files, repository
 
     with _in_a_sentence():
-        params.load()
+        settings = params.load()
         repository.check()
-        own_files.check()
+        if not lock and not cache:
+            own_files.check(settings)
         if lock:
             from redarte.commands import lock as lock_file
 

@@ -6,26 +6,30 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from redarte.commands import repository
+from redarte.params import Params
+from redarte.runtime import outputs
 from redarte.runtime.errors import UserError, printable
 
 _NAMED = 3  # files in a sentence
 
 
-def check() -> None:
-    """Looks for files in the outputs of the stages that DVC never had.
+def check(settings: Params) -> None:
+    """Looks for files in the outputs of the stages that neither DVC nor a stage put there.
 
     Raises:
         UserError: there are some, and the next run would delete them.
     """
+    written = _written(settings)
     with repository.opened("the outputs cannot be looked at") as repo:
-        outputs = {
+        recorded = {
             out.def_path: out.hash_info.value if out.hash_info else "" for out in repo.index.outs if out.use_cache
         }
         cache = Path(repo.cache.local.path)
-    for name, recorded in sorted(outputs.items()):
+    for name, digest in sorted(recorded.items()):
         found = set(_files(Path(name)))
-        record = cache / recorded[:2] / recorded[2:]
-        if not found or found <= _names(record):
+        record = cache / digest[:2] / digest[2:]
+        # A run that was killed, or lost its cache in a power cut, leaves what the stage has written.
+        if not found or found <= _names(record) or len(found) == written.get(name):
             continue
         # After `git restore dvc.lock`, or in another commit: the files of an earlier run.
         runs: list[set[str]] = [found - _names(path) for path in (record, *cache.glob("??/*.dir"))]
@@ -39,6 +43,19 @@ def check() -> None:
             "move them to a folder outside of data/, and set fetch.source to folder and fetch.folder.path to that "
             f"folder; or delete {name} if you do not need them."
         )
+
+
+def _written(settings: Params) -> dict[str, int]:
+    """How many files the stages say that they have written: folder -> files."""
+    try:
+        fetched, split = (outputs.read_json(Path(f"metrics/{name}.json")) for name in ("fetch", "split"))
+        counts = {"data/raw": int(fetched["pictures"])}
+        for name in ("train", "val", "test"):
+            copies = len(settings.augment.copies) if name == "train" else 0
+            counts |= {f"data/split/{name}": split[name], f"data/resized/{name}": split[name] * (1 + copies)}
+        return counts | {"data/augmented": split["train"] * len(settings.augment.copies)}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _names(record: Path) -> set[str]:

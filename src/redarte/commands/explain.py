@@ -1,10 +1,11 @@
 """`redarte explain`: where in a picture a network sees its painter."""
 
 import difflib
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from redarte.commands.predict import network_file
+from redarte.commands.predict import network_file, reader
 from redarte.inference.explanations import overlay
 from redarte.inference.predictor import Predictor
 from redarte.pictures import images
@@ -36,9 +37,7 @@ def write(network_name: str | None, picture: Path, out: Path, artist: str | None
     with Sandbox(1, checks.most_memory(max_pixels), checks.__name__) as sandbox:
         network = Predictor(network_file(network_name))
         try:
-            square, whole = sandbox.call(
-                partial(_read, network.side, max_pixels, network.metadata.jpeg_quality), picture
-            )
+            square, whole = sandbox.call(partial(_read, reader(network, max_pixels)), picture)
         except UserError as error:
             raise UserError(f"{picture} {error}.") from None
     predictions = network.predict([square[None]])
@@ -66,6 +65,6 @@ def place_of(artist: str, artists: list[str]) -> int:
     raise UserError(f"the network does not know {artist}{f'; did you mean {near[0]}?' if near else '.'}")
 
 
-def _read(side: int, max_pixels: float, jpeg_quality: int | None, picture: Path) -> tuple[Picture, Picture]:
+def _read(read: Callable[[Path], Picture], picture: Path) -> tuple[Picture, Picture]:
     """A picture as a network sees it, and in its own proportions."""
-    return checks.read_square(picture, side, max_pixels, jpeg_quality), images.read_within(picture, _LARGEST)
+    return read(picture), images.read_within(picture, _LARGEST)

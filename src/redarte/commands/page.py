@@ -3,19 +3,17 @@
 import html
 import random
 import sys
-from functools import partial
 from pathlib import Path
 
 import gradio
 
 from redarte import params
-from redarte.commands.predict import ranked
+from redarte.commands.predict import ranked, reader
 from redarte.evaluation.published import title
 from redarte.evaluation.report import as_uri
 from redarte.inference import explanations
 from redarte.inference.predictor import Predictions, Predictor
 from redarte.pictures import images
-from redarte.pictures.collection import checks
 from redarte.pictures.images import Picture, display_name
 from redarte.runtime.errors import UserError
 from redarte.runtime.sandbox import EndedError, Sandbox
@@ -155,10 +153,7 @@ def similar(predictions: Predictions) -> str:
 
 def decoded(sandbox: Sandbox, upload: Path | bytes, network: Predictor) -> Picture:
     """An upload as a network sees it: (side, side, 3), uint8."""
-    read = partial(
-        checks.read_square, side=network.side, max_pixels=MOST_PIXELS, jpeg_quality=network.metadata.jpeg_quality
-    )
-    return sandbox.call(read, upload)
+    return sandbox.call(reader(network, MOST_PIXELS), upload)
 
 
 def sentence(text: str) -> str:

@@ -13,10 +13,10 @@ import numpy as np
 from redarte.pictures import images
 from redarte.pictures.collection import checks
 from redarte.pictures.collection import files as tree
-from redarte.pictures.images import display_name
+from redarte.pictures.images import Picture, display_name
 from redarte.runtime import workers
 from redarte.runtime.console import progress
-from redarte.runtime.errors import UserError
+from redarte.runtime.errors import UserError, printable
 from redarte.runtime.sandbox import Sandbox
 
 if TYPE_CHECKING:
@@ -53,16 +53,20 @@ def files(paths: Sequence[Path]) -> tuple[list[Path], int]:
 def predict(network: "Predictor", paths: Sequence[Path], max_pixels: float, sandbox: Sandbox) -> Iterator[Result]:
     """Predictions for files in their order; the next ones are decoded while the network works."""
     many = images.at_a_time(network.side)
-    read = partial(
-        checks.read_square, side=network.side, max_pixels=max_pixels, jpeg_quality=network.metadata.jpeg_quality
-    )
-    pictures = zip(paths, sandbox.map(read, paths), strict=True)
+    pictures = zip(paths, sandbox.map(reader(network, max_pixels), paths), strict=True)
     while decoded := list(islice(pictures, many)):
         whole = [picture for _, picture in decoded if not isinstance(picture, UserError)]
         predictions = network.predict([np.stack(whole)] if whole else [])
         place = iter(range(len(whole)))
         for path, picture in decoded:
             yield path, picture if isinstance(picture, UserError) else (predictions, next(place))
+
+
+def reader(network: "Predictor", max_pixels: float) -> Callable[[Path | bytes], Picture]:
+    """What reads a file that nobody has checked as a network sees it: `checks.read_square`."""
+    return partial(
+        checks.read_square, side=network.side, max_pixels=max_pixels, jpeg_quality=network.metadata.jpeg_quality
+    )
 
 
 def described(predictions: "Predictions", index: int, top: int) -> dict[str, Any]:
@@ -139,10 +143,10 @@ def lines_of_table(
     predicted: Iterable[Result], network: "Predictor", paths: Sequence[Path], top: int
 ) -> Iterator[tuple[str, bool]]:
     """A few lines for each picture, and whether they are a prediction."""
-    names = min(_WIDEST, max(len(_shown(path)) for path in paths))
+    names = min(_WIDEST, max(len(printable(path)) for path in paths))
     widest = max(len(artist) for artist in network.metadata.artists)
     for path, result in predicted:
-        name = shortened(_shown(path), names).ljust(names)
+        name = shortened(printable(path), names).ljust(names)
         if isinstance(result, UserError):
             yield f"{name}  {result}", False
             continue
@@ -154,12 +158,6 @@ def lines_of_table(
         if not predictions.in_distribution[index]:
             likeliest.insert(0, "none of the painters I know; if one of them:")
         yield "\n".join(f"{name if not number else ' ' * names}  {line}" for number, line in enumerate(likeliest)), True
-
-
-def _shown(path: Path) -> str:
-    """A file's name on one line, whatever signs are in it."""
-    name = str(path)
-    return name if name.isprintable() else ascii(name)[1:-1]
 
 
 def shortened(name: str, width: int) -> str:

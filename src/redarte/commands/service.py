@@ -6,7 +6,7 @@ gradio reads on import.
 """
 
 import logging
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import gradio
 import uvicorn
@@ -37,6 +37,9 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
     422: {"description": "not a picture, or no such network"},
     503: {"description": "the machine is overloaded"},
 }
+
+
+Value = TypeVar("Value", str, int)
 
 
 class Likely(BaseModel):
@@ -126,9 +129,7 @@ def application(networks: dict[str, Predictor], sandbox: Sandbox) -> ASGIApp:
         network_field: Annotated[str, Form(alias="network", description="as in the query")] = "",
         top_field: Annotated[int | None, Form(alias="top", ge=1, le=100, description="as in the query")] = None,
     ) -> Prediction:
-        if (network and network_field not in ("", network)) or (None not in (top, top_field) and top != top_field):
-            raise HTTPException(422, "the form and the query ask for different networks or numbers of artists.")
-        name = network or network_field or next(iter(networks))
+        name = one_of(network, network_field, next(iter(networks)))
         chosen = networks.get(name)
         if chosen is None:
             raise HTTPException(422, f"there is no network {name}; there are {', '.join(networks)}.")
@@ -139,7 +140,7 @@ def application(networks: dict[str, Predictor], sandbox: Sandbox) -> ASGIApp:
         except UserError as error:
             raise HTTPException(422, f"The file {error}.") from None
         return Prediction(
-            **described(chosen.predict([pixels[None]]), 0, top or top_field or TOP),
+            **described(chosen.predict([pixels[None]]), 0, one_of(top, top_field, TOP)),
             network=name,
             data=chosen.metadata.data,
         )
@@ -150,6 +151,14 @@ def application(networks: dict[str, Predictor], sandbox: Sandbox) -> ASGIApp:
         allowed_paths=[str(page.TEST.resolve())], ssr_mode=False, enable_monitoring=False, footer_links=[],
     )  # fmt: skip
     return Bounded(mounted)
+
+
+def one_of(in_query: Value | None, in_form: Value | None, otherwise: Value) -> Value:
+    """The value that a request gives, in the query or in the form; 422 where these differ."""
+    given = {value for value in (in_query, in_form) if value}
+    if len(given) > 1:
+        raise HTTPException(422, "the form and the query ask for different networks or numbers of artists.")
+    return next(iter(given), otherwise)
 
 
 class Bounded:

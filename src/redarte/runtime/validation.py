@@ -92,11 +92,18 @@ def keys(value: object) -> Iterator[object]:
 def check_merged(path: Path, text: str) -> None:
     """Raises UserError where git left the marks of a merge conflict in a file."""
     marked = next((number for number, line in enumerate(text.splitlines(), 1) if line.startswith("<<<<<<< ")), None)
-    if marked is not None:
-        raise UserError(
-            f"merge conflict in {path}, from line {marked} on: keep one of the two versions, delete the lines that "
-            f"begin with <<<<<<<, ======= and >>>>>>>, and type: git add {path}"
+    if marked is None:
+        return
+    if path.name == "dvc.lock":
+        advice = (
+            "take either version (git checkout --ours dvc.lock), run `dvc repro`, and type: git add dvc.lock metrics"
         )
+    else:
+        advice = (
+            "keep one of the two versions, delete the lines that begin with <<<<<<<, ======= and >>>>>>>, and type: "
+            f"git add {path}"
+        )
+    raise UserError(f"merge conflict in {path}, from line {marked} on: {advice}")
 
 
 def told(path: Path, model: type[BaseModel], problems: Sequence[Any], renamed: Mapping[str, str]) -> str:

@@ -102,7 +102,7 @@ class Checkpoint:
         if not self._write or not self._place.is_dir():
             return
         for folder in self._place.iterdir():
-            if not (folder.name.isdecimal() and int(folder.name) > self._epochs):
+            if not self._has_more_epochs(folder):
                 shutil.rmtree(folder, ignore_errors=True)
         for empty in (self._place, self._place.parent):
             if not any(empty.iterdir()):
@@ -112,9 +112,13 @@ class Checkpoint:
     def _folder(self) -> Path:
         return self._place / f"{len(self.history):05d}"
 
+    def _has_more_epochs(self, folder: Path) -> bool:
+        """Whether a state is of more epochs than this training has."""
+        return folder.name.isdecimal() and int(folder.name) > self._epochs
+
     def _find(self) -> bool:
         for folder in sorted(self._place.glob("[0-9]*"), reverse=True):
-            if folder.name.isdecimal() and int(folder.name) > self._epochs:
+            if self._has_more_epochs(folder):
                 continue
             try:
                 self.network, self.history = self._load(folder)

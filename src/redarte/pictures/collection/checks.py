@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from redarte.pictures import images
-from redarte.pictures.images import Picture, tiff
+from redarte.pictures.images import Picture, png, tiff
 from redarte.runtime.errors import UserError
 
 SUFFIXES = frozenset({
@@ -25,7 +25,7 @@ _IN_WORDS = {
     "not_a_picture": "is not a picture",
     "heic_without_pillow_heif": "is HEIC, which needs a package here: python -m pip install pillow-heif",
     "raw_file_of_a_camera": "is a camera's raw file with a small preview: develop it, as JPEG or TIFF",
-    "thumbnail_page_first": "begins with a thumbnail page: save its full page as a file of its own",
+    "thumbnail_page_first": "begins with a thumbnail page: save its full page as a separate file",
     "jpeg_2000": "is JPEG 2000, which is not read here: save it as JPEG or PNG",
     "jpeg_xl": "is JPEG XL, which is not read here: save it as JPEG or PNG",
     "photoshop_document": "is a Photoshop document, which is not read here: save it as JPEG, PNG or TIFF",
@@ -40,8 +40,8 @@ _IN_WORDS = {
 }
 # How files of these formats begin: a place, and what stands there.
 _BEGINNINGS = (
-    (0, b"\xff\xd8\xff"), (0, b"\x89PNG\r\n\x1a\n"), (0, b"GIF87a"), (0, b"GIF89a"), (8, b"WEBPVP8"),
-    (0, b"II*\0"), (0, b"MM\0*"), (0, b"II+\0"), (0, b"MM\0+"), (4, b"ftypavif"), (4, b"ftypavis"),
+    (0, b"\xff\xd8\xff"), (0, png.SIGNATURE), (0, b"GIF87a"), (0, b"GIF89a"), (8, b"WEBPVP8"), (4, b"ftypavif"),
+    (4, b"ftypavis"),
 )  # fmt: skip
 # Of formats that are not read here: a place, what stands there, and the reason.
 _OTHER_FORMATS = (
@@ -81,8 +81,10 @@ def begins_as_picture(path: Path) -> bool:
     with path.open("rb") as file:
         head = file.read(16)
     is_bitmap = head.startswith(b"BM") and head[6:10] == bytes(4)  # two reserved numbers
+    # Two bytes alone, as a JPEG XL without a container has, may begin anything.
     known = (*_BEGINNINGS, *((place, start) for place, start, _ in _OTHER_FORMATS if len(start) > 2))
-    return is_bitmap or head[4:12] in _HEIC or any(head.startswith(start, place) for place, start in known)
+    is_known = any(head.startswith(start, place) for place, start in known)
+    return is_known or is_bitmap or tiff.is_tiff(head) or head[4:12] in _HEIC
 
 
 def problem(data: bytes, max_pixels: float) -> str | None:

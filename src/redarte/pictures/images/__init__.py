@@ -133,7 +133,7 @@ def opened(data: bytes) -> Image.Image:
 
 def decode(data: bytes, fit: Callable[[tuple[int, int]], tuple[int, int]]) -> Picture:
     """Decodes a picture to the size that `fit` makes of its own upright (width, height)."""
-    if tiff.is_tiff(data) and not tiff.is_read_by_pillow(tiff.header(data)):
+    if tiff.is_tiff(data) and not tiff.is_read_by_pillow(data):
         picture = _decode_tiff(data)
         return _scale(picture, *fit((picture.shape[1], picture.shape[0])))
     with opened(data) as image:
@@ -154,13 +154,12 @@ def decode(data: bytes, fit: Callable[[tuple[int, int]], tuple[int, int]]) -> Pi
 
 def has_broken_profile(data: bytes) -> bool:
     """Whether a whole picture has a colour profile that cannot be used: it is shown as if it had none."""
-    if tiff.is_tiff(data) and not tiff.is_read_by_pillow(header := tiff.header(data)):
-        return header.profile is not None and colours.is_broken(header.profile, header.mode)
+    if tiff.is_tiff(data) and not tiff.is_read_by_pillow(data):
+        profile, mode = tiff.profile(data)
+        return profile is not None and colours.is_broken(profile, mode)
     with opened(data) as image:
         profile = image.info.get("icc_profile")
-        if not profile:
-            return False
-        return colours.is_broken(profile, colours.of_8_bits(image).mode)
+        return colours.is_broken(profile, colours.of_8_bits(image).mode) if profile else False
 
 
 def _read(path: Path, fit: Callable[[tuple[int, int]], tuple[int, int]]) -> Picture:
@@ -224,15 +223,15 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
 
     As in browsers, only a value of the standard's own type counts (Exif 2.32, 4.6.4: one SHORT, 1 to 8), and no XMP.
     """
-    tiff = (image.info.get("exif") or b"").removeprefix(b"Exif\0\0")
-    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
+    exif = (image.info.get("exif") or b"").removeprefix(b"Exif\0\0")
+    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
     if order is None:
         return None
     with suppress(struct.error):
-        (start,) = struct.unpack_from(f"{order}I", tiff, 4)
-        (tags,) = struct.unpack_from(f"{order}H", tiff, start)
+        (start,) = struct.unpack_from(f"{order}I", exif, 4)
+        (tags,) = struct.unpack_from(f"{order}H", exif, start)
         for place in range(start + 2, start + 2 + 12 * tags, 12):
-            tag, kind, count, value = struct.unpack_from(f"{order}HHIH", tiff, place)
+            tag, kind, count, value = struct.unpack_from(f"{order}HHIH", exif, place)
             if tag == _ORIENTATION:
                 return _UPRIGHT.get(value) if (kind, count) == (_SHORT, 1) else None
     return None

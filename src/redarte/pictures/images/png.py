@@ -9,27 +9,26 @@ from PIL import Image
 
 # Chunks of a PNG that say nothing of its pixels: Pillow refuses a file for a long text.
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
-_PNG_DECISIVE = (b"tRNS", b"acTL", b"fcTL", b"fdAT")  # ancillary chunks that decide pixels
+_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+_DECISIVE = (b"tRNS", b"acTL", b"fcTL", b"fdAT")  # ancillary chunks that decide pixels
 
 
 def without_texts(data: bytes) -> bytes:
     """A PNG without what Pillow refuses and what says nothing of its pixels: texts, and what has a wrong checksum.
 
-    A chunk is ancillary where its name begins with a small letter (PNG, 5.4).
+    A chunk is ancillary where its name begins with a small letter (PNG, 5.4). Most files are given back as they are.
     """
-    kept, place = [data[: len(SIGNATURE)]], len(SIGNATURE)
+    kept, dropped, place = [data[: len(SIGNATURE)]], False, len(SIGNATURE)
     while place + 12 <= len(data):
         size, name = struct.unpack_from(">I4s", data, place)
-        end = place + 12 + size
-        chunk, place = data[place:end], end
-        if name in _PNG_TEXTS or len(chunk) < 12:
-            continue
-        is_ancillary = name[:1].islower() and name not in _PNG_DECISIVE
-        if is_ancillary and zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:], "big"):
-            continue
-        kept.append(chunk)
-    return b"".join(kept)
+        chunk = data[place : place + 12 + size]
+        place += 12 + size
+        is_ancillary = name[:1].islower() and name not in _DECISIVE
+        if name in _TEXTS or (is_ancillary and zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:], "big")):
+            dropped = True
+        else:
+            kept.append(chunk)
+    return b"".join(kept) if dropped else data
 
 
 def alpha(image: Image.Image, data: bytes) -> Image.Image | None:

@@ -2,7 +2,8 @@
 
 import io
 import logging
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,64 +36,66 @@ class Header:
 
     Attributes:
         width, height: of the first page, in px.
-        bits: of a sample; 0 where its samples differ.
         is_float: whether its samples are floating-point numbers.
         is_raw: whether it is a camera's raw file, of which the first page is a preview.
         is_thumbnail: whether the first page is a smaller version of a further one.
         further_pages: how many full pages there are behind the first.
-        mode: L, RGB or CMYK; empty for other colours.
-        profile: the colour profile of the first page.
     """
 
     width: int
     height: int
-    bits: int
     is_float: bool
     is_raw: bool
     is_thumbnail: bool
     further_pages: int
-    mode: str
-    profile: bytes | None
 
 
 def is_tiff(data: bytes) -> bool:
-    """Whether a file begins as a TIFF."""
+    """Whether a file, or its first four bytes, begins as a TIFF."""
     return data[:4] in _BEGINNINGS
 
 
 def header(data: bytes) -> Header:
-    """What a TIFF says of itself.
+    """What a TIFF says of itself, in all of its pages.
 
     Raises:
         Exception: of any kind, where it is corrupt.
     """
-    from tifffile import TiffFile
-
-    with TiffFile(io.BytesIO(data)) as file:
-        first = file.pages.first
+    with _first_page(data) as (first, file):
         if not isinstance(first.imagewidth, int) or not isinstance(first.imagelength, int):
             raise ValueError("more than one width or height")
         full = 0
         with suppress(IndexError):
             for number in range(1, _MOST_PAGES):
-                page: Any = file.pages.get(number)
-                full += not page.is_reduced
+                full += not file.pages.get(number).is_reduced
         return Header(
             first.imagewidth,
             first.imagelength,
-            first.bitspersample if isinstance(first.bitspersample, int) else 0,
             first.sampleformat == _FLOAT,
             _DNG_VERSION in first.tags or (first.is_reduced and (_SUB_IFDS in first.tags or not full)),
             bool(first.is_reduced and full),
             full,
-            _MODES.get(_CHANNELS.get(int(first.photometric), 0), ""),
-            _profile(first),
         )
 
 
-def is_read_by_pillow(found: Header) -> bool:
-    """Whether Pillow reads the samples of a TIFF: it scales those of other depths wrongly, or cuts them off."""
-    return found.bits in _DEPTHS_OF_PILLOW and not found.is_float
+def is_read_by_pillow(data: bytes) -> bool:
+    """Whether Pillow reads the samples of a TIFF: it scales those of other depths wrongly, or cuts them off.
+
+    Raises:
+        Exception: of any kind, where it is corrupt.
+    """
+    with _first_page(data) as (first, _):
+        return first.bitspersample in _DEPTHS_OF_PILLOW and first.sampleformat != _FLOAT
+
+
+def profile(data: bytes) -> tuple[bytes | None, str]:
+    """The colour profile of the first page, and the mode of its colours: L, RGB or CMYK; empty for others.
+
+    Raises:
+        Exception: of any kind, where it is corrupt.
+    """
+    with _first_page(data) as (first, _):
+        return _profile(first), _MODES.get(_CHANNELS.get(int(first.photometric), 0), "")
 
 
 def check_sums(data: bytes) -> None:
@@ -101,11 +104,9 @@ def check_sums(data: bytes) -> None:
     Raises:
         Exception: of any kind, where one is wrong.
     """
-    from tifffile import TiffFile
-
-    with TiffFile(io.BytesIO(data)) as file:
-        if int(file.pages.first.compression) in _DEFLATE:
-            file.pages.first.asarray(maxworkers=1)
+    with _first_page(data) as (first, _):
+        if int(first.compression) in _DEFLATE:
+            first.asarray(maxworkers=1)
 
 
 def read(data: bytes) -> tuple[Image.Image, Image.Image | None, int, bytes | None]:
@@ -119,10 +120,7 @@ def read(data: bytes) -> tuple[Image.Image, Image.Image | None, int, bytes | Non
         UnsupportedError: its samples are signed, of different depths or of another colour space.
         Exception: of any kind, where it is corrupt.
     """
-    from tifffile import TiffFile
-
-    with TiffFile(io.BytesIO(data)) as file:
-        page = file.pages.first
+    with _first_page(data) as (page, _):
         kind, bits, channels = int(page.photometric), page.bitspersample, page.samplesperpixel
         base = _CHANNELS.get(kind)
         if page.sampleformat != _UNSIGNED or not isinstance(bits, int) or base is None or channels < base:
@@ -130,7 +128,7 @@ def read(data: bytes) -> tuple[Image.Image, Image.Image | None, int, bytes | Non
         if not page.imagewidth * page.imagelength:
             raise ValueError("no pixels")
         extra = int(page.extrasamples[0]) if page.extrasamples else 0
-        orientation, profile = page.tags.valueof(_ORIENTATION, 1), _profile(page)
+        orientation, icc = page.tags.valueof(_ORIENTATION, 1), _profile(page)
         samples = _planes(page.asarray(maxworkers=1), page)
     # One channel at a time: in 64 bits they take the most memory.
     scaled = [
@@ -145,7 +143,16 @@ def read(data: bytes) -> tuple[Image.Image, Image.Image | None, int, bytes | Non
     alpha = Image.fromarray(scaled[base]) if extra in (_PREMULTIPLIED, _ALPHA) else None
     if alpha is not None and extra == _PREMULTIPLIED and base == 3:
         image = Image.merge("RGBa", [*image.split(), alpha]).convert("RGBA").convert("RGB")
-    return image, alpha, orientation, profile
+    return image, alpha, orientation, icc
+
+
+@contextmanager
+def _first_page(data: bytes) -> Iterator[tuple[Any, Any]]:
+    """The first page of a TIFF, and the file as tifffile has it."""
+    from tifffile import TiffFile
+
+    with TiffFile(io.BytesIO(data)) as file:
+        yield file.pages.first, file
 
 
 def _profile(page: Any) -> bytes | None:

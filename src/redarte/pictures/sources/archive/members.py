@@ -6,8 +6,9 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
 from redarte.params import Archive
 from redarte.runtime.console import progress
@@ -91,7 +92,8 @@ def write(members: Iterator[Member], folder: Path, budget: Budget, file: Path, t
         if source is not None and not source.is_file():
             raise UserError(f"{file} holds a link to a file that is not in it ({printable(member.link)}): {ELSEWHERE}.")
         budget.take(member.size if source is None else source.stat().st_size, file)
-        if member.opening is None and source is None:
+        opening: Callable[[], Any] | None = member.opening if source is None else partial(source.open, "rb")
+        if opening is None:
             target.mkdir(parents=True, exist_ok=True)
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -103,13 +105,8 @@ def write(members: Iterator[Member], folder: Path, budget: Budget, file: Path, t
             if source is not None and source.samefile(target):
                 continue
             target.unlink()
-        with closing(member.opening() if member.opening else _opened(source)) as packed, target.open("xb") as unpacked:
+        with closing(opening()) as packed, target.open("xb") as unpacked:
             shutil.copyfileobj(packed, unpacked, CHUNK)
-
-
-def _opened(source: Path | None) -> IO[bytes]:
-    assert source is not None
-    return source.open("rb")
 
 
 def _inside(name: str, file: Path) -> PurePosixPath:

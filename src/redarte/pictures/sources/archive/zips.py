@@ -54,10 +54,12 @@ def members_of(archive: zipfile.ZipFile, file: Path, encoding: str | None) -> It
 
 
 def _names(members: list[zipfile.ZipInfo], file: Path, encoding: str | None) -> list[str]:
-    """The names of a zip's members: as it says, as params.yaml says, or as it can be told; what is guessed is said.
+    """The names of the members of a zip, read in the encoding that the zip or params.yaml gives, or in a guessed one.
+
+    A guess is printed with an example.
 
     Raises:
-        UserError: it cannot be told, or params.yaml is wrong.
+        UserError: the encoding cannot be guessed, or the one of params.yaml is wrong.
     """
     # Python reads names that are not said to be UTF-8 as code page 437, which has a character for each byte.
     raw = [b"" if member.flag_bits & _UTF8 else member.orig_filename.encode("cp437") for member in members]

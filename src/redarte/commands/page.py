@@ -27,7 +27,7 @@ _UNLIKE = "None of the painters I know: it is unlike what I was trained on."
 _KEPT = 60  # seconds that an upload may lie on the disk
 TOP = 5
 _NEAREST = 4
-_OF_SAMPLE = "trained on the built-in sample of invented schools of painting, and no real painter's work."
+_OF_SAMPLE = "trained on the built-in sample of invented schools of painting. They cannot recognise a real painter."
 STYLE = """
 .answer { font-size: 1rem } .answer p { margin: .3rem 0 .8rem }
 .answer .row { display: grid; grid-template-columns: minmax(6rem, 14rem) minmax(4rem, 1fr) 4rem; gap: .6rem;

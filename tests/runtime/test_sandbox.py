@@ -7,10 +7,12 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import CancelledError
 from pathlib import Path
 
 import psutil
 import pytest
+from pebble import ProcessFuture
 
 from redarte.runtime.errors import UserError
 from redarte.runtime.sandbox import EndedError, LostError, Sandbox
@@ -96,6 +98,20 @@ def test_a_file_that_no_worker_takes_is_not_said_to_take_too_long() -> None:
         finally:
             for worker in stopped:
                 worker.resume()
+
+
+def test_a_pool_that_is_given_up_is_no_fault_of_the_file() -> None:
+    """pebble takes the channel that it is closing for an argument of the wrong type; a function may raise the same.
+
+    It happens between two instructions of pebble's, so the future is made as pebble leaves it.
+    """
+    future: ProcessFuture[str] = ProcessFuture()
+    future.set_exception(TypeError("'NoneType' object cannot be interpreted as an integer"))
+    with Sandbox(1, MEMORY) as sandbox:
+        with pytest.raises(CancelledError):
+            sandbox._waited(future)
+        with pytest.raises(TypeError):
+            sandbox.call(len, 3)  # type: ignore[arg-type]
 
 
 def test_where_workers_are_ended_again_and_again_no_file_is_to_blame() -> None:

@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Literal, Self, TypeVar
 
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
+from pebble.common.types import RemoteTraceback
 
 from redarte.runtime import workers
 from redarte.runtime.console import quiet
@@ -154,6 +155,11 @@ class Sandbox:
             if future.done():  # the pool itself ended it: the file takes too long
                 raise
             # A worker that is ended at the moment in which it takes a file takes it with it, and nobody says so.
+            raise CancelledError from None
+        except TypeError as error:
+            if isinstance(error.__cause__, RemoteTraceback):
+                raise  # of the function
+            # pebble gives the file to a pool that is being given up, and takes the closed channel for a bad argument.
             raise CancelledError from None
 
 

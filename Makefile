@@ -102,8 +102,8 @@ doctor: install ## Say what this machine has, and what would run and for how lon
 experiments: install ## List the experiments of this commit: what each changed, and how good it was
 	@redarte experiments
 
-crossval: install ## Measure the networks on every picture, in 5 folds (NETWORKS="red1 finetuned"; takes 5 trainings of each)
-	@redarte crossval $(NETWORKS)
+crossval: install ## Measure the models on every image, in 5 folds (MODELS="red1 finetuned"; takes 5 trainings of each)
+	@redarte crossval $(MODELS)
 
 remote-demo: install ## Show two teammates share a run through a folder, in two throw-away clones
 	@python docs/remote_demo.py

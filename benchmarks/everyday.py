@@ -3,7 +3,7 @@
     python -m benchmarks.everyday --repeat 5
     python -m benchmarks.everyday --beside v1 --python /path/to/the/environment/of/v1/bin/python
 
-The pipeline runs once in a clone of this commit (one epoch a network), and in one of the other revision; then the
+The pipeline runs once in a clone of this commit (one epoch a model), and in one of the other revision; then the
 commands take turns, in the one clone and in the other. The experiment is another one each time, so that evaluate and
 report really run.
 """
@@ -56,7 +56,7 @@ class Clone:
         print(f"{self.title}: the whole pipeline in {seconds:.0f} s", flush=True)
 
     def experiment(self, turn: int) -> float:
-        """`dvc exp run` of another network, which is taken back."""
+        """`dvc exp run` of another model, which is taken back."""
         seconds = self.run("dvc", "exp", "run", "-S", "model=red2", "-S", f"evaluate.gallery={13 + turn}")
         self.run("git", "checkout", "-q", ".")
         self.run("dvc", "checkout", "-q")
@@ -93,7 +93,7 @@ def measure(clones: list[Clone], repeat: int) -> dict[str, dict[str, list[float]
     seconds: dict[str, dict[str, list[float]]] = {}
     for turn in range(repeat + 1):
         for clone in clones:
-            picture = next((clone.path / "data/raw").rglob("*.jpg"))
+            image = next((clone.path / "data/raw").rglob("*.jpg"))
             measured = {
                 "dvc exp run -S model=red2": clone.experiment(turn),
                 "of it, evaluate and report": clone.evaluate_and_report(),
@@ -103,7 +103,7 @@ def measure(clones: list[Clone], repeat: int) -> dict[str, dict[str, list[float]
                 "dvc plots show": clone.run("dvc", "plots", "show"),
                 "redarte experiments": clone.run("python", "-c", REDARTE, "experiments"),
                 "redarte --help": clone.run("python", "-c", REDARTE, "--help"),
-                "redarte predict, one picture": clone.run("python", "-c", REDARTE, "predict", str(picture)),
+                "redarte predict, one image": clone.run("python", "-c", REDARTE, "predict", str(image)),
             }
             for command, value in measured.items():
                 runs = seconds.setdefault(command, {}).setdefault(clone.title, [])

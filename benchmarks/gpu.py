@@ -1,13 +1,13 @@
-"""How fast a GPU learns the study's networks, by each backend of Keras that is installed.
+"""How fast a GPU learns the study's models, by each backend of Keras that is installed.
 
     python -m benchmarks.gpu                                    # at most 6 minutes on a data-centre GPU
     python -m benchmarks.gpu --device cpu --side 32 --count 64 --batches 8 --epochs 2        # the same, small
 
 From the project's folder, with src on PYTHONPATH; without a network, and without TensorFlow where it is not. For each
-backend: a whole network of ten epochs, from the start of `python -m redarte.stages.train red1` to its saved file, on
-47,000 drawn pictures of 50 artists; then rows as they come:
+backend: a whole model of ten epochs, from the start of `python -m redarte.stages.train red1` to its saved file, on
+47,000 drawn images of 50 artists; then rows as they come:
 
-- pictures a second, and the seconds of an epoch of 47,000, of redarte's training and of a plain Keras script
+- images a second, and the seconds of an epoch of 47,000, of redarte's training and of a plain Keras script
   (`fit` on arrays, float32);
 - of peak: the operations of a step (three times those of a forward pass) as a share of what one large matrix product
   reaches there in the same precision;
@@ -39,7 +39,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # What is installed beside the project by a path of its own stays there for the processes that measure.
 SEARCH = os.pathsep.join([str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])
 BACKENDS = ("jax", "torch", "tensorflow")
-HEAD = "| backend | network | batch | precision | pictures a second | epoch of 47,000 | of peak | busy | input | loss |"
+HEAD = "| backend | model | batch | precision | images a second | epoch of 47,000 | of peak | busy | input | loss |"
 
 
 def draw(number: int, side: int) -> np.ndarray:
@@ -63,7 +63,7 @@ def write(folder: Path, count: int, side: int) -> None:
 
 
 def whole(backend: str, options: argparse.Namespace) -> None:
-    """Prints the seconds of one whole network, from process start to saved file."""
+    """Prints the seconds of one whole model, from process start to saved file."""
     with tempfile.TemporaryDirectory() as place:
         from redarte import params
 
@@ -87,7 +87,7 @@ def whole(backend: str, options: argparse.Namespace) -> None:
             return
         learned = json.loads(Path(place, "metrics/train_red1.json").read_text(encoding="utf-8"))
         print(
-            f"{backend} on {learned['device']}: Red 1, {options.study} pictures of {options.side} px, 10 epochs, "
+            f"{backend} on {learned['device']}: Red 1, {options.study} images of {options.side} px, 10 epochs, "
             f"batch 32, {learned['precision']}: {seconds:.1f} s from start to saved file (loss {learned['loss']:.3f})",
             flush=True,
         )
@@ -121,10 +121,10 @@ class Busy:
         self.percent = sum(told) / len(told) if told else None
 
 
-def operations(network: Any) -> float:
-    """Of a training step, a picture: three times the multiplications and additions of a forward pass."""
+def operations(model: Any) -> float:
+    """Of a training step, an image: three times the multiplications and additions of a forward pass."""
     total = 0.0
-    for layer in network.layers:
+    for layer in model.layers:
         if hasattr(layer, "kernel"):
             places = np.prod(layer.output.shape[1:-1]) if len(layer.output.shape) == 4 else 1
             total += 2.0 * float(np.prod(layer.kernel.shape)) * float(places)
@@ -133,7 +133,7 @@ def operations(network: Any) -> float:
 
 def peak(precision: str, size: int) -> float:
     """Operations a second of one large matrix product in a precision."""
-    from redarte.training.backend import keras
+    from redarte.devices.backend import keras
 
     kind = "bfloat16" if precision == "mixed_bfloat16" else "float32"
     matrix = keras.ops.cast(keras.ops.ones((size, size)), kind)
@@ -150,19 +150,19 @@ def peak(precision: str, size: int) -> float:
 
 
 def measure(options: argparse.Namespace) -> None:
-    """In a process of one backend: prints a row for each network, batch and precision."""
-    from redarte import params
-    from redarte.networks import study
-    from redarte.training import batches, callbacks, devices, loop
-    from redarte.training.backend import NAME, keras
-    from redarte.training.dataset import Pictures
+    """In a process of one backend: prints a row for each model, batch and precision."""
+    from redarte import devices, params
+    from redarte.devices.backend import NAME, keras
+    from redarte.images.dataset import Dataset
+    from redarte.models import study
+    from redarte.training import batches, callbacks, loop
     from redarte.training.jobs import TrainingJob
 
-    class Drawn(Pictures):
+    class Drawn(Dataset):
         def digest(self) -> str:
             return "drawn"
 
-    def pictures(count: int, first: int) -> Pictures:
+    def images(count: int, first: int) -> Dataset:
         with ThreadPoolExecutor() as pool:
             pixels = np.stack(list(pool.map(lambda n: draw(n, options.side), range(first, first + count))))
         labels = (np.arange(first, first + count) % ARTISTS).astype(np.int64)
@@ -170,7 +170,7 @@ def measure(options: argparse.Namespace) -> None:
         return Drawn(Path(), [str(n) for n in range(count)], labels, names, options.side, pixels)
 
     settings = params.load(ROOT / "params.yaml")
-    train, val = pictures(options.count, 0), pictures(ARTISTS, options.count)
+    train, val = images(options.count, 0), images(ARTISTS, options.count)
     epochs: list[float] = []
     begun = [0.0]
 
@@ -186,18 +186,18 @@ def measure(options: argparse.Namespace) -> None:
     for module, name, other in ((loop, "TrainingCallback", Clock), (loop, "say", str), (callbacks, "tqdm", Silent)):
         setattr(module, name, other)
 
-    def same_weights(network: Any) -> Any:
+    def same_weights(model: Any) -> Any:
         rng = np.random.default_rng(0)
-        network.set_weights(
+        model.set_weights(
             [
                 rng.normal(0, np.sqrt(1 / max(1, np.prod(w.shape[:-1]))), w.shape) * (w.ndim > 1)
-                for w in network.get_weights()
+                for w in model.get_weights()
             ]
         )
-        return network
+        return model
 
-    def row(network: str, batch: int, precision: str, title: str, speed: float, *rest: str) -> None:
-        cells = (title, network, batch, precision, f"{speed:,.0f}", f"{STUDY_SIZE / speed:.1f} s", *rest)
+    def row(model: str, batch: int, precision: str, title: str, speed: float, *rest: str) -> None:
+        cells = (title, model, batch, precision, f"{speed:,.0f}", f"{STUDY_SIZE / speed:.1f} s", *rest)
         print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
     def ours(name: Any, batch: int, precision: str) -> None:
@@ -212,7 +212,7 @@ def measure(options: argparse.Namespace) -> None:
         epochs.clear()
         with Busy() as busy:
             trained = loop.train(job, Path("history.csv"))
-        there = train.moved(devices.resident)
+        there = train.with_decoded(devices.to_device)
         wait_for(there.batch(np.arange(batch))[0])  # compiles what picks them, and the waiting
         started = time.perf_counter()
         *_, last = batches.training_batches(there, batch, 0, range(1))
@@ -220,7 +220,7 @@ def measure(options: argparse.Namespace) -> None:
         reading = time.perf_counter() - started
         seconds = min(epochs[1:])
         speed = options.count / seconds
-        share = operations(trained.network) * speed / peaks[precision]
+        share = operations(trained.model) * speed / peaks[precision]
         gpu = "" if busy.percent is None else f"{busy.percent:.0f} %"
         row(
             name, batch, precision, NAME, speed, f"{share:.0%}", gpu,
@@ -231,13 +231,13 @@ def measure(options: argparse.Namespace) -> None:
         keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(pixels[:1, :1, :1]))
 
     def plain(name: Any, batch: int) -> None:
-        network = same_weights(study.build(name, options.side, ARTISTS, settings.red1, "float32"))
-        network.compile("adam", "categorical_crossentropy", metrics=["accuracy"])
+        model = same_weights(study.build(name, options.side, ARTISTS, settings.red1, "float32"))
+        model.compile("adam", "categorical_crossentropy", metrics=["accuracy"])
         labels = np.eye(ARTISTS, dtype=np.float32)[train.labels]
         seconds, losses = [], []
         for _ in range(options.epochs):
             started = time.perf_counter()
-            told = network.fit(train._decoded, labels, batch_size=batch, epochs=1, verbose=0)
+            told = model.fit(train._decoded, labels, batch_size=batch, epochs=1, verbose=0)
             seconds.append(time.perf_counter() - started)
             losses.append(f"{told.history['loss'][0]:.3f}")
         row(
@@ -274,7 +274,7 @@ def installed(options: argparse.Namespace) -> Iterator[str]:
     for name in options.backends:
         if importlib.util.find_spec(name) is None:
             continue
-        ask = "from redarte.training import devices; print(devices.gpu_names())"
+        ask = "from redarte import devices; print(devices.gpu_names())"
         environment = {**os.environ, "KERAS_BACKEND": name, "PYTHONPATH": SEARCH}
         seen = subprocess.run([sys.executable, "-c", ask], env=environment, text=True, capture_output=True)
         if options.device == "cpu" or (seen.returncode == 0 and seen.stdout.strip() != "[]"):
@@ -288,8 +288,8 @@ def main() -> None:
     parser.add_argument("--device", choices=["gpu", "cpu"], default="gpu")
     parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=BACKENDS)
     parser.add_argument("--side", type=int, default=224)
-    parser.add_argument("--count", type=int, default=8192, help="pictures of an epoch that is measured")
-    parser.add_argument("--study", type=int, help="pictures of the whole network; by default 47,000, or count on a CPU")
+    parser.add_argument("--count", type=int, default=8192, help="images of an epoch that is measured")
+    parser.add_argument("--study", type=int, help="images of the whole model; by default 47,000, or count on a CPU")
     parser.add_argument("--batches", nargs="+", type=int, default=[32, 128, 512])
     parser.add_argument("--epochs", type=int, default=3, help="of which the quickest but the first counts")
     parser.add_argument(

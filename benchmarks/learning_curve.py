@@ -1,11 +1,11 @@
-"""How much more paintings bring: test accuracy against the share of the training pictures that a network learns from.
+"""How much more paintings bring: test accuracy against the share of the training images that a model learns from.
 
-    python -m benchmarks.learning_curve --networks red1 fisher finetuned --shares 0.125 0.25 0.5 1 \\
+    python -m benchmarks.learning_curve --models red1 fisher finetuned --shares 0.125 0.25 0.5 1 \\
         -S train.epochs=6 -S train.patience=2 -S fisher.input_size=224
 
-In the project's folder, after `dvc repro split`; the workspace stays as it is. Of each artist's training pictures a
+In the project's folder, after `dvc repro split`; the workspace stays as it is. Of each artist's training images a
 part is drawn from the seed, the smaller parts of the larger; val and test stay whole. -S is as in `dvc exp run`. A row
-as soon as a network has learned: pictures learned from (without copies), accuracy on train, val and test with an
+as soon as a model has learned: images learned from (without copies), accuracy on train, val and test with an
 interval of 95 %, top-5, macro-F1, and the seconds of its training.
 """
 
@@ -23,16 +23,16 @@ import yaml
 from scipy.stats import binomtest
 
 from redarte import params
+from redarte.images.decoding import folders
 from redarte.params import STUDY
-from redarte.pictures import images
 
 TRAIN = Path("data/split/train")
 
 
 def thin(folder: Path, share: float, seed: int) -> int:
-    """Deletes all but a share of each artist's pictures, at least one; says how many are left."""
+    """Deletes all but a share of each artist's images, at least one; says how many are left."""
     kept = 0
-    for artist in images.classes(folder):
+    for artist in folders.classes(folder):
         files = sorted(path.name for path in (folder / artist).iterdir())
         order = np.random.default_rng([seed, *artist.encode()]).permutation(len(files))
         count = max(1, round(share * len(files)))
@@ -74,17 +74,17 @@ def set_all(file: Path, changes: list[str]) -> None:
     file.write_text(yaml.safe_dump(document, allow_unicode=True), encoding="utf-8")
 
 
-def learn(place: Path, network: str) -> str:
-    """Trains, exports and measures a network there, and gives its cells."""
-    set_all(place / "params.yaml", [f"model={network}", f"beyond={[] if network in STUDY else [network]}"])
+def learn(place: Path, model: str) -> str:
+    """Trains, exports and measures a model there, and gives its cells."""
+    set_all(place / "params.yaml", [f"model={model}", f"extra_models={[] if model in STUDY else [model]}"])
     started = time.monotonic()
-    stage(place, "train", network)
+    stage(place, "train", model)
     seconds = time.monotonic() - started
-    stage(place, "export", network)
+    stage(place, "export", model)
     stage(place, "evaluate")
-    trained = json.loads((place / f"metrics/train_{network}.json").read_text(encoding="utf-8"))
+    trained = json.loads((place / f"metrics/train_{model}.json").read_text(encoding="utf-8"))
     tested = json.loads((place / "metrics/evaluate.json").read_text(encoding="utf-8"))
-    count = len(images.list_images(place / "data/split/test"))
+    count = len(folders.list_images(place / "data/split/test"))
     interval = binomtest(round(tested["test_accuracy"] * count), count).proportion_ci(method="wilson")
     return " | ".join(
         [
@@ -100,18 +100,18 @@ def learn(place: Path, network: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--networks", nargs="+", default=["red1"])
+    parser.add_argument("--models", nargs="+", default=["red1"])
     parser.add_argument("--shares", nargs="+", type=float, default=[0.125, 0.25, 0.5, 1])
     parser.add_argument("-S", dest="changes", action="append", default=[])
     options = parser.parse_args()
-    print("| network | pictures | train | val | test | top-5 | macro-F1 | seconds |")
+    print("| model | images | train | val | test | top-5 | macro-F1 | seconds |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
     for share in options.shares:
         with tempfile.TemporaryDirectory(dir=".") as folder:
             place = Path(folder)
             kept = workspace(place, share, options.changes)
-            for network in options.networks:
-                print(f"| {network} | {kept} | {learn(place, network)} |", flush=True)
+            for model in options.models:
+                print(f"| {model} | {kept} | {learn(place, model)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""What DVC takes for many small pictures, against the same pictures in shards and in one archive.
+"""What DVC takes for many small images, against the same images in shards and in one archive.
 
-    python -m benchmarks.many_files --pictures 50000 --remote folder
+    python -m benchmarks.many_files --images 50000 --remote folder
 
-Pictures of 224 px and about 12 kB are drawn from a seed, laid out as data/resized is, and added, pushed, and then
+Images of 224 px and about 12 kB are drawn from a seed, laid out as data/resized is, and added, pushed, and then
 pulled into a clone with an empty cache: the time to a workspace in which the folder is ready, unpacking included.
 `--remote ssh` pushes to OpenSSH's sshd on this machine; the layout `rsync` is the folder, with the objects carried
 between the caches and the server by rsync and not by DVC.
@@ -29,10 +29,10 @@ ARTISTS = 50
 SHARD = 1000
 
 
-def draw(folder: Path, pictures: int) -> None:
-    """Smooth noise, which takes as many bytes a picture as paintings do: 12 kB at 224 px."""
+def draw(folder: Path, images: int) -> None:
+    """Smooth noise, which takes as many bytes an image as paintings do: 12 kB at 224 px."""
     rng = np.random.default_rng(0)
-    for number in range(pictures):
+    for number in range(images):
         noise = cv2.resize(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8), (224, 224), interpolation=cv2.INTER_CUBIC)
         place = folder / f"Artist_{number % ARTISTS:02d}"
         place.mkdir(parents=True, exist_ok=True)
@@ -40,20 +40,20 @@ def draw(folder: Path, pictures: int) -> None:
         (place / f"{number:06d}.jpg").write_bytes(content.tobytes())
 
 
-def as_folder(pictures: Path, target: Path) -> None:
-    shutil.copytree(pictures, target)
+def as_folder(images: Path, target: Path) -> None:
+    shutil.copytree(images, target)
 
 
-def as_shards(pictures: Path, target: Path) -> None:
-    files = sorted(pictures.rglob("*.jpg"))
+def as_shards(images: Path, target: Path) -> None:
+    files = sorted(images.rglob("*.jpg"))
     target.mkdir()
     for number, start in enumerate(range(0, len(files), SHARD)):
-        pack(target / f"{number:04d}.tar", files[start : start + SHARD], pictures)
+        pack(target / f"{number:04d}.tar", files[start : start + SHARD], images)
 
 
-def as_archive(pictures: Path, target: Path) -> None:
+def as_archive(images: Path, target: Path) -> None:
     target.mkdir()
-    pack(target / "pictures.tar", sorted(pictures.rglob("*.jpg")), pictures)
+    pack(target / "images.tar", sorted(images.rglob("*.jpg")), images)
 
 
 def pack(archive: Path, files: list[Path], root: Path) -> None:
@@ -115,12 +115,12 @@ def rsync(source: str, target: str, place: Path, person: Person, port: int) -> N
     subprocess.run(command, check=True)
 
 
-def measure(pictures: Path, layout: str, remote: str, place: Path, more: dict[str, str]) -> dict[str, float]:
+def measure(images: Path, layout: str, remote: str, place: Path, more: dict[str, str]) -> dict[str, float]:
     clock = Clock()
     with servers.STARTERS[remote](place) as running:
         ana, ben = (repository(place / name, place, running.writer, running.port, more) for name in ("ana", "ben"))
         with clock.step("pack"):
-            LAYOUTS[layout](pictures, ana / "data")
+            LAYOUTS[layout](images, ana / "data")
         with clock.step("add"):
             dvc(ana, "add", "data", person=running.writer)
         carried = (place, running.writer, running.port) if layout == "rsync" else None
@@ -148,7 +148,7 @@ def measure(pictures: Path, layout: str, remote: str, place: Path, more: dict[st
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=50_000)
+    parser.add_argument("--images", type=int, default=50_000)
     parser.add_argument("--remote", choices=["folder", "ssh"], default="folder")
     parser.add_argument("--layouts", nargs="+", choices=LAYOUTS, default=["folder", "shards", "archive"])
     parser.add_argument(
@@ -157,16 +157,16 @@ def main() -> None:
     )  # fmt: skip
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as root:
-        pictures = Path(root, "pictures")
-        draw(pictures, options.pictures)
-        size = sum(file.stat().st_size for file in pictures.rglob("*.jpg"))
-        print(f"{options.pictures} pictures, {size / 1e6:.0f} MB, remote: {options.remote}; seconds", flush=True)
+        images = Path(root, "images")
+        draw(images, options.images)
+        size = sum(file.stat().st_size for file in images.rglob("*.jpg"))
+        print(f"{options.images} images, {size / 1e6:.0f} MB, remote: {options.remote}; seconds", flush=True)
         print("| layout | pack | add | push | pull | unpack | ready (pull + unpack) | checkout |")
         print("| --- | --- | --- | --- | --- | --- | --- | --- |")
         for layout in options.layouts:
             place = Path(root, layout)
             place.mkdir()
-            seconds = measure(pictures, layout, options.remote, place, dict(options.setting))
+            seconds = measure(images, layout, options.remote, place, dict(options.setting))
             ready = seconds["pull"] + seconds["unpack"]
             columns = [
                 *(seconds[name] for name in ("pack", "add", "push", "pull", "unpack")),

@@ -2,7 +2,7 @@
 
     ray start --head --port 6379 --num-cpus 1
     ray start --address 127.0.0.1:6379 --num-cpus 1
-    RAY_ADDRESS=127.0.0.1:6379 python -m benchmarks.on_ray --pictures data/raw --repeat 5
+    RAY_ADDRESS=127.0.0.1:6379 python -m benchmarks.on_ray --images data/raw --repeat 5
 
 Each is timed from connecting to the cluster to the last copy, and so with the start of its workers; they take turns.
 Ray Data needs pyarrow (pip install pyarrow pandas). `local` is this machine without Ray.
@@ -23,7 +23,7 @@ import joblib
 import ray
 
 from redarte import params
-from redarte.pictures import images
+from redarte.images.decoding import folders
 from redarte.runtime import cluster, workers
 from redarte.stages import augment
 
@@ -72,13 +72,13 @@ CONTENDERS = {"plain tasks": tasks, "joblib's backend": by_joblib, "Ray Data": b
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=Path, default=Path("data/raw"), help="a class-per-folder tree")
+    parser.add_argument("--images", type=Path, default=Path("data/raw"), help="a class-per-folder tree")
     parser.add_argument("--count", type=int, default=400)
     parser.add_argument("--repeat", type=int, default=5)
     options = parser.parse_args()
     settings = params.load()
-    source = options.pictures.resolve()
-    listed = images.list_images(source)
+    source = options.images.resolve()
+    listed = folders.list_images(source)
     seconds: dict[str, list[float]] = {name: [] for name in CONTENDERS}
     with tempfile.TemporaryDirectory() as place:
         os.chdir(place)
@@ -98,7 +98,7 @@ def main() -> None:
                     seconds[name].append(time.perf_counter() - started)
                 assert copies == len(files) * len(settings.augment.copies)
                 shutil.rmtree(target)
-    print(f"{len(files)} pictures, medians of {options.repeat}")
+    print(f"{len(files)} images, medians of {options.repeat}")
     print("| | seconds | of local |")
     print("| --- | --- | --- |")
     alone = statistics.median(seconds["local"])

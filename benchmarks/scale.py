@@ -1,8 +1,8 @@
-"""How time, disk and memory grow with the number of pictures, through split, augment and resize.
+"""How time, disk and memory grow with the number of images, through split, augment and resize.
 
     python -m benchmarks.scale --counts 1000 3000 8446
 
-Pictures of 461×614 px and about 90 kB are drawn from a seed, of 50 artists, as data/raw holds them. Each stage is a
+Images of 461×614 px and about 90 kB are drawn from a seed, of 50 artists, as data/raw holds them. Each stage is a
 process of its own, as DVC starts it. Memory is the resident memory of the largest of a stage's processes, and of all of
 them together (pages that they share are counted in each).
 """
@@ -28,8 +28,8 @@ def draw(folder: Path, number: int) -> None:
     rng = np.random.default_rng(number)
     noise = rng.integers(0, 256, (77, 58, 3), dtype=np.uint8)
     grain = rng.integers(0, 24, (614, 461, 3), dtype=np.uint8)
-    picture = cv2.add(cv2.resize(noise, (461, 614), interpolation=cv2.INTER_CUBIC), grain)
-    cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 70])[1].tofile(folder / f"{number:06d}.jpg")
+    image = cv2.add(cv2.resize(noise, (461, 614), interpolation=cv2.INTER_CUBIC), grain)
+    cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 70])[1].tofile(folder / f"{number:06d}.jpg")
 
 
 def fill(raw: Path, count: int) -> None:
@@ -75,7 +75,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--counts", nargs="+", type=int, default=[1000, 3000, 8446])
     options = parser.parse_args()
-    print("| pictures | stage | files written | seconds | ms a picture | GB | MB, largest process | MB, all |")
+    print("| images | stage | files written | seconds | ms an image | GB | MB, largest process | MB, all |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for count in options.counts:
         with tempfile.TemporaryDirectory() as name:

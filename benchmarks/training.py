@@ -1,9 +1,9 @@
-"""How fast the study's networks learn: redarte beside a plain Keras script, at 224 px, from pictures in data/resized.
+"""How fast the study's models learn: redarte beside a plain Keras script, at 224 px, from images in data/resized.
 
     python -m benchmarks.training --count 320 --repeat 5                    # on a CPU
     python -m benchmarks.training --count 47000 --epochs 4 --repeat 3       # on a GPU
 
-Pictures are drawn from a seed: 50 classes, JPEG. The plain script reads them by image_dataset_from_directory and fits
+Images are drawn from a seed: 50 classes, JPEG. The plain script reads them by image_dataset_from_directory and fits
 in float32. Each run is a process of its own; the first epoch, in which things are compiled and decoded, is not counted;
 val is measured in every epoch. `input` is the share of a step that reading its batch takes, without a network.
 `from disk` decodes in each epoch.
@@ -30,7 +30,7 @@ ARTISTS = 50
 PLAIN = """
 import json, sys, time
 import keras
-from redarte.networks import study
+from redarte.models import study
 from redarte import params
 settings = params.load()
 name, epochs = sys.argv[1], int(sys.argv[2])
@@ -38,24 +38,25 @@ keras.utils.set_random_seed(0)
 train, val = (keras.utils.image_dataset_from_directory(
     f"data/resized/{split}", label_mode="categorical", image_size=(224, 224), batch_size=32, seed=0, verbose=False
 ) for split in ("train", "val"))
-network = study.build(name, 224, len(train.class_names), getattr(settings, name), "float32")
-network.compile(optimizer=keras.optimizers.Adam(0.001), loss="categorical_crossentropy", metrics=["accuracy"])
+model = study.build(name, 224, len(train.class_names), getattr(settings, name), "float32")
+model.compile(optimizer=keras.optimizers.Adam(0.001), loss="categorical_crossentropy", metrics=["accuracy"])
 ends = []
 class Clock(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         self.started = time.perf_counter()
     def on_epoch_end(self, epoch, logs=None):
         ends.append(time.perf_counter() - self.started)
-history = network.fit(train, validation_data=val, epochs=epochs, verbose=0, callbacks=[Clock()])
+history = model.fit(train, validation_data=val, epochs=epochs, verbose=0, callbacks=[Clock()])
 print("RESULT" + json.dumps({"seconds": ends, "loss": history.history["loss"]}))
 """
 
 OURS = """
 import json, sys, time
 from pathlib import Path
-from redarte.training import batches, dataset, callbacks, loop
+from redarte.training import batches, callbacks, loop
+from redarte.images import dataset
 from redarte import params
-from redarte.networks.study import training_job
+from redarte.models.study import training_job
 settings = params.load()
 name, epochs, precision = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 chosen = settings.train.model_copy(update={"epochs": epochs, "precision": precision, "resume": False, "patience": 0})
@@ -88,15 +89,15 @@ CONTENDERS: dict[str, tuple[str, list[str], dict[str, str]]] = {
 
 
 def draw(folder: Path, count: int) -> None:
-    """Smooth noise of about 12 kB a picture, with a colour for each class, so that there is something to learn."""
+    """Smooth noise of about 12 kB an image, with a colour for each class, so that there is something to learn."""
     rng = np.random.default_rng(0)
     colours = rng.integers(-60, 60, (ARTISTS, 3))
     for number in range(count):
         noise = rng.integers(60, 196, (40, 40, 3)) + colours[number % ARTISTS]
-        picture = cv2.resize(noise.astype(np.uint8), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+        image = cv2.resize(noise.astype(np.uint8), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
         place = folder / f"Artist_{number % ARTISTS:02d}"
         place.mkdir(parents=True, exist_ok=True)
-        cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tofile(place / f"{number:06d}.jpg")
+        cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tofile(place / f"{number:06d}.jpg")
 
 
 def run(name: str, contender: str, epochs: int, place: str) -> tuple[dict[str, Any], list[int]]:
@@ -120,7 +121,7 @@ def run(name: str, contender: str, epochs: int, place: str) -> tuple[dict[str, A
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--networks", nargs="+", default=["red1", "red3"])
+    parser.add_argument("--models", nargs="+", default=["red1", "red3"])
     parser.add_argument("--count", type=int, default=320)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--repeat", type=int, default=5)
@@ -129,10 +130,10 @@ def main() -> None:
         shutil.copy("params.yaml", place)
         draw(Path(place) / "data/resized/train", options.count)
         draw(Path(place) / "data/resized/val", ARTISTS)
-        print(f"{options.count} pictures in train, {ARTISTS} in val, medians of {options.repeat}")
-        print("| | pictures a second | of plain Keras | input | loss of the epochs | GPU |")
+        print(f"{options.count} images in train, {ARTISTS} in val, medians of {options.repeat}")
+        print("| | images a second | of plain Keras | input | loss of the epochs | GPU |")
         print("| --- | --- | --- | --- | --- | --- |")
-        for name in options.networks:
+        for name in options.models:
             speeds: dict[str, list[float]] = {contender: [] for contender in CONTENDERS}
             last: dict[str, str] = {}
             for _ in range(options.repeat):

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SMALL = ("fetch.sample.schools=3", "fetch.sample.pictures=5", "resize.side=32", "train.epochs=1")
+SMALL = ("fetch.sample.schools=3", "fetch.sample.images=5", "resize.side=32", "train.epochs=1")
 # What DVC says while it counts files, and what it advises after every run.
 QUIET = (
     "Collecting",

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from redarte import params
-from redarte.pictures import images
-from redarte.pictures.sources import sample
+from redarte.images import decoding
+from redarte.images.sources import sample
 
 CELL, GAP, COLUMNS = 150, 6, 6
 
@@ -18,12 +18,12 @@ def main() -> None:
     sheet = np.full((len(schools) * step + GAP, COLUMNS * step + GAP, 3), 255, np.uint8)
     for row, school in enumerate(schools):
         for column in range(COLUMNS):
-            picture = images.shrink(sample.paint(school, column + 1, settings), CELL)
-            height, width = picture.shape[:2]
+            image = decoding.shrink(sample.paint(school, column + 1, settings), CELL)
+            height, width = image.shape[:2]
             top = GAP + row * step + (CELL - height) // 2
             left = GAP + column * step + (CELL - width) // 2
-            sheet[top : top + height, left : left + width] = picture
-    images.write_jpeg(Path("docs/sample.jpg"), sheet, quality=76)
+            sheet[top : top + height, left : left + width] = image
+    decoding.write_jpeg(Path("docs/sample.jpg"), sheet, quality=76)
 
 
 if __name__ == "__main__":

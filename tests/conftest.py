@@ -19,14 +19,14 @@ import yaml
 from filelock import FileLock
 
 from redarte import params
+from redarte.images import decoding
 from redarte.params import Params
-from redarte.pictures import images
 
 ROOT = Path(__file__).resolve().parent.parent
 
 TINY = {
     "fetch.sample.schools": 3,
-    "fetch.sample.pictures": 5,
+    "fetch.sample.images": 5,
     "augment.max_side": 64,
     "resize.side": 32,
     "train.epochs": 1,
@@ -34,7 +34,7 @@ TINY = {
 }
 
 FISHER = {
-    "beyond": ["fisher"],
+    "extra_models": ["fisher"],
     "model": "fisher",
     "fisher.input_size": 48,
     "fisher.cell": 2,
@@ -148,20 +148,22 @@ def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Worksp
 
 
 @pytest.fixture(scope="session")
-def beyond(tmp_path_factory: pytest.TempPathFactory, worker_id: str, finished: Workspace) -> Workspace:
+def extra_models(tmp_path_factory: pytest.TempPathFactory, worker_id: str, finished: Workspace) -> Workspace:
     """The same with fisher and finetuned, which is its model, on a tiny backbone. Tests leave it as they found it."""
 
     def build(path: Path) -> Workspace:
         finetuned = finetuning_params(save_backbone(path.parent / "tiny.keras"))
-        return run_again(finished, path, FISHER | finetuned | {"beyond": ["fisher", "finetuned"]})
+        return run_again(finished, path, FISHER | finetuned | {"extra_models": ["fisher", "finetuned"]})
 
-    return built_once("beyond", build, tmp_path_factory, worker_id)
+    return built_once("extra_models", build, tmp_path_factory, worker_id)
 
 
 @pytest.fixture(scope="session")
-def fished(tmp_path_factory: pytest.TempPathFactory, worker_id: str, beyond: Workspace) -> Workspace:
+def fished(tmp_path_factory: pytest.TempPathFactory, worker_id: str, extra_models: Workspace) -> Workspace:
     """The same with fisher as its model. Tests leave it as they found it."""
-    return built_once("fished", lambda path: run_again(beyond, path, {"model": "fisher"}), tmp_path_factory, worker_id)
+    return built_once(
+        "fished", lambda path: run_again(extra_models, path, {"model": "fisher"}), tmp_path_factory, worker_id
+    )
 
 
 def built_once(
@@ -198,7 +200,7 @@ def run_again(finished: Workspace, path: Path, changes: dict[str, Any]) -> Works
 
 def save_backbone(path: Path, seed: int = 0) -> Path:
     """A feature extractor of a few filters, with random weights, as others would have saved it."""
-    from redarte.training.backend import keras
+    from redarte.devices.backend import keras
 
     keras.utils.set_random_seed(seed)
     layers = keras.layers
@@ -222,7 +224,7 @@ def save_backbone(path: Path, seed: int = 0) -> Path:
 
 def finetuning_params(backbone: Path) -> dict[str, Any]:
     return {
-        "beyond": ["finetuned"],
+        "extra_models": ["finetuned"],
         "model": "finetuned",
         "finetuned.backbone": str(backbone),
         "finetuned.input_size": 48,
@@ -255,7 +257,7 @@ def one_worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
-def painting(width: int = 40, height: int = 30, seed: int = 0) -> images.Picture:
+def painting(width: int = 40, height: int = 30, seed: int = 0) -> decoding.ImageArray:
     """Smooth colour, so that JPEG keeps it, and not symmetric, so that turns and mirrors show."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width]
@@ -265,7 +267,7 @@ def painting(width: int = 40, height: int = 30, seed: int = 0) -> images.Picture
 
 def write_painting(path: Path, width: int = 40, height: int = 30, seed: int = 0) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    images.write_jpeg(path, painting(width, height, seed), quality=95)
+    decoding.write_jpeg(path, painting(width, height, seed), quality=95)
     return path
 
 

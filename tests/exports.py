@@ -1,22 +1,22 @@
-"""Networks as .onnx files, without a training before."""
+"""Models as .onnx files, without a training before."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from redarte.inference import export
+from redarte.devices.backend import keras
+from redarte.evaluation import calibration
+from redarte.export import onnx as export
 from redarte.inference.predictor import Metadata, Predictor
-from redarte.networks.base import Decomposition
-from redarte.training import calibration
-from redarte.training.backend import keras
+from redarte.models.base import Decomposition
 
 
 def metadata(**changes: Any) -> Metadata:
-    """What an .onnx file of a network with three artists says of itself."""
+    """What an .onnx file of a model with three artists says of itself."""
     values: dict[str, Any] = {
-        "network": "red1",
-        "description": "A network.",
+        "model": "red1",
+        "description": "A model.",
         "license": "mit",
         "data": "sample",
         "jpeg_quality": None,
@@ -25,16 +25,16 @@ def metadata(**changes: Any) -> Metadata:
         "temperature": 2.0,
         "coverage": 0.9,
         "ood_threshold": 50.0,
-        "trained": ["Ana/1.jpg", "Cleo/2.jpg"],
+        "training_images": ["Ana/1", "Cleo/2"],
     }
     return Metadata(**values | changes)
 
 
-def exported(network: keras.Model, parts: Decomposition, path: Path, **changes: Any) -> Predictor:
-    """A network as an .onnx file; it remembers made-up training pictures."""
+def exported(model: keras.Model, parts: Decomposition, path: Path, **changes: Any) -> Predictor:
+    """A model as an .onnx file; it remembers made-up training images."""
     said = metadata(**changes)
-    model = export.export(network.input_shape[1], parts)
-    features = parts.forward(np.zeros((1, *network.input_shape[1:]), np.float32))[2].shape[1]
-    trained = np.random.default_rng(0).random((len(said.trained), features), np.float32)
-    path.write_bytes(export.complete(model, trained, *calibration.whitening(trained), said))
+    proto = export.convert(model.input_shape[1], parts)
+    features = parts.forward(np.zeros((1, *model.input_shape[1:]), np.float32))[2].shape[1]
+    trained = np.random.default_rng(0).random((len(said.training_images), features), np.float32)
+    path.write_bytes(export.complete(proto, trained, *calibration.whitening(trained), said))
     return Predictor(path)

@@ -18,18 +18,18 @@ with atheris.instrument_imports(include=["PIL", "yaml", "redarte"]):
     from PIL import Image
 
     from redarte import params
-    from redarte.pictures.collection import checks
+    from redarte.images.collection import checks
     from redarte.runtime.errors import UserError
 
 from tests.conftest import ROOT, painting
 
-MOST_PIXELS = 1e5
+MAX_PIXELS = 1e5
 
 
-def read_picture(data: bytes) -> None:
+def read_image(data: bytes) -> None:
     """What fetch, predict and the page do with a file."""
     try:
-        checks.read_square(data, 32, MOST_PIXELS)
+        checks.read_resized(data, 32, MAX_PIXELS)
     except UserError:
         return
 
@@ -44,7 +44,7 @@ def read_params(data: bytes) -> None:
 
 
 FILE = Path(os.environ.get("TMPDIR", "/dev/shm")) / f"redarte-params-{os.getpid()}.yaml"
-TARGETS = {"reader": read_picture, "params": read_params}
+TARGETS = {"reader": read_image, "params": read_params}
 
 
 def seeds(target: str) -> list[bytes]:

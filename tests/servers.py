@@ -365,7 +365,7 @@ class Page:
 
 @contextlib.contextmanager
 def page(workspace: Workspace, place: Path) -> Iterator[Page]:
-    """Serves a workspace in which networks are, and ends it. Nothing of what it was sent is left then."""
+    """Serves a workspace in which models are, and ends it. Nothing of what it was sent is left then."""
     scratch, log = place / "scratch", place / "log"
     scratch.mkdir()
     environment = environment_for({"PYTHONPATH": str(workspace.path / "src"), "TMPDIR": str(scratch)})

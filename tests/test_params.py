@@ -67,17 +67,17 @@ def test_the_committed_file_is_valid_and_is_the_default_study() -> None:
             "model",
             "finetuned",
             "model is finetuned, which is trained only where beyond names it; type "
-            "dvc exp run -S 'beyond=[finetuned]' -S model=finetuned, or set both here.",
+            "dvc exp run -S 'extra_models=[finetuned]' -S model=finetuned, or set both here.",
         ),
         (
-            "beyond",
+            "extra_models",
             ["red1"],
-            "beyond is ['red1'] and must name networks beyond the study, each once: files of networks/",
+            "beyond is ['red1'] and must name models beyond the study, each once: files of models/",
         ),
-        ("beyond", ["fisher", "fisher"], "must name networks beyond the study, each once"),
-        ("beyond", ["rembrandt"], "must name networks beyond the study, each once"),
-        ("beyond", ["../cli"], "must name networks beyond the study, each once"),
-        ("beyond", ["layers"], "beyond names layers, which has no section of its name here; add it."),
+        ("extra_models", ["fisher", "fisher"], "must name models beyond the study, each once"),
+        ("extra_models", ["rembrandt"], "must name models beyond the study, each once"),
+        ("extra_models", ["../cli"], "must name models beyond the study, each once"),
+        ("extra_models", ["layers"], "beyond names layers, which has no section of its name here; add it."),
         ("finetuned.backbone", " ", "finetuned.backbone is ' ' and must be a text on one line, and not empty."),
         ("red2", 3, "red2 is 3 and must be a section, with parameters in it."),
     ],
@@ -117,7 +117,7 @@ NEW_SECTIONS = [
 
 @pytest.mark.parametrize(("section", "key"), NEW_SECTIONS)
 def test_a_key_that_dvc_leaves_out_of_its_run_cache_is_refused(tmp_path: Path, section: str, key: str) -> None:
-    text = (ROOT / "params.yaml").read_text(encoding="utf-8").replace("beyond: []", "beyond: [layers]")
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8").replace("extra_models: []", "extra_models: [layers]")
     told = refusal(tmp_path, f"{text}\nlayers:\n  {section}\n")
     assert f"layers: no key may be named {key}: DVC ignores keys of this name" in told
     assert told.count("\n") == 0
@@ -260,17 +260,17 @@ def test_the_old_name_of_a_parameter_is_refused_with_the_new_one(tmp_path: Path,
     assert refusal(tmp_path, text.replace(new, old, 1)) == f"{tmp_path}/params.yaml: {told}"
 
 
-def test_a_network_without_a_class_has_a_section_where_beyond_names_it(tmp_path: Path) -> None:
+def test_a_model_without_a_class_has_a_section_where_beyond_names_it(tmp_path: Path) -> None:
     text = (ROOT / "params.yaml").read_text(encoding="utf-8") + "\nlayers:\n  depth: 3\n"
     assert "there is no parameter layers; here you can set" in refusal(tmp_path, text)
     file = tmp_path / "params.yaml"
-    file.write_text(text.replace("beyond: []", "beyond: [layers]").replace("model: red1", "model: layers"))
+    file.write_text(text.replace("extra_models: []", "extra_models: [layers]").replace("model: red1", "model: layers"))
     settings = params.load(file)
     assert settings.layers.depth == 3  # type: ignore[attr-defined]
-    assert settings.trained == ["red1", "red2", "red3", "layers"]
-    # A file that has the whole interface of a network may keep its section while it is not trained.
+    assert settings.trained_models == ["red1", "red2", "red3", "layers"]
+    # A file that has the whole interface of a model may keep its section while it is not trained.
     file.write_text(text.replace("\nlayers:", "\nstudy:"))
-    assert params.load(file).beyond == []
+    assert params.load(file).extra_models == []
 
 
 def test_a_key_given_twice_is_refused(tmp_path: Path) -> None:

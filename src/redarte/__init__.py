@@ -1,1 +1,1 @@
-"""redarte tells painters apart: a DVC pipeline around three small convolutional networks."""
+"""redarte tells painters apart: a DVC pipeline around three small convolutional models."""

@@ -1,78 +1,76 @@
-"""params.yaml, read and checked. The only reader of that file.
+"""params.yaml as validated, frozen models. The only reader of that file.
 
-Every stage checks the whole document before it does anything, so that a typing mistake anywhere in it is told at once;
-which sections a stage then uses is declared in dvc.yaml. Code here makes no stage stale: the values decide, and DVC
-reads those itself.
+Every stage validates the whole document first, so that a mistake anywhere in it is reported before any work. dvc.yaml
+declares which parameters a stage uses. This module is no dependency of a stage: DVC compares the values itself.
 """
 
-import re
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
 
-from redarte.runtime import validation, yaml12
+from redarte.runtime import validation
 from redarte.runtime.errors import UserError
 
 CopyName = Literal["rotation", "vertical_mirror", "horizontal_mirror", "zoom", "shift_left", "shift_right"]
 StudyName = Literal["red1", "red2", "red3"]
+Backend = Literal["tensorflow", "jax", "torch"]
 
 STUDY: tuple[StudyName, ...] = get_args(StudyName)
-_FILES = Path(__file__).with_name("networks")  # one file a network
-_RENAMED = {  # old name: what the parameter is called now
-    "fisher.filters": "fisher.principal_components",
-    "fisher.kinds": "fisher.mixture_components",
-    "fisher.cost": "fisher.C",
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
+# The registry of models: name -> module of redarte.models. docs/new-model.md adds one.
+MODELS: dict[str, str] = dict.fromkeys(STUDY, "study") | {"fisher": "fisher", "finetuned": "finetuned"}
+_RENAMED = {
+    "beyond": "extra_models",
+    "evaluate.coverage": "export.coverage",
+    "fetch.sample.pictures": "fetch.sample.images",
     "finetuned.filters": "finetuned.principal_components",
     "finetuned.head.cost": "finetuned.head.C",
+    "finetuned.online": "finetuned.random_crop_flip",
     "finetuned.tail": "finetuned.fine_tune",
+    "fisher.cost": "fisher.C",
+    "fisher.filters": "fisher.principal_components",
+    "fisher.kinds": "fisher.mixture_components",
     "resize.size": "resize.side",
+    "train.online": "train.random_crop_flip",
 }
+_REMOVED = {"train.resume": "an interrupted training always resumes; delete models/.checkpoints to start again"}
 
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
-Share = Annotated[float, Field(gt=0, lt=1)]
+Ratio = Annotated[float, Field(gt=0, lt=1)]
 Quality = Annotated[int, Field(ge=1, le=100)]
 Weight = Annotated[float, Field(ge=0, le=1)]
+Text = Annotated[str, AfterValidator(validation.single_line)]
+FractionOrLayer = Annotated[float | str, PlainValidator(validation.fraction_or_name)]
 
 
-def _each_once(names: list[CopyName]) -> list[CopyName]:
+def _check_copies(names: list[CopyName]) -> list[CopyName]:
     if len(set(names)) != len(names):
         raise ValueError("must name each copy once, or none: []")
     return names
 
 
-def _beyond(names: list[str]) -> list[str]:
-    for name in names:
-        if name in STUDY or names.count(name) > 1 or not _is_network(name):
-            raise ValueError("must name networks beyond the study, each once: files of networks/, such as finetuned")
+def _check_extra_models(names: list[str]) -> list[str]:
+    extra = [name for name in MODELS if name not in STUDY]
+    if len(set(names)) != len(names) or not set(names) <= set(extra):
+        raise ValueError(f"must name extra models, each once: {', '.join(extra)}; or none: []")
     return names
 
 
-def _is_network(name: str) -> bool:
-    return name in STUDY or (
-        re.fullmatch("[a-z][a-z0-9_]{0,60}", name) is not None and (_FILES / f"{name}.py").is_file()
-    )
+class Section(BaseModel):
+    """A section of params.yaml: unknown keys are refused, values are not converted."""
 
-
-def _is_whole(key: object) -> bool:
-    return isinstance(key, str) and _is_network(key) and "\ndef decompose(" in (_FILES / f"{key}.py").read_text("utf-8")
-
-
-Text = Annotated[str, AfterValidator(validation.on_a_line)]
-ShareOrLayer = Annotated[float | str, PlainValidator(validation.share_or_name)]
-
-
-class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-class Sample(_Section):
+class Sample(Section):
     schools: int = Field(ge=2, le=8)
-    pictures: int = Field(ge=3, le=1000)
+    images: int = Field(ge=3, le=1000)
     seed: Seed
 
 
-class Archive(_Section):
+class Archive(Section):
     path: Text | None
     root: Text | None
     encoding: Annotated[str, AfterValidator(validation.encoding)] | None
@@ -81,18 +79,18 @@ class Archive(_Section):
     max_files: int = Field(ge=1, le=10_000_000)
 
 
-class Folder(_Section):
-    path: Annotated[Text, AfterValidator(validation.outside_of_outputs)] | None
+class Folder(Section):
+    path: Annotated[Text, AfterValidator(validation.outside_outputs)] | None
     root: Text | None
 
 
-class Kaggle(_Section):
+class Kaggle(Section):
     dataset: str = Field(pattern=r"^[\w-]+/[\w-]+$")
     version: int = Field(ge=1)
     root: Text | None
 
 
-class Fetch(_Section):
+class Fetch(Section):
     source: Literal["sample", "archive", "folder", "kaggle"]
     max_megapixels: float = Field(ge=1, le=1000)
     sample: Sample
@@ -101,17 +99,17 @@ class Fetch(_Section):
     kaggle: Kaggle
 
 
-class Split(_Section):
-    train: Share
-    val: Share
-    test: Share
+class Split(Section):
+    train: Ratio
+    val: Ratio
+    test: Ratio
     folds: int = Field(ge=0, le=100)
     fold: int = Field(ge=0, le=99)
     keep_duplicates_together: bool
     too_small: Literal["error", "train_only", "leave_out"]
 
     @model_validator(mode="after")
-    def _whole(self) -> Self:
+    def _check(self) -> Self:
         if abs(self.train + self.val + self.test - 1) > 1e-6:
             raise ValueError("train, val and test must add up to 1")
         if self.folds == 1:
@@ -121,8 +119,8 @@ class Split(_Section):
         return self
 
 
-class Augment(_Section):
-    copies: Annotated[list[CopyName], AfterValidator(_each_once)]
+class Augment(Section):
+    copies: Annotated[list[CopyName], AfterValidator(_check_copies)]
     rotation: Annotated[list[Annotated[float, Field(ge=-180, le=180)]], AfterValidator(validation.ascending)]
     zoom: Annotated[list[Annotated[float, Field(ge=1, le=4)]], AfterValidator(validation.ascending)]
     shift: Annotated[list[Annotated[float, Field(ge=0, le=0.9)]], AfterValidator(validation.ascending)]
@@ -130,33 +128,33 @@ class Augment(_Section):
     quality: Quality
 
 
-class Resize(_Section):
+class Resize(Section):
     side: int = Field(ge=8, le=1024)
     quality: Quality
 
 
-class Train(_Section):
+class Train(Section):
     epochs: int = Field(ge=1, le=10_000)
     batch_size: int = Field(ge=1, le=4096)
     learning_rate: float = Field(gt=0, le=1)
     schedule: Literal["constant", "cosine"]
     label_smoothing: float = Field(ge=0, lt=1)
     class_weight: Literal["none", "balanced"]
-    online: bool
+    random_crop_flip: bool
     patience: int = Field(ge=0, le=10_000)
+    backend: Literal["auto"] | Backend
     device: Literal["auto", "gpu", "cpu"]
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
-    jit: Literal["auto"] | bool
+    jit: bool
     deterministic: bool
-    resume: bool
 
 
-class Penalty(_Section):
+class Penalty(Section):
     l1: Weight
     l2: Weight
 
 
-class Fisher(_Section):
+class Fisher(Section):
     input_size: int = Field(ge=8, le=2048)
     cell: int = Field(ge=1, le=64)
     principal_components: int = Field(ge=1, le=96)
@@ -164,13 +162,13 @@ class Fisher(_Section):
     C: float = Field(gt=0, le=1e6)
 
     @model_validator(mode="after")
-    def _fits(self) -> Self:
+    def _check(self) -> Self:
         if self.input_size < 4 * self.cell:
             raise ValueError(f"input_size must be at least four cells ({4 * self.cell} px)")
         return self
 
 
-class FineTune(_Section):
+class FineTune(Section):
     epochs: int = Field(ge=0, le=10_000)
     learning_rate: float = Field(gt=0, le=1)
 
@@ -179,41 +177,33 @@ class Head(FineTune):
     C: float = Field(gt=0, le=1e6)
 
 
-class Finetuned(_Section):
+class Finetuned(Section):
     backbone: Text
     weights: Text
     input_size: int = Field(ge=8, le=2048)
     principal_components: int = Field(ge=1, le=512)
     head: Head
     fine_tune: FineTune
-    unfreeze: ShareOrLayer
+    unfreeze: FractionOrLayer
     dropout: float = Field(ge=0, lt=1)
     label_smoothing: float = Field(ge=0, lt=1)
-    online: bool
+    random_crop_flip: bool
 
 
-class Evaluate(_Section):
+class Export(Section):
     coverage: float = Field(gt=0, le=1)
+
+
+class Evaluate(Section):
     confused_pairs: int = Field(ge=1, le=100)
     gallery: int = Field(ge=1, le=60)
 
 
-class NewNetwork(_Section):
-    """The section of a network that has no class here: its own file reads what it needs of it."""
-
-    model_config = ConfigDict(extra="allow")
-
-    _seen = model_validator(mode="before")(validation.seen_by_dvc)
-
-
-class Params(_Section):
-    """The whole of params.yaml, checked and frozen. A network without a class here has a section of its name, too."""
-
-    model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, NewNetwork]
+class Params(Section):
+    """The whole of params.yaml."""
 
     model: str
-    beyond: Annotated[list[str], AfterValidator(_beyond)]
+    extra_models: Annotated[list[str], AfterValidator(_check_extra_models)]
     seed: Seed
     fetch: Fetch
     split: Split
@@ -225,73 +215,85 @@ class Params(_Section):
     red3: Penalty
     fisher: Fisher
     finetuned: Finetuned
+    export: Export
     evaluate: Evaluate
 
     @property
-    def trained(self) -> list[str]:
-        """The networks that `dvc repro` trains."""
-        return [*STUDY, *self.beyond]
+    def trained_models(self) -> list[str]:
+        """The models that `dvc repro` trains."""
+        return [*STUDY, *self.extra_models]
 
     @property
-    def networks(self) -> list[str]:
-        """The networks that can be trained: those of the study, and those with a section here."""
-        return [*STUDY, *(name for name in dict(self) if name not in STUDY and _is_network(name))]
-
-    def no_network(self, name: str) -> UserError:
-        """What is said to a person who names a network that there is not."""
-        return UserError(f"there is no network {name}; there are {', '.join(self.networks)}.")
+    def keras_backend(self) -> str:
+        """The Keras backend that trains: train.backend, or for auto KERAS_BACKEND, else tensorflow."""
+        if self.train.backend != "auto":
+            return self.train.backend
+        return os.environ.get("KERAS_BACKEND") or "tensorflow"
 
     @model_validator(mode="after")
-    def _trained(self) -> Self:
-        for name in self.beyond:
-            if name not in self.networks:
-                raise ValueError(f"beyond names {name}, which has no section of its name here; add it")
-        if self.model in self.trained:
+    def _check_model(self) -> Self:
+        if self.model in self.trained_models:
             return self
-        if self.model in self.networks:
+        if self.model in MODELS:
             raise ValueError(
-                f"model is {self.model}, which is trained only where beyond names it; type "
-                f"dvc exp run -S 'beyond=[{self.model}]' -S model={self.model}, or set both here"
+                f"model is {self.model}, which is trained only if extra_models names it; type "
+                f"dvc exp run -S 'extra_models=[{self.model}]' -S model={self.model}, or set both here"
             )
-        raise ValueError(f"model is {validation.brief(self.model)} and must be one of {', '.join(self.networks)}")
+        raise ValueError(f"model is {validation.short_repr(self.model)} and must be one of {', '.join(MODELS)}")
+
+
+def check_model(name: str) -> None:
+    """Checks the name of a model.
+
+    Args:
+        name: as a user typed it.
+
+    Raises:
+        UserError: the registry has no such model.
+    """
+    if name not in MODELS:
+        raise UserError(f"there is no model {name}; the models are {', '.join(MODELS)}.")
 
 
 def load(path: Path = Path("params.yaml")) -> Params:
-    """Reads and checks a params.yaml.
+    """Reads and validates a params.yaml, as DVC reads it (YAML 1.2).
+
+    Args:
+        path: the file.
 
     Returns:
         The whole document, frozen.
 
     Raises:
-        UserError: the file is missing, is not YAML, or holds values that are not allowed, with a sentence for each.
+        UserError: the file is missing or not YAML, or has values that are not allowed; one sentence for each.
     """
+    document = _read(path)
+    try:
+        settings = Params.model_validate(document)
+    except ValidationError as error:
+        raise UserError(validation.format_errors(path, Params, error.errors(), _RENAMED, _REMOVED)) from None
+    validation.check_seen_by_dvc(path, document)
+    return settings
+
+
+def _read(path: Path) -> dict[Any, Any]:
+    # Imported here: it takes a tenth of a second.
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
     try:
         text = path.read_text(encoding="utf-8")
         validation.check_merged(path, text)
-        document = yaml12.load(text)
+        document = YAML(typ="safe").load(text)
     except FileNotFoundError:
-        raise UserError(f"{path} is not here: run this from the top folder of the project.") from None
+        raise UserError(f"{path} does not exist here: run this from the top folder of the project.") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}).") from None
     except RecursionError:
-        raise UserError(f"{path} is nested too deep: it holds sections, and parameters in them.") from None
-    except ValueError as error:
+        raise UserError(f"{path} is nested too deep: it has sections, and parameters in them.") from None
+    except (YAMLError, ValueError, KeyError, AttributeError) as error:
+        # Where a value does not match its explicit tag (!!int), the parser raises Python's own exceptions.
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(document, dict):
-        raise UserError(f"{path} must hold sections such as fetch: and train:, and holds none.")
-    return _checked(path, document)
-
-
-def _checked(path: Path, document: dict[Any, Any]) -> Params:
-    # A network without a class here may have a section where `beyond` names it, and keep it where that does not.
-    beyond = document.get("beyond")
-    named = beyond if isinstance(beyond, list) else []
-    unknown = [key for key in document if not (key in Params.model_fields or key in named or _is_whole(key))]
-    problems: list[Any] = [{"type": "extra_forbidden", "loc": (key,)} for key in unknown]
-    try:
-        settings = Params.model_validate({key: value for key, value in document.items() if key not in unknown})
-    except ValidationError as error:
-        problems += error.errors()
-    if not problems:
-        return settings
-    raise UserError(validation.told(path, Params, problems, _RENAMED))
+        raise UserError(f"{path} must have sections such as fetch: and train:, and has none.")
+    return document

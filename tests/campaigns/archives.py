@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from redarte.images.sources import archive
 from redarte.params import Archive
-from redarte.pictures.sources import archive
 from redarte.runtime.errors import UserError
-from tests.campaigns.pictures import HARM
+from tests.campaigns.images import HARM
 
 ARCHIVES = 50
 LIMITS = Archive(path=None, root=None, encoding=None, sha256=None, max_gigabytes=0.01, max_files=200)

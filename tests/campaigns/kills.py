@@ -60,7 +60,7 @@ def prepared(place: Path) -> Iterator[Reference]:
             workspace = new_workspace(disk / name, {"train.epochs": 3, **changes})
             workspace.run("dvc", "repro")
             workspace.commit("a run")
-            # A network beyond the study is trained only where `beyond` names it.
+            # A model beyond the study is trained only where `extra_models` names it.
             stages |= {stage: workspace for stage in locked(workspace) if name == "red" or stage.endswith(f"@{name}")}
         yield Reference(disk, stages)
 
@@ -103,7 +103,7 @@ def ended_and_finished(reference: Reference, stage: str, rng: random.Random) -> 
         code, told = way(Ending(workspace, command_of(workspace, stage), outs, reference, rng, reference.lives[stage]))
         for out in outs:
             found = contents(workspace.path / out)
-            assert is_whole(out, found, whole[out]), f"{stage}, {way.__name__}: {out} is there, and not whole"
+            assert is_complete(out, found, whole[out]), f"{stage}, {way.__name__}: {out} is there, and not whole"
             assert code or found is not None, f"{stage}, {way.__name__}: it ended well without {out}"
         traceback = "with a traceback" if "Traceback" in told else "without a traceback"
         assert way not in SPOKEN or traceback.startswith("without"), f"{stage}, {way.__name__}: {told}"
@@ -117,10 +117,10 @@ def ended_and_finished(reference: Reference, stage: str, rng: random.Random) -> 
     return happened
 
 
-def is_whole(out: str, found: Content, whole: Content) -> bool:
+def is_complete(out: str, found: Content, whole: Content) -> bool:
     """Whether an output is absent or what it is after an undisturbed run."""
     if out.startswith("plots/train_") and isinstance(found, bytes) and isinstance(whole, bytes):
-        # The curves grow while a network learns, so that one can watch it.
+        # The curves grow while a model learns, so that one can watch it.
         return whole.startswith(found)
     return found is None or found == whole
 

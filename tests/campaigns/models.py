@@ -1,4 +1,4 @@
-"""Files that say they are networks: none runs code of its own, and each is loaded or refused in a sentence.
+"""Files that say they are models: none runs code of its own, and each is loaded or refused in a sentence.
 
 An attack is thirty of them: .keras files for `finetuned.backbone` and for `export`, .onnx files for `redarte predict`.
 """
@@ -19,7 +19,7 @@ import onnx
 
 from redarte.runtime.errors import UserError
 from redarte.runtime.sandbox import LostError, Sandbox
-from tests.campaigns.pictures import HARM
+from tests.campaigns.images import HARM
 from tests.conftest import FISHER, new_workspace, save_backbone
 
 FILES = 30
@@ -29,7 +29,7 @@ _LONGEST = 60.0  # seconds for a file
 
 @dataclass(frozen=True)
 class Whole:
-    """Networks that are what they say, and where they are made into others."""
+    """Models that are what they say, and where they are made into others."""
 
     place: Path
     backbone: bytes
@@ -60,7 +60,7 @@ def attack(whole: Whole, seed: int) -> Counter[str]:
         path.write_bytes(hostile(rng, kind, whole))
         made.append((kind, path))
     happened: Counter[str] = Counter()
-    with Sandbox(2, _MEMORY, longest=_LONGEST) as sandbox:
+    with Sandbox(2, _MEMORY, timeout=_LONGEST) as sandbox:
         for (kind, path), answer in zip(made, sandbox.map(load, made), strict=True):
             assert not whole.canary.exists(), f"{path} ran code of its own"
             if isinstance(answer, LostError):
@@ -78,20 +78,20 @@ def load(named: tuple[str, Path]) -> str:
     """Loads a file as redarte does, and asks it for an answer."""
     kind, path = named
     if kind == "onnx":
-        from redarte.commands.predict import described
+        from redarte.commands.predict import as_json
         from redarte.inference.predictor import Predictor
 
-        network = Predictor(path)
-        picture = np.zeros((network.side, network.side, 3), np.uint8)
-        described(network.predict([picture[None]]), 0, 5)
-        network.evidence(picture, 0)
+        model = Predictor(path)
+        image = np.zeros((model.side, model.side, 3), np.uint8)
+        as_json(model.predict([image[None]]), 0, 5)
+        model.evidence(image, 0)
     elif kind == "keras":
-        from redarte.networks import base
+        from redarte.models import base
 
         base.load(path)
     else:
         from redarte import params
-        from redarte.networks import backbones
+        from redarte.models import backbones
 
         settings = params.load(Path(__file__).parents[2] / "params.yaml").finetuned
         backbones.load(settings.model_copy(update={"backbone": str(path), "input_size": 48}))
@@ -128,13 +128,13 @@ def atomic_file(_rng: random.Random, data: bytes, _whole: Whole) -> bytes:
 
 def with_a_lambda(_rng: random.Random, data: bytes, whole: Whole) -> bytes:
     """A Lambda layer with marshalled code that would leave a mark."""
-    from redarte.training.backend import keras
+    from redarte.devices.backend import keras
 
     canary = str(whole.canary)
-    network = keras.Sequential([keras.Input((24, 24, 3)), keras.layers.Conv2D(4, 3)])
-    network.add(keras.layers.Lambda(lambda x: [open(canary, "w"), x][1]))  # noqa: SIM115, PTH123
+    model = keras.Sequential([keras.Input((24, 24, 3)), keras.layers.Conv2D(4, 3)])
+    model.add(keras.layers.Lambda(lambda x: [open(canary, "w"), x][1]))  # noqa: SIM115, PTH123
     path = whole.place / "lambda.keras"
-    network.save(path)
+    model.save(path)
     whole.canary.unlink(missing_ok=True)
     saved = path.read_bytes()
     path.unlink()
@@ -236,7 +236,7 @@ def harmed(rng: random.Random, whole: Whole) -> bytes:
 
 def with_weights_elsewhere(rng: random.Random, whole: Whole) -> bytes:
     """Weights that stand in another file, as ONNX allows."""
-    model = onnx.load_from_string(whole.onnx)
+    proto = onnx.load_from_string(whole.onnx)
     elsewhere = [
         "/etc/passwd",
         "../../etc/passwd",
@@ -246,7 +246,7 @@ def with_weights_elsewhere(rng: random.Random, whole: Whole) -> bytes:
         "https://example.invalid/x",
         "/proc/self/environ",
     ]
-    for tensor in rng.sample(list(model.graph.initializer), 3):
+    for tensor in rng.sample(list(proto.graph.initializer), 3):
         tensor.ClearField("raw_data")
         tensor.ClearField("float_data")
         tensor.data_location = onnx.TensorProto.EXTERNAL
@@ -257,25 +257,25 @@ def with_weights_elsewhere(rng: random.Random, whole: Whole) -> bytes:
         ):
             entry = tensor.external_data.add()
             entry.key, entry.value = key, value
-    return bytes(model.SerializeToString())
+    return bytes(proto.SerializeToString())
 
 
 def with_another_card(rng: random.Random, whole: Whole) -> bytes:
     """What the file says of itself is something else."""
-    model = onnx.load_from_string(whole.onnx)
-    for entry in model.metadata_props:
+    proto = onnx.load_from_string(whole.onnx)
+    for entry in proto.metadata_props:
         card = json.loads(entry.value) if rng.random() < 0.8 else {}
         for key in list(card):
             if rng.random() < 0.3:
                 card[key] = rng.choice([None, 0, -1, float("nan"), "", "x", [], ["x"], {}, [[]], "a" * 10**5, True])
         entry.value = rng.choice([json.dumps(card), json.dumps(card), "[" * 9999, "{", ""])
-    return bytes(model.SerializeToString())
+    return bytes(proto.SerializeToString())
 
 
 def with_another_graph(rng: random.Random, whole: Whole) -> bytes:
     """Nodes are gone, or are of another kind, or of a domain that nobody has."""
-    model = onnx.load_from_string(whole.onnx)
-    nodes = model.graph.node
+    proto = onnx.load_from_string(whole.onnx)
+    nodes = proto.graph.node
     for _ in range(rng.randint(1, 3)):
         node = rng.choice(list(nodes))
         change = rng.choice(["gone", "kind", "domain", "loop", "shape"])
@@ -288,10 +288,10 @@ def with_another_graph(rng: random.Random, whole: Whole) -> bytes:
         elif change == "loop" and node.input:
             node.input[0] = node.output[0]
         elif change == "shape":
-            place = rng.choice(list(model.graph.initializer))
+            place = rng.choice(list(proto.graph.initializer))
             if place.dims:
                 place.dims[0] = rng.choice([0, -1, 1, 10**6, 2**62])
-    return bytes(model.SerializeToString())
+    return bytes(proto.SerializeToString())
 
 
 ONNX = [lambda _rng, whole: whole.onnx, harmed, harmed, with_weights_elsewhere, with_another_card, with_another_graph]

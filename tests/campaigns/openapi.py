@@ -14,7 +14,7 @@ from tests.campaigns.storm import Service, prepared
 __all__ = ["attack", "prepared"]
 
 EXAMPLES = 500  # of requests to each operation
-# Not every file is a picture, which no schema can say; and what is no method of ours is answered by the page below.
+# Not every file is an image, which no schema can say; and what is no method of ours is answered by the page below.
 DOES_NOT_FIT = ("positive_data_acceptance", "unsupported_method")
 
 

@@ -34,7 +34,7 @@ _LONGEST = 300  # seconds for a stage
 TINY: dict[str, Any] = {
     "fetch.source": st.just("sample"),
     "fetch.sample.schools": st.integers(2, 4),
-    "fetch.sample.pictures": st.integers(3, 9),
+    "fetch.sample.images": st.integers(3, 9),
     "split.folds": st.integers(0, 3),
     "augment.max_side": st.integers(16, 64),
     "resize.side": st.integers(8, 48),
@@ -101,7 +101,7 @@ def read(place: Path, text: str) -> str:
 
 
 def run_one(workspace: Workspace, seed: int) -> Counter[str]:
-    """Takes the stages of one network through a document of allowed values."""
+    """Takes the stages of one model through a document of allowed values."""
     document = drawn(documents(TINY), seed, examples=5)[-1]
     document["finetuned"]["backbone"] = str(workspace.path.parent / "tiny.keras")
     document["finetuned"]["weights"] = "none"
@@ -161,7 +161,7 @@ _TEXT = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), m
 # What params.py checks by a function, which Hypothesis cannot see.
 OURS: dict[str, st.SearchStrategy[Any]] = {
     "model": st.sampled_from([*params.STUDY, "fisher", "finetuned"]),
-    "beyond": st.lists(st.sampled_from(["fisher", "finetuned"]), unique=True),
+    "extra_models": st.lists(st.sampled_from(["fisher", "finetuned"]), unique=True),
     "augment.rotation": pair(-180, 180),
     "augment.zoom": pair(1, 4),
     "augment.shift": pair(0, 0.9),
@@ -181,8 +181,8 @@ OURS: dict[str, st.SearchStrategy[Any]] = {
 
 def made_whole(document: dict[str, Any]) -> dict[str, Any]:
     """The same with a model that is trained, shares that add up, a fold that there is, and patches that fit."""
-    if document["model"] not in (*params.STUDY, *document["beyond"]):
-        document["beyond"] = [*document["beyond"], document["model"]]
+    if document["model"] not in (*params.STUDY, *document["extra_models"]):
+        document["extra_models"] = [*document["extra_models"], document["model"]]
     split, fisher = document["split"], document["fisher"]
     total = split["train"] + split["val"] + split["test"]
     split |= {name: split[name] / total for name in ("train", "val", "test")}

@@ -93,7 +93,7 @@ def attack(machines: list[Machine], seed: int) -> Counter[str]:
     done = workspace.run("dvc", "repro", "train_red1", check=False)
     assert done.returncode == 0, done.stderr
     assert outputs_of(workspace) == one.made
-    for what in ("going on after epoch", "is damaged and not used"):
+    for what in ("resuming after epoch", "is damaged and not used"):
         happened[what] += what in done.stdout
     check_cache(workspace.path / ".dvc/cache/files/md5")
     return happened

@@ -69,4 +69,4 @@ def attack(undisturbed: Undisturbed, seed: int) -> Counter[str]:
 
 def check_cache(files: Path) -> None:
     """Every file has the hash that it is named by."""
-    assert [path for path in files.glob("??/*") if not cache.is_whole(path)] == []
+    assert [path for path in files.glob("??/*") if not cache.is_complete(path)] == []

@@ -1,6 +1,6 @@
-"""The same pictures, parameters and code give the same bytes, whoever runs them and wherever.
+"""The same images, parameters and code give the same bytes, whoever runs them and wherever.
 
-An attack is a clone in another place, of another person, under another locale and umask, with the pictures written in
+An attack is a clone in another place, of another person, under another locale and umask, with the images written in
 another order, which runs up to `resize`. Its dvc.lock says the same of every output as that of the first.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from redarte.pictures import images
+from redarte.images import decoding
 from tests.conftest import Workspace, new_workspace, painting
 
 ARTISTS = ("Ana", "İpek Şahin", "ana belén", "Zoë", "画家")
@@ -33,7 +33,7 @@ ZONES = ("UTC", "America/St_Johns", "Pacific/Kiritimati", "Asia/Kathmandu", "now
 
 @dataclass(frozen=True)
 class First:
-    """The clone that the others are compared with, the pictures, and what dvc.lock says of its outputs.
+    """The clone that the others are compared with, the images, and what dvc.lock says of its outputs.
 
     Attributes:
         as_another: what goes before a command that another user is to run; None where no other can run this Python.
@@ -41,7 +41,7 @@ class First:
 
     workspace: Workspace
     as_another: list[str] | None
-    pictures: dict[str, bytes]
+    images: dict[str, bytes]
     outputs: dict[str, Any]
 
 
@@ -50,19 +50,19 @@ def prepared(place: Path) -> Iterator[First]:
     for name in LOCALES[3:]:
         language, _, charset = name.partition(".")
         subprocess.run(["localedef", "-i", language, "-f", charset, name], check=False, capture_output=True)
-    pictures = {
-        f"{artist}/{number} {'é' if number % 2 else 'I'}.{'jpg' if number % 3 else 'JPG'}": images.jpeg(
-            painting(40 + number, 60, seed=100 * place_of + number), 90
+    images = {
+        f"{artist}/{number} {'é' if number % 2 else 'I'}.{'jpg' if number % 3 else 'JPG'}": decoding.jpeg(
+            painting(40 + number, 60, seed=100 * artist_index + number), 90
         )
-        for place_of, artist in enumerate(ARTISTS)
+        for artist_index, artist in enumerate(ARTISTS)
         for number in range(_EACH)
     }
-    workspace = new_workspace(place / "first", {"fetch.source": "folder", "fetch.folder.path": "../pictures"})
-    write(pictures, place / "pictures", list(pictures))
+    workspace = new_workspace(place / "first", {"fetch.source": "folder", "fetch.folder.path": "../images"})
+    write(images, place / "images", list(images))
     place.chmod(0o755)
     workspace.run("dvc", "repro", "resize")
     able = os.geteuid() == 0 and not subprocess.run([*_AS_ANOTHER, sys.executable, "-c", ""], check=False).returncode
-    yield First(workspace, _AS_ANOTHER if able else None, pictures, outputs(workspace))
+    yield First(workspace, _AS_ANOTHER if able else None, images, outputs(workspace))
 
 
 def attack(first: First, seed: int) -> Counter[str]:
@@ -70,9 +70,9 @@ def attack(first: First, seed: int) -> Counter[str]:
     name = "".join(rng.sample(string.ascii_letters + " éß画'()&$;#%\t", 12)).strip() or "x"
     place = first.workspace.path.parent / f"{seed} {name}"
     place.mkdir()
-    order = sorted(first.pictures)
+    order = sorted(first.images)
     rng.shuffle(order)
-    write(first.pictures, place / "pictures", order)
+    write(first.images, place / "images", order)
     clone = first.workspace.clone(place / "redarte")
     locale, zone, umask = rng.choice(LOCALES), rng.choice(ZONES), rng.choice([0o002, 0o022, 0o027, 0o077])
     environment = {
@@ -100,8 +100,8 @@ def outputs(workspace: Workspace) -> dict[str, Any]:
     return {out["path"]: out for stage in STAGES for out in stages[stage]["outs"]}
 
 
-def write(pictures: dict[str, bytes], folder: Path, order: list[str]) -> None:
-    """Writes the pictures one after the other: a disk lists them in an order of its own, which depends on this."""
+def write(images: dict[str, bytes], folder: Path, order: list[str]) -> None:
+    """Writes the images one after the other: a disk lists them in an order of its own, which depends on this."""
     for name in order:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(pictures[name])
+        (folder / name).write_bytes(images[name])

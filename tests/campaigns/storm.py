@@ -21,9 +21,9 @@ import psutil
 import requests
 from yarl import URL
 
-from redarte.pictures import images
+from redarte.images import decoding
 from tests import servers
-from tests.campaigns.pictures import hostile
+from tests.campaigns.images import hostile
 from tests.conftest import Workspace, new_workspace, painting
 
 CLIENTS = 200
@@ -41,7 +41,7 @@ class Service:
     """A running `redarte serve`.
 
     Attributes:
-        before: what it answers to the picture `good` before any attack.
+        before: what it answers to the image `good` before any attack.
     """
 
     address: str
@@ -62,12 +62,12 @@ def prepared(place: Path) -> Iterator[Service]:
 
 @contextmanager
 def served(workspace: Workspace, place: Path) -> Iterator[Service]:
-    """Serves a workspace in which networks are, beside a secret."""
+    """Serves a workspace in which models are, beside a secret."""
     secret = place / "secret.txt"
     secret.write_text(_SECRET, encoding="utf-8")
-    good = images.jpeg(painting(300, 200), 90)
+    good = decoding.jpeg(painting(300, 200), 90)
     with servers.page(workspace, place) as page:
-        before = requests.post(f"{page.address}/api/predict", files={"picture": good}, timeout=60).json()
+        before = requests.post(f"{page.address}/api/predict", files={"image": good}, timeout=60).json()
         yield Service(page.address, psutil.Process(page.process.pid), page.scratch, secret, good, before)
     # gradio's own endpoints log what they cannot take; nothing of ours raises.
     ours = re.search(r"src/redarte/[^\n]*\n[^\n]*\n(?: *[\^~]+\n)?\S.*", page.log.read_text(encoding="utf-8"))
@@ -80,7 +80,7 @@ def attack(service: Service, seed: int) -> Counter[str]:
     assert earnest[f"{asks_in_earnest.__name__}: 200"] > 0.8 * sum(earnest.values()), earnest
     time.sleep(3)
     assert requests.get(f"{service.address}/health", timeout=10).json()["status"] == "ok"
-    after = requests.post(f"{service.address}/api/predict", files={"picture": service.good}, timeout=60).json()
+    after = requests.post(f"{service.address}/api/predict", files={"image": service.good}, timeout=60).json()
     assert after == service.before, "it answers otherwise than before"
     now = memory(service)
     assert now < held * (1 + _MORE_MEMORY), f"{held / 1e6:.0f} MB at the start, and {now / 1e6:.0f} MB at the end"
@@ -142,7 +142,7 @@ async def checked(answer: aiohttp.ClientResponse, allowed: set[int]) -> int:
 
 def form(content: bytes, name: str = "p.jpg") -> aiohttp.FormData:
     data = aiohttp.FormData()
-    data.add_field("picture", content, filename=name)
+    data.add_field("image", content, filename=name)
     return data
 
 
@@ -167,7 +167,7 @@ async def uploads_what_is_hostile(session: aiohttp.ClientSession, service: Servi
 
 async def asks_for_nonsense(session: aiohttp.ClientSession, service: Service, rng: random.Random) -> int:
     odd = rng.choice(["", "-1", "0", "101", "1e9", "x", "9" * 400, "../red1", "red1\0", "é", "%00", "[]"])
-    query = rng.choice([{"network": odd}, {"top": odd}, {"top": odd, "network": odd}, {odd: odd}])
+    query = rng.choice([{"model": odd}, {"top": odd}, {"top": odd, "model": odd}, {odd: odd}])
     async with session.post("/api/predict", params=query, data=form(service.good)) as answer:
         return await checked(answer, {200, 422, 503})
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.campaigns import archives, kills, models, parameters, pictures, powercut, remotes, sameness, storm
+from tests.campaigns import archives, images, kills, models, parameters, powercut, remotes, sameness, storm
 from tests.conftest import Workspace, save_backbone
 
 
@@ -32,11 +32,11 @@ def test_the_power_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.long
-def test_hostile_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "FILES", 60)
-    with pictures.prepared(tmp_path) as workspace:
-        happened = pictures.attack(workspace, seed=1)
-    assert {"fetch: kept", "fetch: not_a_picture", "fetch: truncated_or_corrupt", "predict: read"} <= set(happened)
+def test_hostile_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "FILES", 60)
+    with images.prepared(tmp_path) as workspace:
+        happened = images.attack(workspace, seed=1)
+    assert {"fetch: kept", "fetch: not_an_image", "fetch: truncated_or_corrupt", "predict: read"} <= set(happened)
 
 
 def test_hostile_archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,7 +46,7 @@ def test_hostile_archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.long
-def test_hostile_networks(finished: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hostile_models(finished: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "FILES", 8)
     keras, onnx = ((finished.path / f"models/red1.{kind}").read_bytes() for kind in ("keras", "onnx"))
     whole = models.Whole(tmp_path, save_backbone(tmp_path / "tiny.keras").read_bytes(), keras, onnx)

@@ -1,4 +1,4 @@
-"""Cross-validation: the folds are apart, every network answers the same pictures, and a killed run goes on."""
+"""Cross-validation: the folds are apart, every model answers the same images, and a killed run goes on."""
 
 import os
 import re
@@ -20,7 +20,7 @@ from tests.conftest import Workspace, new_workspace, tree_bytes
 
 @pytest.mark.long
 def test_the_folds_are_apart_stratified_and_whole(tmp_path: Path) -> None:
-    workspace = new_workspace(tmp_path / "redarte", {"fetch.sample.pictures": 7, "split.folds": 3})
+    workspace = new_workspace(tmp_path / "redarte", {"fetch.sample.images": 7, "split.folds": 3})
     workspace.stage("fetch")
     everything = set(tree_bytes(workspace.path / "data/raw"))
     tested: list[str] = []
@@ -38,12 +38,12 @@ def test_the_folds_are_apart_stratified_and_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_more_folds_than_pictures_is_one_sentence(tmp_path: Path) -> None:
+def test_more_folds_than_images_is_one_sentence(tmp_path: Path) -> None:
     workspace = new_workspace(tmp_path / "redarte", {"split.folds": 6})
     workspace.stage("fetch")
     refused = workspace.stage("split", check=False)
     assert refused.returncode == 1
-    assert refused.stderr.startswith("redarte split: split.folds is 6, and no artist has so many pictures")
+    assert refused.stderr.startswith("redarte split: split.folds is 6, and no artist has so many images")
 
 
 def answers(right: list[bool], paths: list[str] | None = None) -> Fold:
@@ -61,15 +61,22 @@ def test_the_table_says_what_the_folds_say() -> None:
     assert "The difference between Red 1 and Red 2 is within chance (p = 0.12)" in text
 
 
-def test_networks_that_answered_other_pictures_are_not_compared() -> None:
+def test_models_that_answered_other_images_are_not_compared() -> None:
     other = answers([True], ["test/other"])
-    with pytest.raises(UserError, match="did not answer the same pictures"):
+    with pytest.raises(UserError, match="did not answer the same images"):
         crossval.table({"red1": [answers([True])] * 2, "red2": [other] * 2})
 
 
 @pytest.mark.parametrize(
     "change",
-    ["model=red2", "split.fold=0", "+beyond=[fisher]", "~split.folds", "split={fold: 1}", "params.yaml:model=red2"],
+    [
+        "model=red2",
+        "split.fold=0",
+        "+extra_models=[fisher]",
+        "~split.folds",
+        "split={fold: 1}",
+        "params.yaml:model=red2",
+    ],
 )
 def test_what_crossval_sets_cannot_be_set(settings: Callable[..., Params], change: str) -> None:
     with pytest.raises(UserError, match="crossval sets model, beyond, "):
@@ -80,7 +87,7 @@ def test_predictions_are_reused_only_for_the_same_code_data_and_parameters(
     workspace: Workspace, settings: Callable[..., Params], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(workspace.path)
-    lock, code = Path("dvc.lock"), Path("src/redarte/networks/study.py")
+    lock, code = Path("dvc.lock"), Path("src/redarte/models/study.py")
 
     def key(changes: list[str], parameters: dict[str, int]) -> str:
         return crossval._digest(settings(parameters), changes, 2)
@@ -110,7 +117,7 @@ def experiments(workspace: Workspace) -> list[str]:
 
 @pytest.mark.long
 def test_a_killed_run_goes_on(tmp_path: Path) -> None:
-    workspace = new_workspace(tmp_path / "redarte", {"fetch.sample.pictures": 6})
+    workspace = new_workspace(tmp_path / "redarte", {"fetch.sample.images": 6})
     command = ("redarte", "crossval", "red1", "--folds", "2", "-S", "augment.copies=[zoom]")
     running = workspace.start(*command)
     started = time.monotonic()

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import yaml
 from dvc.utils.hydra import apply_overrides
+from ruamel.yaml import YAML
 
 from redarte.commands.experiments import is_measured, typed
-from redarte.runtime import yaml12
 from tests.conftest import Workspace
 
 VALUES = [
@@ -25,7 +25,7 @@ def test_a_value_typed_back_is_the_same(tmp_path: Path, value: Any) -> None:
     file = tmp_path / "params.yaml"
     file.write_text("section:\n  key: 0\n", encoding="utf-8")
     apply_overrides(file, shlex.split(typed("section.key", value)))
-    read = yaml12.load(file.read_text(encoding="utf-8"))["section"]["key"]
+    read = YAML(typ="safe").load(file)["section"]["key"]
     assert read == value and type(read) is type(value)
 
 
@@ -50,13 +50,13 @@ def test_what_did_not_run_with_these_parameters_is_not_measured(finished: Worksp
 def test_a_partial_experiment_has_empty_cells_and_nothing_is_cut(finished: Workspace, tmp_path: Path) -> None:
     clone = finished.clone(tmp_path / "redarte")
     name = "an-experiment-with-a-name-that-is-longer-than-most-terminals-are-wide-and-identifies-it"
-    clone.run("dvc", "exp", "run", "-n", name, "-S", "fetch.sample.pictures=4", "fetch")
+    clone.run("dvc", "exp", "run", "-n", name, "-S", "fetch.sample.images=4", "fetch")
     try:
         printed = clone.run("redarte", "experiments", COLUMNS="60").stdout.splitlines()
     finally:
         clone.run("dvc", "exp", "remove", name)
     row = next(line for line in printed if name in line)
-    assert row.split() == [name, "–", "–", "–", "–", "–", "fetch.sample.pictures=4"]
+    assert row.split() == [name, "–", "–", "–", "–", "–", "fetch.sample.images=4"]
     main = next(line for line in printed if line.startswith(("main", "master")))
     assert main.split()[1:3] == ["sample", "red1"] and "–" not in main
 

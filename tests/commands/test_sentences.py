@@ -14,7 +14,7 @@ import requests
 from rich.console import Console
 
 from redarte.commands import experiments, service
-from redarte.pictures.collection import files
+from redarte.images.collection import files
 from tests.conftest import ROOT, Workspace, write_painting
 
 
@@ -85,13 +85,13 @@ def test_brackets_in_values_are_shown() -> None:
         return {
             "rev": "a" * 40, "name": "main",
             "data": {
-                "params": {"params.yaml": {"data": {"fetch": {"path": path}, "beyond": []}}},
-                "metrics": {"metrics/evaluate.json": {"data": {"data": "[/red]", "network": "red1"}}},
+                "params": {"params.yaml": {"data": {"fetch": {"path": path}, "extra_models": []}}},
+                "metrics": {"metrics/evaluate.json": {"data": {"data": "[/red]", "model": "red1"}}},
             },
         }  # fmt: skip
 
     changed = revision("[bold]/[/x]")
-    changed["data"]["params"]["params.yaml"]["data"]["beyond"] = ["[a]"]
+    changed["data"]["params"]["params.yaml"]["data"]["extra_models"] = ["[a]"]
     experiment = {"name": "[dim]one", "executor": None, "revs": [changed]}
     shown = [{**revision("a"), "experiments": [experiment]}]
     console = Console(width=200)
@@ -99,7 +99,7 @@ def test_brackets_in_values_are_shown() -> None:
         console.print(experiments.table(shown))
     lines = captured.get().splitlines()
     assert "[dim]one" in lines[-2] and "'fetch.path=\"[bold]/[/x]\"'" in lines[-2]
-    assert lines[-1].strip() == "'beyond=[\"[a]\"]'"
+    assert lines[-1].strip() == "'extra_models=[\"[a]\"]'"
 
 
 def test_doctor_says_what_is_wrong_with_an_archive(workspace: Workspace, tmp_path: Path) -> None:
@@ -114,24 +114,24 @@ def test_doctor_says_what_is_wrong_with_an_archive(workspace: Workspace, tmp_pat
 
 
 def test_explain_says_where_it_cannot_write(finished: Workspace, tmp_path: Path) -> None:
-    picture = str(write_painting(tmp_path / "a.jpg"))
+    image = str(write_painting(tmp_path / "a.jpg"))
     (tmp_path / "folder.jpg").mkdir()
-    assert refused(finished, "explain", picture, "--out", str(tmp_path / "folder.jpg")).endswith(
+    assert refused(finished, "explain", image, "--out", str(tmp_path / "folder.jpg")).endswith(
         "name a .jpg to write to."
     )
     (tmp_path / "file").touch()
-    told = refused(finished, "explain", picture, "--out", str(tmp_path / "file/a.jpg"))
+    told = refused(finished, "explain", image, "--out", str(tmp_path / "file/a.jpg"))
     assert told == f"{tmp_path}/file/a.jpg cannot be written (File exists); name another file with --out."
 
 
 @pytest.mark.parametrize("out", ["a.jpg", "./a.jpg", "link.jpg"])
 def test_explain_does_not_overwrite_the_image(finished: Workspace, tmp_path: Path, out: str) -> None:
-    picture = write_painting(tmp_path / "a.jpg")
-    (tmp_path / "link.jpg").symlink_to(picture)
-    before = picture.read_bytes()
-    told = refused(finished, "explain", str(picture), "--out", str(tmp_path / out))
-    assert told.endswith("is the picture itself, and would be overwritten: name another file with --out.")
-    assert picture.read_bytes() == before
+    image = write_painting(tmp_path / "a.jpg")
+    (tmp_path / "link.jpg").symlink_to(image)
+    before = image.read_bytes()
+    told = refused(finished, "explain", str(image), "--out", str(tmp_path / out))
+    assert told.endswith("is the image itself, and would be overwritten: name another file with --out.")
+    assert image.read_bytes() == before
 
 
 @pytest.mark.parametrize("name", ["dvc.lock", "dvc.yaml", "params.yaml"])
@@ -154,7 +154,7 @@ def test_images_in_an_output_are_not_lost(workspace: Workspace, tmp_path: Path) 
     workspace.run("dvc", "repro", "split")
     workspace.run("redarte", "check")
     # The files of an earlier run are DVC's own.
-    workspace.set({"fetch.sample.pictures": 4})
+    workspace.set({"fetch.sample.images": 4})
     workspace.run("dvc", "repro", "split")
     workspace.run("git", "restore", "dvc.lock", "params.yaml")
     workspace.run("redarte", "check")
@@ -238,8 +238,8 @@ def test_data_raw_may_be_a_link_to_another_disk(workspace: Workspace, tmp_path: 
         (workspace.path / "data").mkdir(exist_ok=True)
         (workspace.path / "data/raw").symlink_to(disk / "raw")
         for seed in range(6):
-            write_painting(tmp_path / f"pictures/{'Ana' if seed % 2 else 'Ben'}/{seed}.jpg", 200, 150, seed)
-        archive = shutil.make_archive(str(tmp_path / "pictures"), "zip", tmp_path / "pictures")
+            write_painting(tmp_path / f"images/{'Ana' if seed % 2 else 'Ben'}/{seed}.jpg", 200, 150, seed)
+        archive = shutil.make_archive(str(tmp_path / "images"), "zip", tmp_path / "images")
         workspace.set({"fetch.source": "archive", "fetch.archive.path": archive})
         workspace.run("dvc", "repro", "split")
         assert (workspace.path / "data/raw").is_symlink()

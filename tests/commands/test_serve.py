@@ -34,7 +34,7 @@ def offline_plots(finished: Workspace) -> Workspace:
 
 
 def check_plots_page(page: Path, revisions: list[str], screenshot: Path) -> None:
-    """Both charts are drawn with a line a network and a revision, and every figure is there."""
+    """Both charts are drawn with a line a model and a revision, and every figure is there."""
     assert page.stat().st_size < 10_000_000
     with browser.chromium() as chromium, browser.watch(chromium, width=1280) as watched:
         watched.page.goto(browser.address(page))
@@ -48,12 +48,12 @@ def check_plots_page(page: Path, revisions: list[str], screenshot: Path) -> None
     assert watched.complaints == []
     assert len(charts) == 2
     for colours in drawn:
-        assert set(colours) == {"0,114,178", "213,94,0", "0,158,115"}, "a line for each of the three networks"
+        assert set(colours) == {"0,114,178", "213,94,0", "0,158,115"}, "a line for each of the three models"
     assert len(images) == len(FIGURES) * len(revisions)
     assert all(width > 100 for _, width in images)
 
 
-# Which of the three networks' colours a chart's canvas has.
+# Which of the three models' colours a chart's canvas has.
 INK = """[...document.querySelectorAll('.vega-embed canvas')].map(canvas => {
     const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
     const wanted = new Set(['0,114,178', '213,94,0', '0,158,115']), found = new Set();
@@ -65,7 +65,7 @@ INK = """[...document.querySelectorAll('.vega-embed canvas')].map(canvas => {
 })"""
 
 
-def test_the_plots_page_is_drawn_without_a_network(offline_plots: Workspace, tmp_path: Path) -> None:
+def test_the_plots_page_is_drawn_without_a_model(offline_plots: Workspace, tmp_path: Path) -> None:
     offline_plots.run("dvc", "plots", "show", "-o", str(tmp_path / "page"))
     check_plots_page(tmp_path / "page/index.html", ["workspace"], tmp_path / "page.png")
     assert offline_plots.run("git", "status", "--porcelain").stdout == ""
@@ -101,8 +101,8 @@ def test_the_report_stands_alone(finished: Workspace, width: int, scheme: str) -
         )
     assert watched.asked == []
     assert watched.complaints == []
-    assert re.fullmatch(r"Red 1 recognises \d+\s% of 3 test pictures", title)
-    assert len(images) >= 6 and all(images), "two pictures for each answer that is shown"
+    assert re.fullmatch(r"Red 1 recognises \d+\s% of 3 test images", title)
+    assert len(images) >= 6 and all(images), "two images for each answer that is shown"
     assert wide <= width, "only tables may be wider than the page, in a frame that scrolls"
     assert len(names) == 3 and all(height >= 12 for height in heights)
 
@@ -116,7 +116,7 @@ def test_the_report_says_what_was_measured(finished: Workspace) -> None:
     for told in ("invented schools of painting", "McNemar", "calibration error", "under its licence (MIT)"):
         assert told in page
     assert str(finished.path) not in page + card
-    # Its networks have learned for one epoch: a level line, and not a point that nobody sees.
+    # Its models have learned for one epoch: a level line, and not a point that nobody sees.
     assert re.search(r'<polyline class="val" points="0\.0,([\d.]+) 100\.0,\1"/>', page)
 
 
@@ -134,19 +134,19 @@ def address(server: servers.Page) -> str:
 
 
 def photograph(path: Path) -> Path:
-    """A picture whose file is larger than what the service takes of anything else."""
+    """An image whose file is larger than what the service takes of anything else."""
     Image.frombytes("RGB", (1500, 1500), random.Random(0).randbytes(3 * 1500**2)).save(path)
     assert path.stat().st_size > 2**20
     return path
 
 
-def test_a_person_tries_a_picture(address: str, tmp_path: Path) -> None:
-    picture = photograph(tmp_path / "mine.jpg")
-    (tmp_path / "notes.txt").write_text("not a picture")
+def test_a_person_tries_a_image(address: str, tmp_path: Path) -> None:
+    image = photograph(tmp_path / "mine.jpg")
+    (tmp_path / "notes.txt").write_text("not an image")
     with browser.chromium() as chromium, browser.watch(chromium, width=1280) as watched:
         page = watched.page
         page.goto(address)
-        page.set_input_files("input[type=file]", picture)
+        page.set_input_files("input[type=file]", image)
         page.wait_for_selector("#answer .row")
         names = [row.inner_text().splitlines() for row in page.locator("#answer .row").all()]
         assert len(names) == 3 and all(name.startswith("School of ") for name, _ in names)
@@ -163,7 +163,7 @@ def test_a_person_tries_a_picture(address: str, tmp_path: Path) -> None:
     assert watched.asked == [], "nothing is fetched from outside"
 
 
-def test_what_is_named_a_picture_and_is_none_is_told(address: str, tmp_path: Path) -> None:
+def test_what_is_named_a_image_and_is_none_is_told(address: str, tmp_path: Path) -> None:
     (tmp_path / "trap.jpg").write_bytes(write_painting(tmp_path / "whole.jpg", 300, 200).read_bytes()[:2000])
     with browser.chromium() as chromium, browser.watch(chromium, width=390) as watched:
         watched.page.goto(address)
@@ -172,34 +172,34 @@ def test_what_is_named_a_picture_and_is_none_is_told(address: str, tmp_path: Pat
 
 
 def ask(address: str, content: bytes, **query: str | int) -> requests.Response:
-    return requests.post(f"{address}/api/predict", files={"picture": ("p.jpg", content)}, params=query, timeout=60)
+    return requests.post(f"{address}/api/predict", files={"image": ("p.jpg", content)}, params=query, timeout=60)
 
 
 def test_programs_are_answered(address: str, tmp_path: Path) -> None:
     assert requests.get(f"{address}/health", timeout=10).json() == {
         "status": "ok",
-        "networks": ["red1", "red2", "red3"],
+        "models": ["red1", "red2", "red3"],
     }
     content = write_painting(tmp_path / "a.jpg").read_bytes()
-    answer = ask(address, content, network="red3", top=2).json()
-    assert list(answer) == ["artist", "probability", "top", "in_distribution", "network", "data"]
-    assert answer["network"] == "red3"
+    answer = ask(address, content, model="red3", top=2).json()
+    assert list(answer) == ["artist", "probability", "top", "in_distribution", "model", "data"]
+    assert answer["model"] == "red3"
     assert [answer["artist"], answer["probability"]] == list(answer["top"][0].values())
     assert len(answer["top"]) == 2
-    assert ask(address, content, network="red9").json()["detail"] == (
-        "there is no network red9; there are red1, red2, red3."
+    assert ask(address, content, model="red9").json()["detail"] == (
+        "there is no model red9; there are red1, red2, red3."
     )
     schema = requests.get(f"{address}/api/openapi.json", timeout=10).json()
     assert {"/health", "/api/predict"} <= set(schema["paths"])
 
 
-def test_the_file_decides_which_network_predicts(finished: Workspace, address: str, tmp_path: Path) -> None:
+def test_the_file_decides_which_model_predicts(finished: Workspace, address: str, tmp_path: Path) -> None:
     """Two files whose metadata have one name, a broken one and one of another version beside them."""
     clone = finished.clone(tmp_path / "redarte")
     models = clone.path / "models"
     for name, source in (("red1", "red1"), ("copy", "red2")):
         content = onnx.load(finished.path / f"models/{source}.onnx")
-        said = json.loads(content.metadata_props[0].value) | {"network": "red1"}
+        said = json.loads(content.metadata_props[0].value) | {"model": "red1"}
         content.metadata_props[0].value = json.dumps(said)
         onnx.save(content, models / f"{name}.onnx")
     older = onnx.load(models / "copy.onnx")
@@ -208,13 +208,13 @@ def test_the_file_decides_which_network_predicts(finished: Workspace, address: s
     onnx.save(older, models / "older.onnx")
     (models / "broken.onnx").write_bytes(b"broken")
     image = write_painting(tmp_path / "a.jpg").read_bytes()
-    expected = {name: ask(address, image, network=name).json()["probability"] for name in ("red1", "red2")}
+    expected = {name: ask(address, image, model=name).json()["probability"] for name in ("red1", "red2")}
     place = tmp_path / "page"
     place.mkdir()
     with servers.page(clone, place) as served:
-        assert requests.get(f"{served.address}/health", timeout=10).json()["networks"] == ["red1", "copy"]
-        answers = {name: ask(served.address, image, network=name).json() for name in ("red1", "copy")}
-    assert {name: answer["network"] for name, answer in answers.items()} == {"red1": "red1", "copy": "copy"}
+        assert requests.get(f"{served.address}/health", timeout=10).json()["models"] == ["red1", "copy"]
+        answers = {name: ask(served.address, image, model=name).json() for name in ("red1", "copy")}
+    assert {name: answer["model"] for name, answer in answers.items()} == {"red1": "red1", "copy": "copy"}
     assert answers["red1"]["probability"] == pytest.approx(expected["red1"], abs=1e-5)
     assert answers["copy"]["probability"] == pytest.approx(expected["red2"], abs=1e-5)
 
@@ -223,14 +223,14 @@ def test_a_form_field_counts_and_two_wishes_are_refused(address: str, tmp_path: 
     image = write_painting(tmp_path / "a.jpg").read_bytes()
 
     def post(query: dict[str, Any], **fields: Any) -> requests.Response:
-        files = {"picture": ("p.jpg", image)}
+        files = {"image": ("p.jpg", image)}
         return requests.post(f"{address}/api/predict", files=files, params=query, data=fields, timeout=60)
 
-    answer = post({}, network="red2", top=1).json()
-    assert answer["network"] == "red2" and len(answer["top"]) == 1 and answer["data"] == "sample"
-    assert answer == post({"network": "red2", "top": 1}).json() == post({"network": "red2"}, top=1).json()
-    assert post({}, network="red9").status_code == 422
-    assert post({"network": "red1"}, network="red2").status_code == 422
+    answer = post({}, model="red2", top=1).json()
+    assert answer["model"] == "red2" and len(answer["top"]) == 1 and answer["data"] == "sample"
+    assert answer == post({"model": "red2", "top": 1}).json() == post({"model": "red2"}, top=1).json()
+    assert post({}, model="red9").status_code == 422
+    assert post({"model": "red1"}, model="red2").status_code == 422
     assert post({"top": 1}, top=2).status_code == 422
     assert requests.head(f"{address}/health", timeout=10).status_code == 200
 
@@ -263,8 +263,8 @@ def test_hostile_uploads_are_refused_and_the_service_stays(address: str, tmp_pat
     whole = write_painting(tmp_path / "a.jpg").read_bytes()
     for content, detail in (
         (b"", "The file is empty."),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "The file is not a picture."),
-        (b"%PDF-1.7", "The file is not a picture."),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "The file is not an image."),
+        (b"%PDF-1.7", "The file is not an image."),
         (whole[: -len(whole) // 4], "The file is truncated or corrupt."),
         (bomb(), "The file has too many pixels."),
     ):
@@ -273,7 +273,7 @@ def test_hostile_uploads_are_refused_and_the_service_stays(address: str, tmp_pat
     assert ask(address, b"\0" * (21 * 2**20)).status_code == 413
 
     def endless() -> Iterator[bytes]:
-        yield b'--x\r\nContent-Disposition: form-data; name="picture"; filename="p"\r\n\r\n'
+        yield b'--x\r\nContent-Disposition: form-data; name="image"; filename="p"\r\n\r\n'
         for _ in range(30):
             yield b"\0" * 2**20
 
@@ -284,7 +284,7 @@ def test_hostile_uploads_are_refused_and_the_service_stays(address: str, tmp_pat
     assert ask(address, whole).status_code == 200
 
 
-def test_what_brings_no_picture_is_small(address: str, tmp_path: Path) -> None:
+def test_what_brings_no_image_is_small(address: str, tmp_path: Path) -> None:
     """Whatever is held in memory as a whole: two hundred clients that send 20 MB of it each are 4 GB."""
     megabytes = b"[" + b" " * (2 * 2**20)
     for path in ("/gradio_api/queue/join", "/gradio_api/run/answer", "/gradio_api/reset", "/health"):
@@ -292,7 +292,7 @@ def test_what_brings_no_picture_is_small(address: str, tmp_path: Path) -> None:
             refused = requests.post(f"{address}{path}", data=megabytes, headers={"Content-Type": kind}, timeout=30)
             assert refused.status_code in (413, 405), f"{path}, {kind}: {refused.status_code}"
     fields = {f"field{number}": "x" * 900_000 for number in range(5)}
-    refused = requests.post(f"{address}/api/predict", data=fields, files={"picture": b"x"}, timeout=30)
+    refused = requests.post(f"{address}/api/predict", data=fields, files={"image": b"x"}, timeout=30)
     assert refused.status_code == 400
     assert ask(address, photograph(tmp_path / "mine.jpg").read_bytes()).status_code == 200
 
@@ -331,7 +331,7 @@ def test_fifty_at_once(address: str, tmp_path: Path) -> None:
 def test_serve_says_what_is_missing_and_what_is_taken(workspace: Workspace, address: str, finished: Workspace) -> None:
     done = workspace.run("redarte", "serve", check=False)
     assert done.stderr == (
-        "redarte: there is no network in models/; make them with `dvc repro`, or bring them with `dvc pull`.\n"
+        "redarte: there is no model in models/; make them with `dvc repro`, or bring them with `dvc pull`.\n"
     )
     port = address.rpartition(":")[2]
     done = finished.run("redarte", "serve", "--port", port, check=False)

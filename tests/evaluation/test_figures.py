@@ -33,7 +33,7 @@ DRAWINGS: dict[str, Callable[[Path], None]] = {
     "no_confused_pairs": lambda path: figures.confused_pairs(path, []),
     "gallery": lambda path: figures.gallery(path, [painting(), painting(20, 90)], ["one\ntwo", "three " * 20], "none"),
     "gallery_of_9": lambda path: figures.gallery(path, [painting()] * 9, ["caption"] * 9, "none"),
-    "empty_gallery": lambda path: figures.gallery(path, [], [], "Every test picture was recognised."),
+    "empty_gallery": lambda path: figures.gallery(path, [], [], "Every test image was recognised."),
     "table_one": lambda path: figures.table_one(
         path, {"Red 1": {"accuracy": (0.6, 0.7), "val": (0.3, 0.4), "test": (None, 0.35)}}, "title"
     ),
@@ -70,6 +70,6 @@ def test_of_many_artists_those_are_shown_that_are_confused() -> None:
     counts[7, 93] = counts[50, 3] = 2
     shown = metrics.most_confused(counts)
     assert len(shown) == 60 and {7, 93, 50, 3} < set(shown.tolist())
-    recall = metrics.shares_of_rows(counts).diagonal()[shown]
+    recall = metrics.normalise_rows(counts).diagonal()[shown]
     assert (np.diff(recall) <= 0).all()
-    assert (metrics.most_confused(counts[:40, :40]) == metrics.best_recognised_first(counts[:40, :40])).all()
+    assert (metrics.most_confused(counts[:40, :40]) == metrics.by_recall(counts[:40, :40])).all()

@@ -1,4 +1,4 @@
-"""The exported networks: the same answers as Keras's, where they look, and what they say of strange pictures."""
+"""The exported models: the same answers as Keras's, where they look, and what they say of strange images."""
 
 import json
 import shutil
@@ -10,22 +10,22 @@ import onnx
 import pytest
 
 from redarte.commands import predict
-from redarte.inference import export, predictor
+from redarte.devices.backend import keras
+from redarte.images import decoding
+from redarte.images.collection import checks
+from redarte.inference import predictor
 from redarte.inference.explanations import overlay
 from redarte.inference.predictor import Predictor
-from redarte.networks import study
+from redarte.models import study
 from redarte.params import Penalty
-from redarte.pictures import images
-from redarte.pictures.collection import checks
 from redarte.runtime.errors import UserError
 from redarte.runtime.sandbox import Sandbox
-from redarte.training.backend import keras
 from tests.conftest import Workspace, painting, write_painting
 from tests.exports import exported
 
 
-def written(network: keras.Model, path: Path, **changes: object) -> Predictor:
-    return exported(network, study.decompose(network), path, **changes)
+def written(model: keras.Model, path: Path, **changes: object) -> Predictor:
+    return exported(model, study.decompose(model), path, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -35,83 +35,83 @@ def red3() -> keras.Model:
 
 
 def test_onnx_answers_as_keras_does(red3: keras.Model, tmp_path: Path) -> None:
-    pictures = np.stack([painting(32, 32, seed) for seed in range(5)])
-    answers = written(red3, tmp_path / "n.onnx").predict([pictures[:3], pictures[3:]])
-    np.testing.assert_allclose(answers.probabilities, red3.predict(pictures, verbose=0), atol=1e-6)
+    images = np.stack([painting(32, 32, seed) for seed in range(5)])
+    answers = written(red3, tmp_path / "n.onnx").predict([images[:3], images[3:]])
+    np.testing.assert_allclose(answers.probabilities, red3.predict(images, verbose=0), atol=1e-6)
     np.testing.assert_allclose(answers.calibrated, predictor.softmax(answers.logits / 2))
     assert answers.similarity.shape == (5, 2)
     assert np.abs(answers.similarity).max() <= 1 + 1e-6
 
 
-def test_the_same_network_gives_the_same_bytes(red3: keras.Model, tmp_path: Path) -> None:
+def test_the_same_model_gives_the_same_bytes(red3: keras.Model, tmp_path: Path) -> None:
     twin = keras.models.clone_model(red3)
     twin.set_weights(red3.get_weights())
     contents = []
-    for network in (red3, twin):
-        written(network, tmp_path / "n.onnx")
+    for model in (red3, twin):
+        written(model, tmp_path / "n.onnx")
         contents.append((tmp_path / "n.onnx").read_bytes())
     assert contents[0] == contents[1]
 
 
 def test_evidence_adds_up_to_the_logit(red3: keras.Model, tmp_path: Path) -> None:
-    network = written(red3, tmp_path / "n.onnx")
-    picture = painting(32, 32)
+    model = written(red3, tmp_path / "n.onnx")
+    image = painting(32, 32)
     bias = red3.layers[-1].bias.numpy()
-    logits = network.predict([picture[None]]).logits[0]
+    logits = model.predict([image[None]]).logits[0]
     for artist in range(3):
-        assert network.evidence(picture, artist).sum() + bias[artist] == pytest.approx(logits[artist], abs=1e-4)
+        assert model.evidence(image, artist).sum() + bias[artist] == pytest.approx(logits[artist], abs=1e-4)
 
 
-def test_a_network_that_looks_at_one_corner_lights_that_corner(tmp_path: Path) -> None:
-    """Grad-CAM's average over places would light the whole of a picture that is the same everywhere."""
-    network = study.build("red1", 32, 3, Penalty(l1=0.0, l2=0.0))
-    for layer in network.layers[1:-2]:
+def test_a_model_that_looks_at_one_corner_lights_that_corner(tmp_path: Path) -> None:
+    """Grad-CAM's average over places would light the whole of an image that is the same everywhere."""
+    model = study.build("red1", 32, 3, Penalty(l1=0.0, l2=0.0))
+    for layer in model.layers[1:-2]:
         if layer.weights:
             layer.set_weights([np.full(layer.kernel.shape, 0.1), np.zeros(layer.bias.shape)])
     kernel = np.zeros((4, 4, 128, 3))
     kernel[0, 3, :, 1] = 1  # the corner at the top right speaks for the second artist, and nothing else does
-    network.layers[-1].set_weights([kernel.reshape(-1, 3), np.zeros(3)])
-    exported = written(network, tmp_path / "n.onnx")
-    picture = np.full((32, 32, 3), 200, np.uint8)
-    evidence = exported.evidence(picture, 1)
+    model.layers[-1].set_weights([kernel.reshape(-1, 3), np.zeros(3)])
+    exported = written(model, tmp_path / "n.onnx")
+    image = np.full((32, 32, 3), 200, np.uint8)
+    evidence = exported.evidence(image, 1)
     assert evidence[0, 3] > 0
     assert np.count_nonzero(evidence) == 1
-    lit = overlay(picture, evidence).astype(int)
+    lit = overlay(image, evidence).astype(int)
     colourful = lit.max(axis=2) - lit.min(axis=2)
     assert colourful[:8, 24:].max() > 100
     assert colourful[16:, :16].max() < 5
 
 
-def test_a_stranger_picture_than_val_pictures_is_not_known(red3: keras.Model, tmp_path: Path) -> None:
-    picture = painting(32, 32)[None]
-    ood_score = float(written(red3, tmp_path / "n.onnx").predict([picture]).ood_score[0])
+def test_a_stranger_image_than_val_images_is_not_known(red3: keras.Model, tmp_path: Path) -> None:
+    image = painting(32, 32)[None]
+    ood_score = float(written(red3, tmp_path / "n.onnx").predict([image]).ood_score[0])
     for bound, known in ((ood_score * 1.01, True), (ood_score * 0.99, False)):
-        network = written(red3, tmp_path / "n.onnx", ood_threshold=bound)
-        assert network.predict([picture]).in_distribution.tolist() == [known]
+        model = written(red3, tmp_path / "n.onnx", ood_threshold=bound)
+        assert model.predict([image]).in_distribution.tolist() == [known]
 
 
-def test_noise_is_stranger_than_pictures(finished: Workspace) -> None:
-    network = Predictor(finished.path / "models/red1.onnx")
+def test_noise_is_stranger_than_images(finished: Workspace) -> None:
+    model = Predictor(finished.path / "models/red1.onnx")
     files = sorted(finished.path.glob("data/resized/test/*/*.jpg"))
-    test = np.stack([images.read_square(file, network.side) for file in files])
+    test = np.stack([decoding.read_resized(file, model.side) for file in files])
     noise = np.random.default_rng(0).integers(0, 256, test.shape, np.uint8)
-    ood_score = network.predict([test, noise]).ood_score
+    ood_score = model.predict([test, noise]).ood_score
     assert ood_score[: len(test)].max() < ood_score[len(test) :].min()
 
 
-def test_what_is_no_network_is_refused(red3: keras.Model, tmp_path: Path) -> None:
+def test_what_is_no_model_is_refused(red3: keras.Model, tmp_path: Path) -> None:
     file = tmp_path / "n.onnx"
     with pytest.raises(UserError, match=r"n\.onnx is missing; make it with `dvc repro`"):
         Predictor(file)
     written(red3, file)
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match="is not a network that redarte exported"):
+    with pytest.raises(UserError, match="is not a model that redarte exported"):
         Predictor(file)
     somebody_elses = onnx.load_from_string(whole)
     del somebody_elses.metadata_props[:]
     file.write_bytes(somebody_elses.SerializeToString())
-    with pytest.raises(UserError, match="is not a network that redarte exported; make it"):
+    with pytest.raises(UserError, match="is not a model that redarte exported; make it"):
         Predictor(file)
 
 
@@ -131,10 +131,10 @@ def test_a_file_that_says_what_cannot_be_of_itself_is_refused(
 ) -> None:
     file = tmp_path / "n.onnx"
     written(red3, file)
-    model = onnx.load_from_string(file.read_bytes())
-    said = model.metadata_props[0]
+    proto = onnx.load_from_string(file.read_bytes())
+    said = proto.metadata_props[0]
     said.value = json.dumps(json.loads(said.value) | changes)
-    file.write_bytes(model.SerializeToString())
+    file.write_bytes(proto.SerializeToString())
     with pytest.raises(UserError, match=told):
         Predictor(file).predict([np.zeros((1, 32, 32, 3), np.uint8)])
 
@@ -142,54 +142,34 @@ def test_a_file_that_says_what_cannot_be_of_itself_is_refused(
 def test_a_card_that_is_nested_without_end_is_refused(red3: keras.Model, tmp_path: Path) -> None:
     file = tmp_path / "n.onnx"
     written(red3, file)
-    model = onnx.load_from_string(file.read_bytes())
-    model.metadata_props[0].value = "[" * 9999
-    file.write_bytes(model.SerializeToString())
-    with pytest.raises(UserError, match="is not a network that redarte exported"):
+    proto = onnx.load_from_string(file.read_bytes())
+    proto.metadata_props[0].value = "[" * 9999
+    file.write_bytes(proto.SerializeToString())
+    with pytest.raises(UserError, match="is not a model that redarte exported"):
         Predictor(file)
 
 
-def test_what_the_converter_did_first_does_not_show(red3: keras.Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It walks through sets: one export of fisher in twenty had its nodes in another order, and one node more."""
-    expected = export.export(32, study.decompose(red3)).SerializeToString(deterministic=True)
-    ordered = export.to_onnx
-
-    def in_another_order(answer: object) -> onnx.ModelProto:
-        model = ordered(answer)
-        outputs = {output for node in model.graph.node for output in node.output}
-        free = [node for node in model.graph.node if not outputs & set(node.input)]
-        others = [node for node in model.graph.node if node not in free]
-        nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in (*reversed(free), *others)]
-        assert nodes != list(model.graph.node)
-        del model.graph.node[:]
-        model.graph.node.extend(nodes)
-        return model
-
-    monkeypatch.setattr(export, "to_onnx", in_another_order)
-    assert export.export(32, study.decompose(red3)).SerializeToString(deterministic=True) == expected
-
-
-def test_a_network_does_not_read_other_files(red3: keras.Model, tmp_path: Path) -> None:
+def test_a_model_does_not_read_other_files(red3: keras.Model, tmp_path: Path) -> None:
     """Weights may lie in files of any name, by ONNX; none of ours do."""
     written(red3, tmp_path / "n.onnx")
     (tmp_path / "secret").write_bytes(b"\0" * 4096)
-    model = onnx.load(tmp_path / "n.onnx")
-    trained = next(array for array in model.graph.initializer if array.name == "trained")
+    proto = onnx.load(tmp_path / "n.onnx")
+    trained = next(array for array in proto.graph.initializer if array.name == "embeddings")
     onnx.external_data_helper.set_external_data(trained, str(tmp_path / "secret"))
     trained.ClearField("raw_data")
-    (tmp_path / "n.onnx").write_bytes(model.SerializeToString())
-    with pytest.raises(UserError, match="is not a network that redarte exported"):
+    (tmp_path / "n.onnx").write_bytes(proto.SerializeToString())
+    with pytest.raises(UserError, match="is not a model that redarte exported"):
         Predictor(tmp_path / "n.onnx")
 
 
 @pytest.fixture
 def strange(tmp_path: Path) -> Path:
-    """A folder with two pictures and much that is none."""
+    """A folder with two images and much that is none."""
     folder = tmp_path / "strange"
     write_painting(folder / "a.jpg", seed=1)
     write_painting(folder / "sub/ñandú – 画.JPG", seed=2)
     (folder / "empty.png").touch()
-    (folder / "notes.txt").write_text("not a picture")
+    (folder / "notes.txt").write_text("not an image")
     whole = (folder / "a.jpg").read_bytes()
     (folder / "half.jpg").write_bytes(whole[: -len(whole) // 4])
     (folder / "gone.jpg").symlink_to("nowhere")
@@ -202,17 +182,17 @@ def test_predict_answers_what_it_can(finished: Workspace, strange: Path) -> None
     answers = {Path(line["path"]).name: line for line in map(json.loads, done.stdout.splitlines())}
     assert {name: line["error"] for name, line in answers.items() if "error" in line} == {
         "empty.png": "is empty", "half.jpg": "is truncated or corrupt",
-        "gone.jpg": "is not there", "nosuch.jpg": "is not there",
+        "gone.jpg": "does not exist", "nosuch.jpg": "does not exist",
     }  # fmt: skip
     for name in ("a.jpg", "ñandú – 画.JPG"):
         answer = answers[name]
         assert list(answer) == ["path", "artist", "probability", "top", "in_distribution"]
         assert [answer["artist"], answer["probability"]] == list(answer["top"][0].values())
         assert 0 < answer["top"][1]["probability"] <= answer["probability"] < 1
-    assert done.stderr == "redarte: 1 other files in these folders are no pictures\n"
+    assert done.stderr == "redarte: 1 other files in these folders are not images\n"
 
 
-def test_predict_passes_over_what_is_no_picture_in_a_folder(finished: Workspace, tmp_path: Path) -> None:
+def test_predict_passes_over_what_is_no_image_in_a_folder(finished: Workspace, tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     write_painting(folder / "a.jpg", seed=1)
     write_painting(folder / "b", seed=2)
@@ -224,9 +204,9 @@ def test_predict_passes_over_what_is_no_picture_in_a_folder(finished: Workspace,
 
 
 def test_predict_prints_a_table(finished: Workspace, strange: Path) -> None:
-    done = finished.run("redarte", "predict", str(strange / "a.jpg"), "--network", "red2", "--top", "3")
+    done = finished.run("redarte", "predict", str(strange / "a.jpg"), "--model", "red2", "--top", "3")
     lines = done.stdout.splitlines()
-    assert len(lines) in (3, 4), "a line an artist, and one more where the picture is not known"
+    assert len(lines) in (3, 4), "a line an artist, and one more where the image is not known"
     assert sum(line.count("School of") for line in lines) == 3
 
 
@@ -247,20 +227,20 @@ def test_an_image_is_seen_as_in_data_resized(finished: Workspace) -> None:
     resized = sorted((finished.path / "data/resized/test").rglob("*.jpg"))
     for file in resized:
         original = finished.path / "data/split/test" / file.parent.name / file.name
-        pixels = checks.read_square(original, 32, 1e8, jpeg_quality=95)
-        np.testing.assert_array_equal(pixels, images.read_square(file, 32))
+        pixels = checks.read_resized(original, 32, 1e8, jpeg_quality=95)
+        np.testing.assert_array_equal(pixels, decoding.read_resized(file, 32))
     assert resized
 
 
-def test_a_network_that_predicts_nan_is_refused(red3: keras.Model, tmp_path: Path) -> None:
+def test_a_model_that_predicts_nan_is_refused(red3: keras.Model, tmp_path: Path) -> None:
     broken = keras.models.clone_model(red3)
     broken.set_weights([weights * np.nan for weights in red3.get_weights()])
-    network = written(broken, tmp_path / "n.onnx")
+    model = written(broken, tmp_path / "n.onnx")
     with pytest.raises(UserError, match="predicts NaN or infinite values; train and export it again"):
-        network.predict([painting(32, 32)[None]])
+        model.predict([painting(32, 32)[None]])
 
 
-def test_a_network_of_an_older_version_is_named_as_such(red3: keras.Model, tmp_path: Path) -> None:
+def test_a_model_of_an_older_version_is_named_as_such(red3: keras.Model, tmp_path: Path) -> None:
     file = tmp_path / "n.onnx"
     written(red3, file)
     older = onnx.load(file)
@@ -280,48 +260,48 @@ def test_predict_starts_without_tensorflow(finished: Workspace, strange: Path) -
     assert not loaded & {"tensorflow", "keras", "matplotlib", "gradio", "onnx", "sklearn", "scipy"}
 
 
-def test_more_pictures_than_a_batch_come_in_order(red3: keras.Model, tmp_path: Path) -> None:
-    network = written(red3, tmp_path / "n.onnx")
-    many = 2 * images.at_a_time(network.side) + 3
+def test_more_images_than_a_batch_come_in_order(red3: keras.Model, tmp_path: Path) -> None:
+    model = written(red3, tmp_path / "n.onnx")
+    many = 2 * decoding.inference_batch_size(model.side) + 3
     paths = [write_painting(tmp_path / f"{number}.jpg", seed=number) for number in range(many)]
     paths[5].write_bytes(b"broken")
-    with Sandbox(2, checks.most_memory(1e6)) as sandbox:
-        told = list(predict.predict(network, paths, 1e6, sandbox))
+    with Sandbox(2, checks.max_memory(1e6)) as sandbox:
+        told = list(predict.predict(model, paths, 1e6, sandbox))
     assert [path for path, _ in told] == paths
     for number in (0, 4, 6, 40, 66):
-        alone = network.predict([images.read_square(paths[number], 32)[None]])
+        alone = model.predict([decoding.read_resized(paths[number], 32)[None]])
         result = told[number][1]
         assert not isinstance(result, UserError)
         np.testing.assert_allclose(result[0].logits[result[1]], alone.logits[0], atol=1e-4)
-    assert str(told[5][1]) == "is not a picture"
+    assert str(told[5][1]) == "is not an image"
 
 
-def test_explain_writes_the_explained_picture(finished: Workspace, strange: Path, tmp_path: Path) -> None:
+def test_explain_writes_the_explained_image(finished: Workspace, strange: Path, tmp_path: Path) -> None:
     out = tmp_path / "seen.jpg"
     told = finished.run("redarte", "explain", str(strange / "a.jpg"), "--out", str(out)).stdout
     assert told.startswith(f"{out}: where School of ")
-    assert images.size(out) == (40, 30)
+    assert decoding.size(out) == (40, 30)
     done = finished.run("redarte", "explain", str(strange / "a.jpg"), "--out", str(out), "--artist", "School of Pints",
                         check=False)  # fmt: skip
     assert done.returncode == 1
     assert "did you mean School of Points?" in done.stderr
     done = finished.run("redarte", "explain", str(strange / "notes.txt"), "--out", str(out), check=False)
-    assert done.stderr == f"redarte: {strange / 'notes.txt'} is not a picture.\n"
+    assert done.stderr == f"redarte: {strange / 'notes.txt'} is not an image.\n"
 
 
-def test_an_unknown_network_is_told(finished: Workspace) -> None:
-    done = finished.run("redarte", "predict", "x.jpg", "--network", "red9", check=False)
+def test_an_unknown_model_is_told(finished: Workspace) -> None:
+    done = finished.run("redarte", "predict", "x.jpg", "--model", "red9", check=False)
     assert done.returncode == 1
     assert (
         done.stderr == "redarte: models/red9.onnx is missing; make it with `dvc repro`, or bring it with `dvc pull`.\n"
     )
 
 
-def test_a_network_travels_alone(finished: Workspace, strange: Path, tmp_path: Path) -> None:
+def test_a_model_travels_alone(finished: Workspace, strange: Path, tmp_path: Path) -> None:
     """As `dvc artifacts get` brings it: one file, in an empty folder."""
     shutil.copy2(finished.path / "models/red3.onnx", tmp_path / "red3.onnx")
     (tmp_path / "red3.onnx").chmod(stat.S_IRUSR)
-    done = Workspace(tmp_path).run("redarte", "predict", str(strange / "a.jpg"), "--network", "red3.onnx", "--json")
+    done = Workspace(tmp_path).run("redarte", "predict", str(strange / "a.jpg"), "--model", "red3.onnx", "--json")
     assert json.loads(done.stdout)["artist"].startswith("School_of_")
 
 
@@ -331,7 +311,7 @@ def test_an_export_that_disagrees_fails(finished: Workspace, tmp_path: Path) -> 
     shutil.copytree(finished.path / "data", clone.path / "data", dirs_exist_ok=True)
     shutil.copytree(finished.path / "models", clone.path / "models", dirs_exist_ok=True)
     (clone.path / "models/red1.onnx").unlink()
-    code = clone.path / "src/redarte/inference/export.py"
+    code = clone.path / "src/redarte/export/onnx.py"
     code.write_text(code.read_text().replace("+ tf.constant(parts.bias)", "+ tf.constant(parts.bias) * 2 + [1, 0, 0]"))
     done = clone.stage("export", "red1", check=False)
     assert done.returncode == 1

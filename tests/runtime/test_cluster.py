@@ -134,7 +134,7 @@ def test_on_two_machines_of_which_one_dies_the_bytes_are_those_of_one(
     assert augmenting.poll() is None, "the machine died too late"
     out, err = augmenting.communicate(timeout=120)
     assert augmenting.returncode == 0, err
-    assert out.endswith("1440 copies of 240 training pictures\n")
+    assert out.endswith("1440 copies of 240 training images\n")
     assert tree_bytes(workspace.path / "data/augmented") == alone["augmented"]
     assert list((workspace.path / "data").glob(".*-*")) == []
 
@@ -142,8 +142,8 @@ def test_on_two_machines_of_which_one_dies_the_bytes_are_those_of_one(
 @pytest.mark.parametrize(
     ("address", "told"),
     [
-        (f"{HOST}:1", f"no Ray cluster answers at {HOST}:1 (RAY_ADDRESS): [Errno 111] Connection refused; start it"),
-        ("the cluster", "no Ray cluster answers at the cluster (RAY_ADDRESS): Invalid address format: the cluster; "),
+        (f"{HOST}:1", f"no Ray cluster responds at {HOST}:1 (RAY_ADDRESS): [Errno 111] Connection refused; start it"),
+        ("the cluster", "no Ray cluster responds at the cluster (RAY_ADDRESS): Invalid address format: the cluster; "),
     ],
 )
 def test_without_a_cluster_one_sentence_says_so(workspace: Workspace, address: str, told: str) -> None:
@@ -157,6 +157,6 @@ def test_without_a_cluster_one_sentence_says_so(workspace: Workspace, address: s
 
 def test_a_machine_without_the_projects_folder_refuses(tmp_path: Path) -> None:
     with pytest.raises(
-        UserError, match=r"is not the project's folder; every machine of the cluster must have it, shared"
+        UserError, match=r"is not the project's folder; every machine of the cluster must share the folder"
     ):
-        cluster._each(tmp_path, Path("data/.scratch-1-ray"), len, ["a"])
+        cluster._run_task(tmp_path, Path("data/.scratch-1-ray"), len, ["a"])

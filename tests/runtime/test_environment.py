@@ -79,8 +79,8 @@ def check_stage_and_command(workspace: Workspace, variables: dict[str, str]) -> 
     done = workspace.run(*in_environment(variables, "sh", "src/stage", "evaluate"))
     assert done.stderr == ""
     assert tree_bytes(workspace.path / "plots") | tree_bytes(workspace.path / "metrics") == before
-    picture = str(next((workspace.path / "data/raw").glob("*/*.jpg")))
-    done = workspace.run(*in_environment(variables, "redarte", "predict", picture))
+    image = str(next((workspace.path / "data/raw").glob("*/*.jpg")))
+    done = workspace.run(*in_environment(variables, "redarte", "predict", image))
     assert done.stderr == ""
 
 
@@ -100,12 +100,12 @@ def test_a_stage_and_a_command_in_a_hostile_environment(finished: Workspace, tmp
 
 
 @pytest.mark.long
-def test_a_network_learns_the_same_in_a_hostile_environment(finished: Workspace, tmp_path: Path) -> None:
-    network = finished.path / "models/red1.keras"
-    before = hashlib.sha256(network.read_bytes()).digest()
+def test_a_model_learns_the_same_in_a_hostile_environment(finished: Workspace, tmp_path: Path) -> None:
+    model = finished.path / "models/red1.keras"
+    before = hashlib.sha256(model.read_bytes()).digest()
     for name in ("home", "backend", "flags"):
         finished.run(*in_environment(HOSTILE[name](tmp_path), "sh", "src/stage", "train", "red1"))
-        assert hashlib.sha256(network.read_bytes()).digest() == before, name
+        assert hashlib.sha256(model.read_bytes()).digest() == before, name
 
 
 @pytest.mark.skipif(not users.can_be_others(), reason="only root can run commands as another user")
@@ -196,7 +196,7 @@ def test_the_readmes_commands_in_a_notebook(
     (workspace.path / ".venv").symlink_to(Path(sys.prefix))
     for name, value in environment_for(variables).items():
         monkeypatch.setenv(name, value)
-    write_painting(tmp_path / "a picture.jpg")
+    write_painting(tmp_path / "an image.jpg")
     typed = [
         "%matplotlib inline",
         "!redarte check",
@@ -206,7 +206,7 @@ def test_the_readmes_commands_in_a_notebook(
         "!dvc metrics diff",
         "!dvc plots show",
         "!redarte experiments",
-        f"!redarte predict '{tmp_path}/a picture.jpg'",
+        f"!redarte predict '{tmp_path}/an image.jpg'",
         "from IPython.display import Image; Image('plots/confusion.png')",
     ]
     notebook = nbformat.from_dict(  # type: ignore[no-untyped-call]

@@ -47,7 +47,7 @@ def die_once(mark: Path) -> str:
 
 def test_what_kills_or_stops_its_worker_costs_itself_alone() -> None:
     items = ["a", "crash", "b", "hang", "wrong", "abort", "c", *map(str, range(50))]
-    with Sandbox(2, MEMORY, longest=0.5) as sandbox:
+    with Sandbox(2, MEMORY, timeout=0.5) as sandbox:
         results = list(sandbox.map(work, items))
     told = {item: str(result) for item, result in zip(items, results, strict=True)}
     assert [result.reason for result in results if isinstance(result, LostError)] == [
@@ -87,7 +87,7 @@ def test_workers_that_are_ended_while_they_wait_are_replaced() -> None:
 
 
 def test_a_file_that_no_worker_takes_is_not_said_to_take_too_long() -> None:
-    with Sandbox(2, MEMORY, longest=0.2) as sandbox:
+    with Sandbox(2, MEMORY, timeout=0.2) as sandbox:
         assert sandbox.call(work, "a") == "A"
         stopped = workers()
         for worker in stopped:
@@ -109,7 +109,7 @@ def test_a_pool_that_is_given_up_is_no_fault_of_the_file() -> None:
     future.set_exception(TypeError("'NoneType' object cannot be interpreted as an integer"))
     with Sandbox(1, MEMORY) as sandbox:
         with pytest.raises(CancelledError):
-            sandbox._waited(future)
+            sandbox._wait(future)
         with pytest.raises(TypeError):
             sandbox.call(len, 3)  # type: ignore[arg-type]
 
@@ -125,7 +125,7 @@ def test_where_workers_are_ended_again_and_again_no_file_is_to_blame() -> None:
             time.sleep(0.05)
 
     # A worker that is ended as it takes the item takes it with it: then it is waited for many times as long.
-    with Sandbox(2, MEMORY, longest=2) as sandbox:
+    with Sandbox(2, MEMORY, timeout=2) as sandbox:
         ending = threading.Thread(target=end_them)
         ending.start()
         try:

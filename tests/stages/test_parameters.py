@@ -21,8 +21,8 @@ STAGE = {
     "models/red2.keras": "train_red2",
     "models/red3.keras": "train_red3",
     "models/red1.onnx": "export@red1",
-    "models/fisher.keras": "train_beyond@fisher",
-    "models/finetuned.keras": "train_beyond@finetuned",
+    "models/fisher.keras": "train_extra@fisher",
+    "models/finetuned.keras": "train_extra@finetuned",
     "metrics/evaluate.json": "evaluate",
     "plots/confused_pairs.png": "evaluate",
     "plots/mistakes.png": "evaluate",
@@ -35,9 +35,9 @@ MUSEUM: dict[str, Any] = {
 }
 ZIP = {"fetch.source": "archive", "fetch.archive.path": "{museum}/a.zip"}
 NESTED_ZIP = ZIP | {"fetch.archive.path": "{museum}/c.zip", "fetch.archive.root": "."}
-MANY = {"fetch.sample.schools": 8, "fetch.sample.pictures": 10}
+MANY = {"fetch.sample.schools": 8, "fetch.sample.images": 10}
 PATIENT = {"train.epochs": 6, "train.learning_rate": 1.0}
-TEN = {"fetch.sample.pictures": 10}
+TEN = {"fetch.sample.images": 10}
 # Each parameter: another value for it (or values, where others must change with it), the output that it decides, and
 # what is set for both runs.
 TABLE: dict[str, tuple[Any, str, dict[str, Any]]] = {
@@ -46,7 +46,7 @@ TABLE: dict[str, tuple[Any, str, dict[str, Any]]] = {
     "fetch.source": ("folder", "data/raw", {"fetch.folder.path": "{museum}"}),
     "fetch.max_megapixels": (1.0, "data/raw", MUSEUM),
     "fetch.sample.schools": (2, "data/raw", {}),
-    "fetch.sample.pictures": (4, "data/raw", {}),
+    "fetch.sample.images": (4, "data/raw", {}),
     "fetch.sample.seed": (1, "data/raw", {}),
     "fetch.archive.path": ("{museum}/b.zip", "data/raw", ZIP),
     "fetch.archive.root": ("inner", "data/raw", NESTED_ZIP),
@@ -73,7 +73,7 @@ TABLE: dict[str, tuple[Any, str, dict[str, Any]]] = {
     "train.schedule": ("cosine", RED1, {"train.epochs": 2}),
     "train.label_smoothing": (0.1, RED1, {}),
     "train.class_weight": ("balanced", RED1, MUSEUM),
-    "train.online": (True, RED1, {}),
+    "train.random_crop_flip": (True, RED1, {}),
     "train.patience": (1, RED1, PATIENT),
     "train.precision": ("mixed_bfloat16", RED1, {"train.precision": "float32"}),
     "red1.l1": (0.1, RED1, {}),
@@ -98,15 +98,15 @@ TABLE: dict[str, tuple[Any, str, dict[str, Any]]] = {
     "finetuned.unfreeze": (1.0, FINETUNED, {"finetuned": True}),
     "finetuned.dropout": (0.0, FINETUNED, {"finetuned": True}),
     "finetuned.label_smoothing": (0.3, FINETUNED, {"finetuned": True}),
-    "finetuned.online": (False, FINETUNED, {"finetuned": True}),
-    "evaluate.coverage": (0.5, "models/red1.onnx", {}),
+    "finetuned.random_crop_flip": (False, FINETUNED, {"finetuned": True}),
+    "export.coverage": (0.5, "models/red1.onnx", {}),
     "evaluate.confused_pairs": (1, "plots/confused_pairs.png", MANY),
     "evaluate.gallery": (1, "plots/mistakes.png", MANY),
 }  # fmt: skip
 # Those that decide no byte of an output here, and why.
 WITHOUT = {
-    "beyond": "it makes stages; tests of fisher and finetuned run them",
-    "fetch.archive.encoding": "the wrong one is refused or changes names alone: tests/pictures/test_archive.py",
+    "extra_models": "it makes stages; tests of fisher and finetuned run them",
+    "fetch.archive.encoding": "the wrong one is refused or changes names alone: tests/images/test_archive.py",
     "fetch.archive.sha256": "it takes a file or refuses it",
     "fetch.archive.max_gigabytes": "it takes a file or refuses it",
     "fetch.archive.max_files": "it takes a file or refuses it",
@@ -119,7 +119,7 @@ WITHOUT = {
     "train.resume": "it decides what an interrupted run keeps",
     "finetuned.weights": "a backbone in a file has its own",
 }
-QUICK = ("seed", "augment.copies", "resize.side", "train.epochs", "red1.l2", "evaluate.coverage")
+QUICK = ("seed", "augment.copies", "resize.side", "train.epochs", "red1.l2", "export.coverage")
 
 
 def test_the_table_has_every_parameter() -> None:

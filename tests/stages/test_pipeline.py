@@ -39,17 +39,17 @@ def test_everything_is_there_after_a_run(finished: Workspace) -> None:
     data = finished.path / "data"
     counts = {"raw": 15, "augmented": 9 * 6, "resized/train": 9 * 7, "resized/val": 3, "resized/test": 3}
     assert {place: len(list((data / place).glob("*/*.jpg"))) for place in counts} == counts
-    none = {"groups": 0, "pictures": 0, "groups_across_artists": 0, "test_pictures_with_one_in_train": 0}
+    none = {"groups": 0, "images": 0, "groups_across_artists": 0, "test_images_with_duplicate_in_train": 0}
     assert metrics(finished, "split") | {"names_never_tested": 0, "names_left_out": 0} == {
         "artists": 3, "train": 9, "val": 3, "test": 3, "artists_never_tested": 0, "artists_left_out": 0,
-        "pictures_left_out": 0, "names_never_tested": 0, "names_left_out": 0, "near_duplicates": none,
+        "images_left_out": 0, "names_never_tested": 0, "names_left_out": 0, "near_duplicates": none,
     }  # fmt: skip
     evaluated = metrics(finished, "evaluate")
     assert list(evaluated) == [
-        "data", "network", "test_accuracy", "test_top5_accuracy", "test_macro_f1", "test_loss", "val_accuracy",
-        "test_pictures", "near_duplicates",
+        "data", "model", "test_accuracy", "test_top5_accuracy", "test_macro_f1", "test_loss", "val_accuracy",
+        "test_images", "near_duplicates",
     ]  # fmt: skip
-    assert (evaluated["data"], evaluated["network"], evaluated["test_pictures"]) == ("sample", "red1", 3)
+    assert (evaluated["data"], evaluated["model"], evaluated["test_images"]) == ("sample", "red1", 3)
 
 
 def test_the_predictions_agree_with_the_metrics(finished: Workspace) -> None:
@@ -82,7 +82,7 @@ def test_a_second_repro_runs_nothing_and_says_so(finished: Workspace) -> None:
     assert "Data and pipelines are up to date." in output
 
 
-def test_asking_for_another_network_trains_nothing(finished: Workspace) -> None:
+def test_asking_for_another_model_trains_nothing(finished: Workspace) -> None:
     try:
         output = finished.run("dvc", "exp", "run", "-S", "model=red2").stdout
         assert ran(output) == ["evaluate", "report"]
@@ -99,13 +99,13 @@ def test_asking_for_another_network_trains_nothing(finished: Workspace) -> None:
         said = [line for line in output.splitlines() if line.strip() and not line.startswith(quiet)]
         assert [line.partition(":")[0] for line in said] == ["red2", "plots/report.html"]
         changed = json.loads(finished.run("dvc", "metrics", "diff", "--json").stdout)
-        assert changed["metrics/evaluate.json"]["network"] == {"old": "red1", "new": "red2"}
+        assert changed["metrics/evaluate.json"]["model"] == {"old": "red1", "new": "red2"}
         changed = json.loads(finished.run("dvc", "params", "diff", "--json").stdout)
         assert changed == {"params.yaml": {"model": {"old": "red1", "new": "red2"}}}
     finally:
         finished.run("git", "checkout", "-q", ".")
         finished.run("dvc", "checkout", "-q")
-    assert metrics(finished, "evaluate")["network"] == "red1"
+    assert metrics(finished, "evaluate")["model"] == "red1"
 
 
 def test_experiments_are_listed_with_what_they_changed(finished: Workspace) -> None:
@@ -140,7 +140,7 @@ def test_a_second_clone_makes_the_same_bytes_and_runs_its_own_code(finished: Wor
     assert clone.run("git", "status", "--porcelain").stdout == ""
     # The environment has another clone's code installed; this clone's is what must run.
     splitting = clone.path / "src/redarte/stages/split.py"
-    splitting.write_text(splitting.read_text(encoding="utf-8").replace("pictures of", "works of"), encoding="utf-8")
+    splitting.write_text(splitting.read_text(encoding="utf-8").replace("images of", "works of"), encoding="utf-8")
     assert "works of 3 artists" in clone.run("dvc", "repro", "split").stdout
 
 
@@ -163,7 +163,7 @@ def test_what_is_not_whole_in_the_cache_is_made_again(finished: Workspace, tmp_p
 
 
 @pytest.mark.long
-def test_one_network_alone_on_a_fresh_clone(finished: Workspace, tmp_path: Path) -> None:
+def test_one_model_alone_on_a_fresh_clone(finished: Workspace, tmp_path: Path) -> None:
     clone = finished.clone(tmp_path / "clone")
     output = clone.run("dvc", "exp", "run", "-S", "model=red3", "evaluate").stdout
     assert ran(output) == ["fetch", "split", "augment", "resize", "train_red3", "export@red3", "evaluate"]
@@ -197,9 +197,9 @@ def test_a_stale_lock_is_caught_in_a_clone_without_data(finished: Workspace, tmp
 def test_experiments_after_what_git_restored(finished: Workspace, tmp_path: Path) -> None:
     """In a fresh clone: the outputs that the committed dvc.lock names are in no cache here."""
     clone = finished.clone(tmp_path / "clone")
-    clone.run("dvc", "exp", "run", "-S", "fetch.sample.pictures=4", "-S", "train.epochs=1", "evaluate")
+    clone.run("dvc", "exp", "run", "-S", "fetch.sample.images=4", "-S", "train.epochs=1", "evaluate")
     clone.run("git", "restore", ".")
-    output = clone.run("dvc", "exp", "run", "-S", "fetch.sample.pictures=4", "-S", "train.epochs=2", "evaluate").stdout
+    output = clone.run("dvc", "exp", "run", "-S", "fetch.sample.images=4", "-S", "train.epochs=2", "evaluate").stdout
     assert ran(output) == ["train_red1", "export@red1", "evaluate"]
     assert clone.metrics("train_red1")["epochs_run"] == 2
 
@@ -217,7 +217,7 @@ def test_a_deleted_file_that_git_holds_makes_the_lock_stale(finished: Workspace,
 @pytest.mark.long
 def test_doctor_names_what_would_run_and_for_how_long(workspace: Workspace) -> None:
     output = workspace.run("redarte", "doctor", PYTHONPATH=str(workspace.path / "src"), COLUMNS="120").stdout
-    for told in ("backend      tensorflow 2.21.0 ", "cores", "precision", "GB free, about", "for 15 pictures"):
+    for told in ("backend      tensorflow 2.21.0 ", "cores", "precision", "GB free, about", "for 15 images"):
         assert told in output
     assert re.search(r"^compiled +no, not tried \(train.jit: auto\) *$", output, re.MULTILINE)
     assert re.findall(r"^([\w@]+) +\d+ (?:s|min)", output, re.MULTILINE) == [*STAGES, "all"]
@@ -260,13 +260,13 @@ def test_doctor_knows_when_nothing_would_run(finished: Workspace) -> None:
     assert "dvc repro` would run nothing" in finished.run("redarte", "doctor", COLUMNS="120").stdout
 
 
-def test_doctor_knows_what_another_network_would_run(
+def test_doctor_knows_what_another_model_would_run(
     finished: Workspace, settings: Callable[..., Params], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(finished.path)
-    assert doctor.waiting_stages("red2") == ["evaluate", "report"]
-    assert doctor.waiting_stages("fisher") == ["train_beyond@fisher", "export_beyond@fisher", "evaluate", "report"]
-    other = doctor.with_network(settings(), "fisher")
-    assert (other.model, other.beyond) == ("fisher", ["fisher"])
-    with pytest.raises(UserError, match="there is no network red9; there are red1, red2, red3, fisher, finetuned"):
-        doctor.with_network(settings(), "red9")
+    assert doctor.stages_to_run("red2") == ["evaluate", "report"]
+    assert doctor.stages_to_run("fisher") == ["train_extra@fisher", "export_extra@fisher", "evaluate", "report"]
+    other = doctor.with_model(settings(), "fisher")
+    assert (other.model, other.extra_models) == ("fisher", ["fisher"])
+    with pytest.raises(UserError, match="there is no model red9; the models are red1, red2, red3, fisher, finetuned"):
+        doctor.with_model(settings(), "red9")

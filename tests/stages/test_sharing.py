@@ -1,4 +1,4 @@
-"""What a team shares through a folder: runs, experiments that were never committed, and one network alone."""
+"""What a team shares through a folder: runs, experiments that were never committed, and one model alone."""
 
 import hashlib
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from redarte.networks import base
+from redarte.models import base
 from tests import users
 from tests.conftest import ROOT, Workspace, ran, tree_bytes
 
@@ -105,8 +105,8 @@ def test_stages_run_on_links_into_the_cache(finished: Workspace, tmp_path: Path,
     shutil.copytree(finished.path / ".dvc/cache", cache)
     clone.run("dvc", "config", "--local", "cache.type", kind)
     clone.run("dvc", "checkout")
-    picture = next((clone.path / "data/raw").rglob("*.jpg"))
-    assert picture.is_symlink() if kind == "symlink" else picture.stat().st_nlink > 1
+    image = next((clone.path / "data/raw").rglob("*.jpg"))
+    assert image.is_symlink() if kind == "symlink" else image.stat().st_nlink > 1
     clone.set({"augment.quality": 60})
     assert ran(clone.run("dvc", "repro", "resize").stdout) == ["augment", "resize"]
     assert tree_bytes(clone.path / "data/resized") != tree_bytes(finished.path / "data/resized")
@@ -118,11 +118,11 @@ def test_stages_run_on_links_into_the_cache(finished: Workspace, tmp_path: Path,
             assert hashlib.md5(file.read_bytes()).hexdigest() == file.parent.name + file.name
 
 
-def test_one_network_is_brought_out_of_the_repository(finished: Workspace, remote: Path, tmp_path: Path) -> None:
+def test_one_model_is_brought_out_of_the_repository(finished: Workspace, remote: Path, tmp_path: Path) -> None:
     here = Workspace(tmp_path)
     here.run("dvc", "get", str(finished.path), "models/red2.keras")
-    network, artists = base.load(tmp_path / "red2.keras")
-    assert network.name == "red2"
+    model, artists = base.load(tmp_path / "red2.keras")
+    assert model.name == "red2"
     assert len(artists) == 3
     # An artifact is asked for by its version, which is an annotated git tag.
     finished.run("git", "tag", "-a", "red3@v1.0.0", "-m", "Red 3")
@@ -130,8 +130,8 @@ def test_one_network_is_brought_out_of_the_repository(finished: Workspace, remot
         here.run("dvc", "artifacts", "get", str(finished.path), "red3")
     finally:
         finished.run("git", "tag", "-d", "red3@v1.0.0")
-    picture = str(next((finished.path / "data/raw").rglob("*.jpg")))
-    assert "School of" in here.run("redarte", "predict", picture, "--network", "red3.onnx").stdout
+    image = str(next((finished.path / "data/raw").rglob("*.jpg")))
+    assert "School of" in here.run("redarte", "predict", image, "--model", "red3.onnx").stdout
 
 
 @pytest.mark.long

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from redarte.stages import report
+from redarte.images.decoding import folders
 from tests.conftest import ROOT, Workspace, new_workspace, tree_bytes, write_painting
 
 
@@ -22,7 +22,7 @@ def fill(folder: Path, artists: int = 2, each: int = 6, side: int = 60) -> None:
 
 
 def test_resize_makes_an_ordinary_keras_image_folder(finished: Workspace) -> None:
-    from redarte.training.backend import keras
+    from redarte.devices.backend import keras
 
     batches = keras.utils.image_dataset_from_directory(
         finished.path / "data/resized/train", image_size=(32, 32), batch_size=8, verbose=False
@@ -72,7 +72,7 @@ def start_and_signal(workspace: Workspace, sent: signal.Signals) -> tuple[int, s
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pictures that augment works on for seconds."""
+    """Images that augment works on for seconds."""
     place = tmp_path_factory.mktemp("many")
     fill(place, each=60, side=600)
     return place
@@ -106,7 +106,7 @@ def test_an_interrupted_augment_leaves_nothing_that_could_pass_for_whole(
 def test_no_copies_are_an_output_too(workspace: Workspace, tmp_path: Path) -> None:
     """A folder without a file, which a teammate's pull brings and resize reads."""
     workspace.set({"augment.copies": []})
-    assert "0 copies of 9 training pictures" in workspace.run("dvc", "repro", "resize").stdout
+    assert "0 copies of 9 training images" in workspace.run("dvc", "repro", "resize").stdout
     squares = tree_bytes(workspace.path / "data/resized")
     assert len(squares) == 15
     workspace.run("dvc", "remote", "add", "--default", "team", str(tmp_path / "remote"))
@@ -194,7 +194,7 @@ def test_a_full_disk_in_the_middle_of_augment(small_disk: Path, long_augment: Wo
     assert partials(disk) == []
 
 
-def test_hostile_pictures_are_counted_and_the_rest_is_used(workspace: Workspace, tmp_path: Path) -> None:
+def test_hostile_images_are_counted_and_the_rest_is_used(workspace: Workspace, tmp_path: Path) -> None:
     source = tmp_path / "source"
     fill(source, each=4)
     whole = (source / "Artist 0/0 é.jpg").read_bytes()
@@ -210,18 +210,18 @@ def test_hostile_pictures_are_counted_and_the_rest_is_used(workspace: Workspace,
     for stage in ("fetch", "split", "augment", "resize"):
         workspace.stage(stage)
     metrics = (workspace.path / "metrics/fetch.json").read_text(encoding="utf-8")
-    for told in ('"truncated_or_corrupt": 1', '"not_a_picture": 1', '"empty_file": 1', '"files": 5'):
+    for told in ('"truncated_or_corrupt": 1', '"not_an_image": 1', '"empty_file": 1', '"files": 5'):
         assert told in metrics
-    assert '"same_picture_under_two_artists": 2' in metrics
+    assert '"same_image_under_two_artists": 2' in metrics
     assert len(tree_bytes(workspace.path / "data/raw")) == 7
 
 
-def test_the_report_finds_a_training_picture_whatever_its_suffix(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_report_finds_a_training_image_whatever_its_suffix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     files = ["a.1.jpg", "a.2.jpg", "a.3.webp", "a.png"]
     for name in files:
         write_painting(Path("data/split/train/Ana", name), 32, 32)
-    found = [report.original(Path("Ana", name).with_suffix(".jpg").as_posix()).name for name in files]
-    assert found == files
+    found = folders.files_by_id(Path("data/split/train"))
+    assert {image_id: file.name for image_id, file in found.items()} == {
+        "Ana/a.1": "a.1.jpg", "Ana/a.2": "a.2.jpg", "Ana/a.3": "a.3.webp", "Ana/a": "a.png",
+    }  # fmt: skip

@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ import yaml
 from dvc.dependency import ParamsDependency
 from dvc.repo import Repo
 
-from tests.conftest import ROOT, Workspace, environment_for, write_params
+from tests.conftest import ROOT, Workspace, environment_for, ran, write_params
 
 STAGES = (
     "fetch", "split", "augment", "resize", "train_red1", "train_red2", "train_red3",
@@ -80,8 +81,7 @@ def test_the_stages_are_the_designs(finished: Workspace) -> None:
     assert tuple(declarations(finished)) == STAGES
 
 
-BEYOND = ("train_beyond@fisher", "train_beyond@finetuned", "export_beyond@fisher", "export_beyond@finetuned")
-MOST_CODE = 5  # dependencies of a stage on code
+EXTRA = ("train_extra@fisher", "train_extra@finetuned", "export_extra@fisher", "export_extra@finetuned")
 
 
 def long(*stages: str) -> list[Any]:
@@ -91,49 +91,49 @@ def long(*stages: str) -> list[Any]:
 PLAIN = tuple(stage for stage in STAGES if not stage.endswith(("red2", "red3", "evaluate", "report")))
 
 
-# fisher and finetuned see the originals instead of data/resized, and so do evaluate and report of them.
-@pytest.mark.parametrize("stage", [*PLAIN, *long(*BEYOND, "evaluate", "report")])
-def test_a_stage_declares_what_it_uses_and_nothing_more(
-    finished: Workspace, request: pytest.FixtureRequest, stage: str
-) -> None:
-    """What a stage imports is in the rooms that it names, and what it opens in the data that it names."""
-    workspaces = [finished] if stage in STAGES else []
-    if stage in {*BEYOND, "evaluate", "report"}:
-        workspaces.append(request.getfixturevalue("beyond"))
-    spied = [spy(workspace, stage) for workspace in workspaces]
-    for workspace, (wanted, imported, opened, _) in zip(workspaces, spied, strict=True):
+# fisher and finetuned read the originals instead of data/resized, and so do evaluate and report of them.
+@pytest.mark.parametrize("stage", [*PLAIN, *long("train_extra@", "export_extra@", "evaluate", "report")])
+def test_a_stage_declares_exactly_what_it_uses(finished: Workspace, request: pytest.FixtureRequest, stage: str) -> None:
+    """What a stage imports and opens is declared, and every declared file is used."""
+    runs = [(finished, stage)] if stage in STAGES else []
+    if stage not in PLAIN:
+        # One entry of dvc.yaml trains every extra model: it declares what any of them uses.
+        extra = request.getfixturevalue("extra_models")
+        runs += [(extra, name) for name in ((stage,) if stage in STAGES else EXTRA) if name.startswith(stage)]
+    spied = [(workspace, *spy(workspace, name)) for workspace, name in runs]
+    for workspace, wanted, imported, opened, _ in spied:
         for file in imported:
             assert any(is_in(file, place) for place in code_of(wanted)), f"{file} is imported and not declared"
         for file in opened:
             if not any(part.startswith((".partial-", ".scratch-", ".checkpoints")) for part in Path(file).parts):
-                # What a killed run left beside an output is cleared.
+                # What a killed run left beside an output is deleted.
                 parents = {str(Path(out).parent) for out in wanted["outs"]}
                 places = wanted["deps"] | wanted["outs"]
                 assert file in parents or any(is_in(file, place) for place in places), (
                     f"{file} is read and not declared"
                 )
-        # A run outside of DVC made the same bytes.
+        # A run outside of DVC wrote the same bytes.
         with chdir(workspace.path), Repo() as repo:
             assert repo.status() == {}
 
-    wanted = spied[0][0]
-    assert f"src/redarte/stages/{stage.partition('_')[0].partition('@')[0]}.py" in wanted["deps"]
-    assert len(code_of(wanted)) <= MOST_CODE
-    everything = {file for _, imported, opened, _ in spied for file in (*imported, *opened)}
-    for place in wanted["deps"]:
+    everything = {file for _, _, imported, opened, _ in spied for file in (*imported, *opened)}
+    declared = set().union(*(wanted["deps"] for _, wanted, *_ in spied))
+    for place in declared:
         assert any(is_in(file, place) for file in everything), f"{place} is declared and not used"
+        for file in (ROOT / place).rglob("*.py") if place.startswith("src/") and (ROOT / place).is_dir() else []:
+            name = file.relative_to(ROOT).as_posix()
+            assert name in everything or not has_code(file), f"{place} is declared, and its {name} is not used"
     sections = {section for *_, read in spied for section in read}
-    declared = {name.partition(".")[0] for name in wanted["params"]}
-    # One stage trains every network beyond the study: it declares what any of them may read.
-    assert declared == sections if stage not in BEYOND else declared >= sections
+    params = {name.partition(".")[0] for _, wanted, *_ in spied for name in wanted["params"]}
+    assert params == sections if stage in STAGES else params >= sections
 
 
-@pytest.mark.parametrize("network", ["red2", "red3"])
-def test_the_studys_networks_are_declared_alike(finished: Workspace, network: str) -> None:
+@pytest.mark.parametrize("model", ["red2", "red3"])
+def test_the_studys_models_are_declared_alike(finished: Workspace, model: str) -> None:
     declared = declarations(finished)
     for stage in ("train_", "export@"):
-        alike = json.dumps(declared[f"{stage}red1"], default=sorted).replace("red1", network)
-        assert json.dumps(declared[f"{stage}{network}"], default=sorted) == alike
+        alike = json.dumps(declared[f"{stage}red1"], default=sorted).replace("red1", model)
+        assert json.dumps(declared[f"{stage}{model}"], default=sorted) == alike
 
 
 def spy(workspace: Workspace, stage: str) -> tuple[dict[str, Any], set[str], set[str], list[str]]:
@@ -148,7 +148,7 @@ def spy(workspace: Workspace, stage: str) -> tuple[dict[str, Any], set[str], set
         cwd=workspace.path, env=environment, text=True, capture_output=True, check=True,
     )  # fmt: skip
     imported, opened, sections = json.loads(done.stdout.rpartition("SPY")[2])
-    folders = ("data/", "metrics/", "models/", "plots/", "src/redarte/evaluation/templates/")
+    folders = ("data/", "metrics/", "models/", "plots/", "src/redarte/reporting/templates/")
     # Reading params.yaml's sections by a method of Params is not reading one of its sections.
     sections = [
         name for name in sections if name in yaml.safe_load((workspace.path / "params.yaml").read_text("utf-8"))
@@ -164,8 +164,8 @@ def file_of(module: str) -> str:
 
 
 def decides(file: str) -> bool:
-    """Whether a module may decide the bytes of an output: by DESIGN, all but runtime/ and params.py."""
-    is_undeclared = file.startswith("src/redarte/runtime/") or file == "src/redarte/params.py"
+    """Whether a module may decide the bytes of an output: all but runtime/, devices/ and params.py."""
+    is_undeclared = file.startswith(("src/redarte/runtime/", "src/redarte/devices/", "src/redarte/params.py"))
     # Nor does what starts every stage, or a module that holds its docstring and nothing else.
     return not is_undeclared and file != "src/redarte/stages/__init__.py" and has_code(ROOT / file)
 
@@ -200,7 +200,7 @@ def with_comment(workspace: Workspace, file: str) -> set[str]:
         path.write_bytes(before)
 
 
-UNDECLARED = ("params.py", "cli.py", "runtime", "commands")
+UNDECLARED = ("params.py", "cli.py", "runtime", "devices", "commands")
 
 
 def test_a_comment_in_what_decides_no_bytes_makes_nothing_stale(finished: Workspace) -> None:
@@ -222,21 +222,58 @@ def test_a_comment_in_what_decides_no_bytes_makes_nothing_stale(finished: Worksp
             (finished.path / file).write_bytes(before)
 
 
+TRAININGS = {"train_red1", "train_red2", "train_red3"}
+EXPORTS = {"export@red1", "export@red2", "export@red3"}
+# The file that is edited, and the stages that name it: they rerun, and later ones if their outputs change.
+EDITS = {
+    "reporting/templates/report.html.j2": {"report"},
+    "evaluation/figures.py": {"evaluate", "compare"},
+    "evaluation/calibration.py": EXPORTS,
+    "images/transforms.py": {"augment"},
+    "images/duplicates.py": {"split"},
+    "images/sources/sample/__init__.py": {"fetch"},
+    "images/sources/archive/__init__.py": set(),
+    "models/study.py": TRAININGS | EXPORTS,
+    "models/fisher.py": set(),
+    "models/layers.py": set(),
+    "training/checkpoints.py": TRAININGS,
+    "export/onnx.py": EXPORTS,
+    "inference/explanations.py": {"report"},
+    "inference/predictor.py": {*EXPORTS, "evaluate", "compare", "report"},
+    "images/decoding/png.py": set(STAGES),
+    "stages/resize.py": {"resize"},
+}
+
+
+@pytest.mark.parametrize("file", EDITS)
+def test_a_comment_in_a_file_makes_stale_the_stages_that_use_it(finished: Workspace, file: str) -> None:
+    assert with_comment(finished, f"src/redarte/{file}") == EDITS[file]
+
+
+@pytest.mark.long
 @pytest.mark.parametrize(
-    "file",
+    ("file", "stages"),
     [
-        "evaluation/templates/report.html.j2", "inference/explanations.py", "networks/study.py", "networks/fisher.py",
-        "pictures/images/__init__.py", "pictures/transforms.py", "pictures/sources/archive/__init__.py",
-        "training/dataset.py",
+        ("reporting/templates/report.html.j2", ["report"]),
+        ("evaluation/figures.py", ["evaluate", "compare"]),
+        ("devices/__init__.py", []),
+        ("runtime/console.py", []),
+        ("params.py", []),
+        ("models/fisher.py", []),
+        ("models/study.py", ["train_red1", "train_red2", "train_red3", "export@red1", "export@red2", "export@red3"]),
+        ("training/checkpoints.py", ["train_red1", "train_red2", "train_red3"]),
     ],
-)  # fmt: skip
-def test_a_comment_in_a_room_makes_exactly_the_stages_stale_that_name_it(finished: Workspace, file: str) -> None:
-    file = f"src/redarte/{file}"
-    expected = {
-        stage for stage, wanted in declarations(finished).items() if any(is_in(file, place) for place in wanted["deps"])
-    }
-    assert with_comment(finished, file) == expected
-    assert bool(expected) == (not file.endswith("archive/__init__.py"))
+)
+def test_dvc_runs_the_stages_that_use_an_edited_file(
+    finished: Workspace, tmp_path: Path, file: str, stages: list[str]
+) -> None:
+    """A comment changes no output, so that no later stage runs."""
+    shutil.copytree(finished.path, tmp_path / "copy", symlinks=True)
+    copy = Workspace(tmp_path / "copy")
+    with (copy.path / "src/redarte" / file).open("a", encoding="utf-8") as source:
+        source.write("{# a comment #}\n" if file.endswith(".j2") else "\n# a comment\n")
+    done = copy.run("dvc", "repro")
+    assert ran(done.stdout) == stages
 
 
 SHOWN = {"evaluate", "compare", "report"}
@@ -251,12 +288,12 @@ ALL = {"fetch", *SPLIT}
 TABLE: dict[str, tuple[Any, set[str]]] = {
     "model": ("red2", {"evaluate", "report"}),
     # New stages, of which the others know nothing.
-    "beyond": (["fisher"], {"train_beyond@fisher", "export_beyond@fisher"}),
+    "extra_models": (["fisher"], {"train_extra@fisher", "export_extra@fisher"}),
     "seed": (1, SPLIT),
     "fetch.source": ("folder", ALL),
     "fetch.max_megapixels": (50.0, ALL),
     "fetch.sample.schools": (4, ALL),
-    "fetch.sample.pictures": (6, ALL),
+    "fetch.sample.images": (6, ALL),
     "fetch.sample.seed": (1, ALL),
     # The source is `sample`: the other sources' sections are not looked at.
     "fetch.archive.path": ("a.zip", set()),
@@ -291,13 +328,13 @@ TABLE: dict[str, tuple[Any, set[str]]] = {
     "train.schedule": ("cosine", TRAINED),
     "train.label_smoothing": (0.1, TRAINED),
     "train.class_weight": ("balanced", TRAINED),
-    "train.online": (True, TRAINED),
+    "train.random_crop_flip": (True, TRAINED),
     "train.patience": (1, TRAINED),
+    "train.backend": ("jax", TRAINED),
     "train.device": ("cpu", TRAINED),
     "train.precision": ("float32", TRAINED),
     "train.jit": (True, TRAINED),
     "train.deterministic": (False, TRAINED),
-    "train.resume": (False, TRAINED),
     "red1.l1": (0.1, {"train_red1", "export@red1", *SHOWN}),
     "red1.l2": (0.1, {"train_red1", "export@red1", *SHOWN}),
     "red2.l1": (0.1, {"train_red2", "export@red2", "compare", "report"}),
@@ -321,8 +358,8 @@ TABLE: dict[str, tuple[Any, set[str]]] = {
     "finetuned.unfreeze": (0.1, set()),
     "finetuned.dropout": (0.1, set()),
     "finetuned.label_smoothing": (0.2, set()),
-    "finetuned.online": (False, set()),
-    "evaluate.coverage": (0.5, EXPORTED),
+    "finetuned.random_crop_flip": (False, set()),
+    "export.coverage": (0.5, EXPORTED),
     "evaluate.confused_pairs": (5, {"evaluate", "report"}),
     "evaluate.gallery": (5, {"evaluate", "report"}),
 }
@@ -359,12 +396,12 @@ def touched(finished: Workspace) -> Callable[[str], set[str]]:
         return reached
 
 
-@pytest.mark.parametrize("name", [name for name in TABLE if name != "beyond"])
+@pytest.mark.parametrize("name", [name for name in TABLE if name != "extra_models"])
 def test_a_parameter_reruns_the_stages_that_it_touches(touched: Callable[[str], set[str]], name: str) -> None:
     assert touched(name) == TABLE[name][1]
 
 
-@pytest.mark.parametrize("name", ["model", "beyond", "seed", "fetch.archive.path", "resize.side", "red2.l2"])
+@pytest.mark.parametrize("name", ["model", "extra_models", "seed", "fetch.archive.path", "resize.side", "red2.l2"])
 def test_dvc_reruns_what_a_changed_parameter_touches(finished: Workspace, name: str) -> None:
     value, expected = TABLE[name]
     file = finished.path / "params.yaml"

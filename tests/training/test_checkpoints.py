@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from redarte.devices.backend import keras
 from redarte.training import checkpoints
-from redarte.training.backend import keras
-from redarte.training.checkpoints import Checkpoint, Row
+from redarte.training.checkpoints import Checkpoint
+from redarte.training.history import Row
 
 A, B = "a" * 32, "b" * 32
 
@@ -23,7 +24,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="module")
-def network() -> keras.Model:
+def model() -> keras.Model:
     built = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, activation="softmax")])
     built.compile(optimizer="adam", loss="categorical_crossentropy", metrics=["accuracy"])
     return built
@@ -33,24 +34,24 @@ def row(epoch: int) -> Row:
     return {"epoch": epoch, "accuracy": 0.5, "loss": 1.0, "val_accuracy": epoch / 100, "val_loss": 1.0}
 
 
-def opened(fingerprint: str = A, epochs: int = 60, resume: bool = True, keep_best: bool = True) -> Checkpoint:
-    return Checkpoint("red1", fingerprint, epochs, resume, keep_best, write=True)
+def opened(fingerprint: str = A, epochs: int = 60) -> Checkpoint:
+    return Checkpoint("red1", fingerprint, epochs, keep_best=True, write=True)
 
 
-def interrupted(network: keras.Model, fingerprint: str = A, epochs: int = 3, resume: bool = True) -> None:
-    checkpoint = opened(fingerprint, resume=resume)
+def interrupted(model: keras.Model, fingerprint: str = A, epochs: int = 3) -> None:
+    checkpoint = opened(fingerprint)
     for epoch in range(1, epochs + 1):
-        checkpoint.write(network, row(epoch))
+        checkpoint.write(model, row(epoch))
 
 
-def test_a_complete_one_is_used(place: Path, network: keras.Model) -> None:
-    interrupted(network)
+def test_a_complete_one_is_used(place: Path, model: keras.Model) -> None:
+    interrupted(model)
     found = opened()
     assert found.history == [row(1), row(2), row(3)]
-    assert found.network is not None
-    for one, other in zip(found.network.get_weights(), network.get_weights(), strict=True):
+    assert found.model is not None
+    for one, other in zip(found.model.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
-    found.forget()
+    found.delete()
     assert not place.exists()
 
 
@@ -64,67 +65,60 @@ def zero_the_middle(file: Path) -> None:
     file.write_bytes(content[:third] + bytes(third) + content[2 * third :])
 
 
-@pytest.mark.parametrize("name", ["state.json", "network.keras", "best.weights.h5"])
+@pytest.mark.parametrize("name", ["state.json", "model.keras", "best.weights.h5"])
 @pytest.mark.parametrize("damage", [truncate, zero_the_middle, Path.unlink, lambda file: os.truncate(file, 0)])
 def test_a_damaged_one_is_reported_and_training_starts_from_epoch_1(
-    place: Path, network: keras.Model, capsys: pytest.CaptureFixture[str], name: str, damage: Callable[[Path], None]
+    place: Path, model: keras.Model, capsys: pytest.CaptureFixture[str], name: str, damage: Callable[[Path], None]
 ) -> None:
-    interrupted(network)
+    interrupted(model)
     damage(next(place.glob(f"*/00003/{name}")))
     found = opened()
-    assert (found.network, found.history) == (None, [])
+    assert (found.model, found.history) == (None, [])
     told = capsys.readouterr().out
     assert told.startswith(
-        "red1: the checkpoint models/.checkpoints/red1/aaaaaaaaaaaaaaaa/00003 is damaged and not used ("
+        "red1: the checkpoint models/.checkpoints/red1/aaaaaaaaaaaaaaaa/00003 is corrupt and not used ("
     )
     assert told.count("\n") == 1
     assert not place.exists()
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", "null", '{"fingerprint": 1}', '{"history": 3}', "[" * 99999])
-def test_another_json_is_reported(place: Path, network: keras.Model, content: str) -> None:
-    interrupted(network)
+def test_another_json_is_reported(place: Path, model: keras.Model, content: str) -> None:
+    interrupted(model)
     next(place.glob("*/00003/state.json")).write_text(content)
     assert opened().history == []
 
 
-def test_one_that_was_begun_without_resume_is_not_used(place: Path, network: keras.Model) -> None:
-    interrupted(network, resume=False)
-    assert list(place.rglob("best.weights.h5")) and not list(place.rglob("network.keras"))
-    assert opened().history == []
-    assert not place.exists()
-
-
-def test_one_of_other_parameters_stays_until_its_network_is_saved(place: Path, network: keras.Model) -> None:
-    interrupted(network, A, epochs=5)
+def test_one_of_other_parameters_stays_until_its_model_is_saved(place: Path, model: keras.Model) -> None:
+    interrupted(model, A, epochs=5)
     other = opened(B)
     assert other.history == []
-    other.write(network, row(1))
-    other.forget()
+    other.write(model, row(1))
+    other.delete()
     assert len(opened(A).history) == 5
 
 
 def test_only_the_last_few_of_other_parameters_stay(
-    place: Path, network: keras.Model, monkeypatch: pytest.MonkeyPatch
+    place: Path, model: keras.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(6):
-        interrupted(network, f"{number}" * 32, epochs=1)
+        interrupted(model, f"{number}" * 32, epochs=1)
         os.utime(place / (f"{number}" * 16), (number, number))
     opened("f" * 32)
     assert sorted(folder.name[0] for folder in place.iterdir()) == ["3", "4", "5"]
     size = sum(file.stat().st_size for file in (place / ("5" * 16)).rglob("*") if file.is_file())
-    monkeypatch.setattr(checkpoints, "_MOST_BYTES", size)
+    monkeypatch.setattr(checkpoints, "_MAX_BYTES", size)
     opened("f" * 32)
     assert [folder.name[0] for folder in place.iterdir()] == ["5"]
 
 
-def test_fewer_epochs_than_were_done_do_not_delete_them(place: Path, network: keras.Model) -> None:
-    interrupted(network, epochs=5)
+def test_fewer_epochs_than_were_done_do_not_delete_them(place: Path, model: keras.Model) -> None:
+    interrupted(model, epochs=5)
     short = opened(epochs=2)
     assert short.history == []
     for epoch in (1, 2):
-        short.write(network, row(epoch))
-    short.forget()
+        short.write(model, row(epoch))
+    short.delete()
     assert len(opened(epochs=60).history) == 5
     assert json.loads(next(place.glob("*/00005/state.json")).read_text())["fingerprint"] == A
     shutil.rmtree(place)

@@ -1,7 +1,7 @@
-"""Whether DVC's cache on this machine is whole.
+"""Checks DVC's cache on this machine.
 
-DVC never looks again at what it has put there: it takes a read-only file for whole, and writes nothing through to the
-disk, so that after a power cut (or on a failing disk) it hands out what is not there.
+DVC trusts the files in its cache: it takes a read-only file for complete, and does not sync writes to the disk, so that
+after a power cut, or on a failing disk, it may restore corrupt files.
 """
 
 import hashlib
@@ -12,39 +12,46 @@ from redarte.runtime.console import progress, say
 from redarte.runtime.errors import UserError
 
 
-def mend() -> None:
-    """Deletes what is not whole in DVC's cache, so that DVC makes it or pulls it again, and says how much that was.
+def repair() -> None:
+    """Deletes corrupt files from DVC's cache, so that DVC creates or pulls them again, and prints how many they are.
 
     Raises:
-        UserError: a file there cannot be read or deleted.
+        UserError: a file cannot be read or deleted, or DVC fails.
     """
-    with repository.opened("the cache of DVC cannot be read") as repo:
+    with repository.opened("DVC's cache cannot be read") as repo:
         cache = Path(repo.cache.local.path)
-    # Of older versions of DVC there may be more beside them, which are hashed otherwise; redarte makes none.
+    # Older versions of DVC had other folders beside these, with other hashes; redarte creates none.
     files = [path for path in sorted(cache.glob("??/*")) if path.is_file()]
     broken = 0
     for path in progress(files, len(files), "DVC's cache", "files"):
         try:
-            if not is_whole(path):
+            if not is_complete(path):
                 path.unlink()
                 broken += 1
         except OSError as error:
-            # A disk that fails, or a file of another user.
+            # A failing disk, or a file of another user.
             raise UserError(
-                f"{path} cannot be read, or is not whole and cannot be deleted ({error.strerror}): delete it, or let "
-                "its owner do so, and run this again."
+                f"{path} cannot be read, or is corrupt and cannot be deleted ({error.strerror}): delete it, or ask its "
+                "owner to delete it, and run this again."
             ) from None
     if broken:
         say(
-            f"{broken} of {len(files)} files in {cache} were not whole and have been deleted: `dvc repro` makes "
-            "them again, and `dvc pull` brings what others have pushed."
+            f"{broken} of {len(files)} files in {cache} were corrupt and have been deleted: `dvc repro` "
+            "creates them again, and `dvc pull` gets what others have pushed."
         )
     else:
-        say(f"{len(files)} files in {cache}: all are whole.")
+        say(f"{len(files)} files in {cache}: all are complete.")
 
 
-def is_whole(path: Path) -> bool:
-    """Whether a file of DVC's cache has the MD5 that it is named by."""
+def is_complete(path: Path) -> bool:
+    """Returns whether a file of DVC's cache has the MD5 that it is named after.
+
+    Args:
+        path: the file.
+
+    Raises:
+        OSError: it cannot be read.
+    """
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "md5").hexdigest()
     return found == path.parent.name + path.name.removesuffix(".dir")

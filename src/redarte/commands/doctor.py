@@ -1,4 +1,4 @@
-"""`redarte doctor`: one screen about this machine and the work that waits for it."""
+"""`redarte doctor`: what this machine has, and which stages would run and for how long."""
 
 import importlib.metadata
 import platform
@@ -10,34 +10,39 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from redarte import devices, params
 from redarte.commands import estimates, repository
 from redarte.commands.estimates import Amount
+from redarte.devices import backend
 from redarte.params import STUDY, Params
 from redarte.runtime import workers
 from redarte.runtime.errors import UserError
-from redarte.training import backend, devices
 
 _PACKAGES = ("dvc", "keras", "albumentations", "opencv-python-headless", "numpy")
 
 
-def report(settings: Params, network: str | None) -> None:
-    """Prints the whole report.
+def report(settings: Params, model: str | None) -> None:
+    """Prints the report.
 
     Args:
-        network: as if params.yaml's `model` named it, and `beyond` too; None: params.yaml as it is.
+        settings: params.yaml.
+        model: as if `model` (and `extra_models`) named it; None: params.yaml as it is.
+
+    Raises:
+        UserError: there is no such model, or DVC fails.
     """
-    if network is not None:
-        settings = with_network(settings, network)
+    if model is not None:
+        settings = with_model(settings, model)
     console = Console(highlight=False)
     console.print(_facts(settings))
     amount = estimates.source_amount(settings)
     console.print(f"[bold]disk[/]         {_disk(settings, amount)}")
-    stages = waiting_stages(network)
+    stages = stages_to_run(model)
     if not stages:
         console.print("[bold]stages[/]       all are up to date: `dvc repro` would run nothing")
         return
     if amount is None:
-        console.print(f"[bold]stages[/]       {', '.join(stages)} would run; for how long depends on the source")
+        console.print(f"[bold]stages[/]       {', '.join(stages)} would run; the time depends on the source")
         return
     with console.status("measuring this machine"):
         seconds = {stage: estimates.seconds(stage, settings, amount) for stage in stages}
@@ -48,37 +53,43 @@ def report(settings: Params, network: str | None) -> None:
     console.print(table)
 
 
-def with_network(settings: Params, network: str) -> Params:
-    """The same parameters for another network.
-
-    Raises:
-        UserError: there is none of this name.
-    """
-    if network not in settings.networks:
-        raise settings.no_network(network)
-    beyond = settings.beyond if network in settings.trained else [*settings.beyond, network]
-    return settings.model_copy(update={"model": network, "beyond": beyond})
-
-
-def waiting_stages(network: str | None) -> list[str]:
-    """The stages that `dvc repro` would run, or that depend on one that would, in its order.
+def with_model(settings: Params, model: str) -> Params:
+    """Returns the same parameters for another model.
 
     Args:
-        network: as if params.yaml named it.
+        settings: params.yaml.
+        model: its name.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    params.check_model(model)
+    extra = settings.extra_models if model in settings.trained_models else [*settings.extra_models, model]
+    return settings.model_copy(update={"model": model, "extra_models": extra})
+
+
+def stages_to_run(model: str | None) -> list[str]:
+    """Returns the stages that `dvc repro` would run, or that depend on one of these, in its order.
+
+    Args:
+        model: as for `report`.
+
+    Raises:
+        UserError: DVC fails.
     """
     with repository.opened("the stages cannot be listed") as repo:
         changed = set(repo.status())
-        # DVC's edges point from a stage to those that it depends on; dvc.yaml lists these first.
+        # DVC's edges point from a stage to its dependencies, and dvc.yaml lists dependencies first.
         graph = repo.index.graph
-        waiting: list[str] = []
+        stages: list[str] = []
         for stage in repo.index.stages:
-            needs = {other.addressing for other in graph.successors(stage)}
-            if stage.addressing in changed or needs & set(waiting):
-                waiting.append(stage.addressing)
-    if network is None:
-        return waiting
-    own = [] if network in STUDY else [f"train_beyond@{network}", f"export_beyond@{network}"]
-    return [stage for stage in waiting if stage not in {*own, "evaluate", "report"}] + [*own, "evaluate", "report"]
+            dependencies = {other.addressing for other in graph.successors(stage)}
+            if stage.addressing in changed or dependencies & set(stages):
+                stages.append(stage.addressing)
+    if model is None:
+        return stages
+    extra = [] if model in STUDY else [f"train_extra@{model}", f"export_extra@{model}"]
+    return [stage for stage in stages if stage not in {*extra, "evaluate", "report"}] + [*extra, "evaluate", "report"]
 
 
 def _facts(settings: Params) -> Table:
@@ -88,16 +99,13 @@ def _facts(settings: Params) -> Table:
     table.add_column(style="bold", width=11)
     table.add_row("versions", f"Python {platform.python_version()}, {versions}")
     table.add_row("CPU", f"{workers.count()} cores, {memory.available / 1e9:.0f} GB of memory free")
-    table.add_row("backend", f"{backend.NAME} {backend.VERSION}{_slower()}")
+    table.add_row("backend", f"{backend.NAME} {backend.VERSION}{_slow_backend()}")
     try:
-        compiled = estimates.compiled(settings.seed, settings.train)
-        table.add_row("GPU", ", ".join(devices.gpu_names()) or _missing() or "none; training runs on the CPU")
-        # TensorFlow's steps are tried on a GPU; elsewhere it is known which is quicker.
-        tried = "tried" if backend.NAME == "tensorflow" and devices.gpu_names() else "not tried"
-        table.add_row("compiled", f"{'yes' if compiled else 'no'}, {tried} (train.jit: {_yaml(settings.train.jit)})")
+        devices.prepare(settings.seed, settings.train)
+        table.add_row("GPU", ", ".join(devices.gpu_names()) or _missing_gpu() or "none; training runs on the CPU")
     except UserError as error:
-        # What a training would be refused for is no reason to say nothing of the rest.
-        table.add_row("GPU", f"[red]{escape(str(error))}[/] {_missing()}")
+        # What prevents a training must not hide the rest of the report.
+        table.add_row("GPU", f"[red]{escape(str(error))}[/] {_missing_gpu()}")
     table.add_row(
         "precision", f"{devices.precision(settings.train.precision)} (train.precision: {settings.train.precision})"
     )
@@ -105,36 +113,32 @@ def _facts(settings: Params) -> Table:
     return table
 
 
-def _slower() -> str:
+def _slow_backend() -> str:
     if devices.gpu_names() or backend.NAME == "tensorflow":
         return ""
     # docs/benchmarks.md
-    return "; on a CPU tensorflow trains several times as fast: unset KERAS_BACKEND"
+    return "; on a CPU tensorflow trains several times as fast: set train.backend to tensorflow"
 
 
-def _missing() -> str:
-    """What to type where nvidia-smi sees a GPU and the backend does not; empty where there is none, or it is used."""
+def _missing_gpu() -> str:
+    """What to type where nvidia-smi finds a GPU and the backend does not; "" where there is none, or it is used."""
     if shutil.which("nvidia-smi") is None or devices.gpu_names():
         return ""
-    asked = subprocess.run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True)
-    lines = escape((asked.stdout + asked.stderr).strip()).splitlines() or ["nothing"]
-    if asked.returncode:
-        return f"none: its driver does not answer, and nvidia-smi says: {lines[0]}"
-    named = "" if backend.NAME == "tensorflow" else f" BACKEND={backend.NAME}"
-    return f"{lines[0]}, which {backend.NAME} does not see: type `make install{named}`"
-
-
-def _yaml(value: object) -> str:
-    return str(value).lower()
+    query = subprocess.run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True)
+    lines = escape((query.stdout + query.stderr).strip()).splitlines() or ["nothing"]
+    if query.returncode:
+        return f"none: the driver does not respond, and nvidia-smi prints: {lines[0]}"
+    option = "" if backend.NAME == "tensorflow" else f" BACKEND={backend.NAME}"
+    return f"{lines[0]}, which {backend.NAME} does not find: type `make install{option}`"
 
 
 def _disk(settings: Params, amount: Amount | None) -> str:
     free = shutil.disk_usage(".").free
     if amount is None:
-        return f"{free / 1e9:.1f} GB free; what the source needs is known once it is set and fetched"
-    need = estimates.bytes_needed(settings, amount)
-    verdict = "" if need < free else "  [red]not enough[/]"
-    return f"{free / 1e9:.1f} GB free, about {need / 1e9:.1f} GB needed for {amount.pictures} pictures{verdict}"
+        return f"{free / 1e9:.1f} GB free; the space that the source needs is known after fetch"
+    needed = estimates.bytes_needed(settings, amount)
+    verdict = "" if needed < free else "  [red]not enough[/]"
+    return f"{free / 1e9:.1f} GB free, about {needed / 1e9:.1f} GB needed for {amount.images} images{verdict}"
 
 
 def _duration(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""How much work and disk a run takes here: measured in some seconds, on a few pictures and steps, and multiplied."""
+"""Estimates the time and disk space of a run: measures one item of each kind of work, and multiplies."""
 
 import math
 import tempfile
@@ -11,219 +11,199 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from redarte.networks import backbones, study
-from redarte.params import STUDY, Finetuned, Params, Sample, StudyName, Train
-from redarte.pictures import duplicates, images, transforms
-from redarte.pictures.collection import checks, files
-from redarte.pictures.sources import archive, sample
+from redarte import devices
+from redarte.images import decoding, duplicates, transforms
+from redarte.images.collection import checks, files
+from redarte.images.sources import archive, sample
+from redarte.models import backbones, fisher, study
+from redarte.params import Params, Sample
 from redarte.runtime import workers
-from redarte.training import devices, jobs
+from redarte.training import jobs
 
-_START, _TENSORS_START = 1.0, 8.0  # seconds until a stage begins to work, without and with TensorFlow
-_COPY, _PREDICTION = 0.0005, 0.01  # seconds to copy a picture, and to put it to a network; minor parts of the whole
-_CACHED = 0.0004  # seconds in which DVC hashes a small file of a stage's inputs, or caches one of its outputs
-_MIXTURE, _FISHER = 25.0, 0.02  # seconds for the mixture of fisher, and to describe a picture of 640 px
-_REGIONS = 0.0125  # seconds in which its exported file finds out what each region of a picture gives, at any size
-_SVM = {"fisher": 0.01, "finetuned": 0.02}  # seconds a training picture in which their last layer is fitted
-_PAGE = 1.5  # seconds to write the report, whatever the number of pictures
+_START = {"train": 8.0, "export": 10.0}  # seconds until a stage begins to work; the others: 1
+_PER_FILE = 0.001  # seconds to copy, hash and cache a small file
+# Extra models: seconds to fit them, seconds for each training image, and the export's time relative to a prediction.
+_FITTING = {"fisher": (25.0, 0.01, 1.6), "finetuned": (5.0, 0.02, 1.0)}
 _ARTISTS = 50
-# The study's data set as Kaggle serves it: pictures, and bytes of the zip (about the same once unpacked).
-_KAGGLE = (8_446, 2.2e9)
-_SAMPLE_PICTURE = 125e3  # bytes
-_LARGEST_PROBE = 8.0  # times as large, each way, as a picture of the sample: 30 megapixels
+_KAGGLE = (8_446, 2.2e9)  # images and bytes of the study's data set, zipped and unpacked alike
+_SAMPLE_IMAGE = 125e3  # bytes
+_MAX_PROBE = 8.0  # width and height of the probe relative to an image of the sample: 30 megapixels
 
 
 @dataclass(frozen=True)
 class Amount:
-    """How much the configured source holds."""
+    """The size of the source.
 
-    pictures: int
+    Attributes:
+        images: how many.
+        bytes: of the images.
+        extra: bytes of temporary files during fetch.
+    """
+
+    images: int
     bytes: float
-    extra: float = 0.0  # bytes that lie beside it while it is fetched
+    extra: float = 0.0
 
 
 def source_amount(settings: Params) -> Amount | None:
-    """How much the configured source holds; None where that is not known before it is fetched."""
+    """Returns the size of the configured source; None where it is unknown before fetch.
+
+    Args:
+        settings: params.yaml.
+
+    Raises:
+        UserError: the archive cannot be read.
+    """
     fetch = settings.fetch
     match fetch.source:
         case "sample":
-            pictures = fetch.sample.schools * fetch.sample.pictures
-            return Amount(pictures, pictures * _SAMPLE_PICTURE)
+            images = fetch.sample.schools * fetch.sample.images
+            return Amount(images, images * _SAMPLE_IMAGE)
         case "kaggle":
             return Amount(*_KAGGLE, extra=2 * _KAGGLE[1])
         case "folder" if fetch.folder.path and Path(fetch.folder.path).expanduser().is_dir():
             folder = Path(fetch.folder.path).expanduser()
-            sizes = [(folder / name).stat().st_size for name, reason in files.walk(folder) if reason is None]
-            return Amount(len(sizes), float(sum(sizes)))
+            return _total((name, (folder / name).stat().st_size) for name, skipped in files.walk(folder) if not skipped)
         case "archive" if fetch.archive.path and Path(fetch.archive.path).expanduser().is_file():
-            return _count(archive.sizes(Path(fetch.archive.path).expanduser(), fetch.archive))
+            return _total(archive.sizes(Path(fetch.archive.path).expanduser(), fetch.archive))
     return None
 
 
 def bytes_needed(settings: Params, amount: Amount) -> float:
-    """The bytes of a whole run: every output once in the workspace and once in DVC's cache."""
-    copies = amount.pictures * _shares(settings)[0] * len(settings.augment.copies)
-    # JPEG of these pictures at quality 92 to 95 takes about 0.3 bytes a pixel, and 0.5 once it is small.
-    of_copy = min(amount.bytes / max(amount.pictures, 1), 0.3 * settings.augment.max_side**2)
-    resized = (amount.pictures + copies) * 0.5 * settings.resize.side**2
+    """Returns the disk space of a whole run: every output once in the workspace and once in DVC's cache.
+
+    Args:
+        settings: params.yaml.
+        amount: from `source_amount`.
+    """
+    copies = amount.images * _ratios(settings)[0] * len(settings.augment.copies)
+    # A JPEG of quality 92 to 95 has about 0.3 bytes a pixel, and 0.5 when it is small.
+    per_copy = min(amount.bytes / max(amount.images, 1), 0.3 * settings.augment.max_side**2)
+    resized = (amount.images + copies) * 0.5 * settings.resize.side**2
     weights = 3 * 4 * (settings.resize.side // 8) ** 2 * 128 * _ARTISTS
-    return amount.extra + 2 * (2 * amount.bytes + copies * of_copy + resized + weights)
+    return amount.extra + 2 * (2 * amount.bytes + copies * per_copy + resized + weights)
 
 
 def seconds(stage: str, settings: Params, amount: Amount) -> float:
-    """About how many seconds a stage of dvc.yaml takes on this machine."""
-    learned, test = (amount.pictures * share for share in _shares(settings))
-    tested = amount.pictures - learned
-    versions = learned * (1 + len(settings.augment.copies))
-    step, _, network = stage.replace("train_red", "train@red").partition("@")
+    """Returns about how many seconds a stage takes on this machine.
+
+    Args:
+        stage: a name of dvc.yaml, such as train_red1 or export@red1.
+        settings: params.yaml.
+        amount: from `source_amount`.
+    """
+    step, _, model = stage.replace("train_red", "train@red").replace("_extra", "").partition("@")
+    train, test = (amount.images * ratio for ratio in _ratios(settings))
+    versions = train * (1 + len(settings.augment.copies))
+    resized = amount.images - train + versions
+    passes, fitting, per_image, export = settings.train.epochs, *_FITTING.get(model, (0.0, 0.0, 1.0))
     match step:
-        case "fetch":
-            working = amount.pictures * (_COPY + _fetching(settings, amount) / workers.count())
-            return _START + working + amount.pictures * _CACHED
-        case "split":
-            working = amount.pictures * (_COPY + _fingerprinting(amount) / workers.count())
-            return _START + working + 2 * amount.pictures * _CACHED
+        case "fetch" | "split":
+            work = amount.images * (_image_seconds(step, settings, amount) / workers.count() + 2 * _PER_FILE)
         case "augment":
-            return _START + learned * _augmenting(settings, amount) / workers.count() + versions * _CACHED
+            work = train * _image_seconds(step, settings, amount) / workers.count() + versions * _PER_FILE
         case "resize":
-            squares = versions + tested
-            return _START + squares * (_resizing(settings, amount) / workers.count() + 2 * _CACHED)
-        case "train" | "train_beyond":
-            return _TENSORS_START + _training(network, settings, learned, tested, versions)
-        case "export" | "export_beyond":
-            # What was fitted to features that are computed once brings along those of the training pictures.
-            fitted = network == "fisher" or (network == "finetuned" and not settings.finetuned.fine_tune.epochs)
-            return _TENSORS_START + (tested if fitted else learned + tested) * _predicting(network, settings)
+            work = resized * (_image_seconds(step, settings, amount) / workers.count() + _PER_FILE)
+        case "train" if model in _FITTING:
+            # An epoch of fine-tuning takes about three forward passes.
+            passes = 1 + 3 * settings.finetuned.fine_tune.epochs if model == "finetuned" else 1
+            work = fitting + train * per_image + passes * (amount.images - test) * _predicting(model, settings)
+        case "train":
+            work = passes * versions * _step(model, settings)
+        case "export":
+            work = (amount.images - test) * export * _predicting(model, settings)
         case "compare":
-            return _START + 3 * test * _PREDICTION
-        case "report":
-            return _START + _PAGE
+            work = 3 * test * _predicting("red1", settings)
         case _:
-            return _START + test * _predicting(settings.model, settings)
+            work = test * _predicting(settings.model, settings)
+    return _START.get(step, 1.0) + work
 
 
-def _shares(settings: Params) -> tuple[float, float]:
-    """The shares of all pictures that are in train and in test."""
+def _ratios(settings: Params) -> tuple[float, float]:
+    """The shares of train and test."""
     split = settings.split
     test = 1 / split.folds if split.folds else split.test
     return (1 - test) * split.train / (split.train + split.val), test
 
 
-@cache
-def compiled(seed: int, settings: Train) -> bool:
-    """Whether training steps are compiled here, which may have to be tried: see `devices.prepare`."""
-    return devices.prepare(seed, settings)
-
-
-def _training(network: str, settings: Params, learned: float, tested: float, versions: float) -> float:
-    if network in STUDY:
-        return settings.train.epochs * versions * _step(network, settings)
-    if network == "finetuned":
-        # An epoch of phase two takes about three forward passes.
-        passes = (learned + tested) * (1 + 3 * settings.finetuned.fine_tune.epochs)
-        # Epochs of a last layer alone, on features that are computed once, take no time beside them.
-        fitted = 0.0 if settings.finetuned.head.epochs else learned * _SVM[network]
-        return passes * _forward(settings.finetuned) + fitted
-    if network == "fisher":
-        return _MIXTURE + learned * _SVM[network] + (learned + tested) * _describing(settings)
-    return 2 * (learned + tested) * _predicting(network, settings)
-
-
-def _measured(work: Callable[[], object], times: int = 3) -> float:
-    work()  # the first time also loads and allocates
-    started = time.perf_counter()
-    for _ in range(times):
-        work()
-    return (time.perf_counter() - started) / times
-
-
-def _count(members: Iterable[tuple[str, int]]) -> Amount:
+def _total(members: Iterable[tuple[str, int]]) -> Amount:
     sizes = [
         size
         for name, size in members
         if PurePosixPath(name).suffix.lower() in checks.SUFFIXES
-        and not any(map(files.is_litter, PurePosixPath(name).parts))
+        and not any(map(files.is_system_file, PurePosixPath(name).parts))
     ]
     return Amount(len(sizes), float(sum(sizes)))
 
 
-def _fetching(settings: Params, amount: Amount) -> float:
-    if settings.fetch.source == "sample":
-        return _measured(lambda: sample.paint("School_of_Points", 1, settings.fetch.sample))
-    with _probe(amount) as picture:
-        return _measured(lambda: checks.problem(picture.read_bytes(), 1e9))
+def _time(work: Callable[[], object], repeat: int = 3) -> float:
+    work()  # the first call also loads and allocates
+    started = time.perf_counter()
+    for _ in range(repeat):
+        work()
+    return (time.perf_counter() - started) / repeat
 
 
-def _fingerprinting(amount: Amount) -> float:
-    with _probe(amount) as picture:
-        return _measured(lambda: duplicates.read(picture.parent, picture.name))
-
-
-def _augmenting(settings: Params, amount: Amount) -> float:
-    with _probe(amount) as picture:
-        written = picture.with_name("copy.jpg")
+def _image_seconds(step: str, settings: Params, amount: Amount) -> float:
+    """Seconds of one process for one image of a stage."""
+    augment, resize = settings.augment, settings.resize
+    with _probe(amount) as probe:
+        written = probe.with_name("written.jpg")
 
         def work() -> None:
-            read = images.read_within(picture, settings.augment.max_side)
-            for _, copy in transforms.copies(read, "probe", settings.augment, settings.seed):
-                images.write_jpeg(written, copy, settings.augment.quality)
+            match step:
+                case "fetch" if settings.fetch.source == "sample":
+                    sample.paint("School_of_Points", 1, settings.fetch.sample)
+                case "fetch":
+                    checks.problem(probe.read_bytes(), 1e9)
+                case "split":
+                    duplicates.read(probe.parent, probe.name)
+                case "augment":
+                    image = decoding.read_within(probe, augment.max_side)
+                    for _, copy in transforms.copies(image, "probe", augment, settings.seed):
+                        decoding.write_jpeg(written, copy, augment.quality)
+                case "resize":
+                    decoding.write_jpeg(written, decoding.read_resized(probe, resize.side), resize.quality)
 
-        return _measured(work)
-
-
-def _resizing(settings: Params, amount: Amount) -> float:
-    with _probe(amount) as picture:
-        written = picture.with_name("square.jpg")
-        side, quality = settings.resize.side, settings.resize.quality
-        return _measured(lambda: images.write_jpeg(written, images.read_square(picture, side), quality))
+        return _time(work)
 
 
 @contextmanager
 def _probe(amount: Amount) -> Iterator[Path]:
-    """A picture with about as many bytes as those of the source, for the time of the block."""
-    painted = sample.paint("School_of_Points", 1, Sample(schools=2, pictures=3, seed=0))
-    wanted = amount.bytes / max(amount.pictures, 1)
-    larger = min(_LARGEST_PROBE, math.sqrt(wanted / len(images.jpeg(painted, quality=92))))
-    side = round(max(painted.shape) * larger)
-    times = max(1, math.ceil(larger))
+    """An image with the mean number of bytes of the source, for the duration of the block."""
+    painted = sample.paint("School_of_Points", 1, Sample(schools=2, images=3, seed=0))
+    scale = math.sqrt(amount.bytes / max(amount.images, 1) / len(decoding.jpeg(painted, quality=92)))
+    scale = min(_MAX_PROBE, scale)
+    side, tiles = round(max(painted.shape) * scale), max(1, math.ceil(scale))
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "probe.jpg")
-        images.write_jpeg(file, images.shrink(np.tile(painted, (times, times, 1)), max(side, 1)), quality=92)
+        decoding.write_jpeg(file, decoding.shrink(np.tile(painted, (tiles, tiles, 1)), max(side, 1)), quality=92)
         yield file
 
 
-def _step(name: StudyName, settings: Params) -> float:
-    """Seconds a picture of one training step, in the precision that training would use."""
+@cache
+def _step(name: str, settings: Params) -> float:
+    """Seconds of a training step for one image, in the precision of the training."""
     side, batch = settings.resize.side, settings.train.batch_size
     policy = devices.precision(settings.train.precision)
-    built = study.build(name, side, _ARTISTS, getattr(settings, name), policy)
-    jit = compiled(settings.seed, settings.train)
-    network = jobs.compile_network(built, settings.train, policy, steps=1, jit=jit)
-    pictures = np.zeros((batch, side, side, 3), np.uint8)
+    model = study.build(name, side, _ARTISTS, getattr(settings, name), policy)  # type: ignore[arg-type]
+    jobs.compile_model(model, settings.train, policy, steps=1)
+    images = np.zeros((batch, side, side, 3), np.uint8)
     labels = np.eye(_ARTISTS, dtype=np.float32)[np.arange(batch) % _ARTISTS]
-    return _measured(lambda: network.train_on_batch(pictures, labels)) / batch
-
-
-def _predicting(network: str, settings: Params) -> float:
-    """Seconds in which a trained network predicts for a picture."""
-    match network:
-        case "finetuned":
-            return _forward(settings.finetuned)
-        case "fisher":
-            return _describing(settings) + _REGIONS
-        case _:
-            return _PREDICTION
-
-
-def _describing(settings: Params) -> float:
-    """Seconds in which fisher describes a picture."""
-    return _FISHER * (settings.fisher.input_size / 640) ** 2
+    return _time(lambda: model.train_on_batch(images, labels)) / batch
 
 
 @cache
-def _forward(chosen: Finetuned) -> float:
-    """Seconds of a backbone's forward pass, a picture."""
-    backbone = backbones.load(chosen)
-    side = chosen.input_size
-    pictures = np.zeros((8, side, side, 3), np.uint8)
-    return _measured(lambda: backbone.predict_on_batch(pictures), times=1) / len(pictures)
+def _predicting(name: str, settings: Params) -> float:
+    """Seconds of a prediction for one image."""
+    match name:
+        case "finetuned":
+            side, model = settings.finetuned.input_size, backbones.load(settings.finetuned)
+        case "fisher":
+            side = settings.fisher.input_size
+            model = fisher.build(settings.fisher, side, _ARTISTS)
+        case _:
+            side = settings.resize.side
+            model = study.build("red3", side, _ARTISTS, settings.red3)
+    images = np.zeros((4, side, side, 3), np.uint8)
+    return _time(lambda: model.predict_on_batch(images), repeat=1) / len(images)

@@ -1,7 +1,7 @@
 """`redarte experiments`: `dvc exp show` in the few columns that fit a terminal.
 
-DVC's own table has a column for each of a hundred metrics, parameters and files; here what an experiment
-changed is in one column, as it is typed after -S.
+DVC's table has a column for each of a hundred metrics, parameters and files; here one column lists what an experiment
+changed, as it is typed after -S.
 """
 
 import json
@@ -20,7 +20,7 @@ from redarte.commands import repository
 
 _EVALUATED = "metrics/evaluate.json"
 _NUMBERS = {"test\naccuracy": "test_accuracy", "test\nmacro-F1": "test_macro_f1", "val\naccuracy": "val_accuracy"}
-# A text that Hydra, which reads what is typed after -S, takes as it is: no number, null or true, no syntax.
+# A text that Hydra, which parses what is typed after -S, takes literally: no number, null or true, no syntax.
 _PLAIN = re.compile(r"(?!(?i:null|true|false|nan|inf)\Z)[A-Za-z_/][\w./-]*")
 
 
@@ -28,20 +28,24 @@ def report() -> None:
     """Prints the experiments of the current commit, the best val accuracy first.
 
     Raises:
-        UserError: DVC cannot show them.
+        UserError: DVC fails.
     """
     console = Console(highlight=False)
     shown = table(json.loads(repository.run("exp", "show", "--json")))
-    # A terminal that is too narrow wraps the lines: nothing is cut.
+    # A narrow terminal wraps the lines, and nothing is cut.
     widest = Measurement.get(console, console.options.update(max_width=10_000), shown).maximum
     console.width = max(widest, console.width)
     console.print(shown, crop=False)
 
 
 def table(shown: list[dict[str, Any]]) -> Table:
-    """A table of what `dvc exp show --json` gives: the commit first, then its experiments."""
+    """Returns a table of the commit and its experiments.
+
+    Args:
+        shown: the output of `dvc exp show --json`.
+    """
     result = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
-    for name in ("experiment", "data", "network", *_NUMBERS, "changed"):
+    for name in ("experiment", "data", "model", *_NUMBERS, "changed"):
         result.add_column(name, no_wrap=True)
     for baseline in shown:
         if baseline["rev"] == "workspace":
@@ -58,14 +62,20 @@ def table(shown: list[dict[str, Any]]) -> Table:
 
 
 def typed(name: str, value: Any) -> str:
-    """A parameter and its value as they are typed after -S, quoted for Hydra and for the shell."""
+    """Returns a parameter and its value as they are typed after -S, quoted for Hydra and for the shell.
+
+    Args:
+        name: dotted.
+        value: of YAML.
+    """
     return shlex.quote(f"{name}={_typed(value)}")
 
 
 def is_measured(stage: str, lock: dict[str, Any], params: dict[str, Any]) -> bool:
-    """Whether dvc.lock says that a stage, and each stage that it depends on, ran last with these parameters.
+    """Returns whether a stage, and each stage that it depends on, last ran with the given parameters, by dvc.lock.
 
-    An experiment that failed, still runs or stops at an earlier stage has the metrics of the commit it started from.
+    An experiment that failed, still runs or stops at an earlier stage has the metrics of the commit that it started
+    from.
 
     Args:
         stage: its name in dvc.lock.
@@ -73,10 +83,10 @@ def is_measured(stage: str, lock: dict[str, Any], params: dict[str, Any]) -> boo
         params: the content of params.yaml.
     """
     stages = lock.get("stages") or {}
-    makers = {out["path"]: (name, out.get("md5")) for name, entry in stages.items() for out in entry.get("outs", ())}
-    waiting, seen = [stage], set()
-    while waiting:
-        name = waiting.pop()
+    producers = {out["path"]: (name, out.get("md5")) for name, entry in stages.items() for out in entry.get("outs", ())}
+    pending, seen = [stage], set()
+    while pending:
+        name = pending.pop()
         if name in seen:
             continue
         seen.add(name)
@@ -86,11 +96,11 @@ def is_measured(stage: str, lock: dict[str, Any], params: dict[str, Any]) -> boo
             if _value(params, key) != value:
                 return False
         for dep in stages[name].get("deps", ()):
-            maker, made = makers.get(dep["path"], (None, None))
-            if maker is not None:
-                if made != dep.get("md5"):
+            producer, hash_ = producers.get(dep["path"], (None, None))
+            if producer is not None:
+                if hash_ != dep.get("md5"):
                     return False
-                waiting.append(maker)
+                pending.append(producer)
     return True
 
 
@@ -101,7 +111,7 @@ def _typed(value: Any) -> str:
         return f"[{','.join(map(_typed, value))}]"
     if not isinstance(value, str) or _PLAIN.fullmatch(value):
         return str(value)
-    # A backslash is one as long as no quote follows it.
+    # A backslash is literal unless a quote follows it.
     quoted = re.sub(r'(\\*)("|\Z)', lambda found: 2 * found[1] + ('\\"' if found[2] else ""), value)
     return f'"{quoted}"'.replace("${", "\\${")  # no interpolation
 
@@ -120,7 +130,7 @@ def _cells(label: str, revision: dict[str, Any], before: dict[str, Any]) -> list
     return [
         escape(label),
         escape(str(evaluated.get("data", "–"))),
-        escape(str(evaluated.get("network", "–"))),
+        escape(str(evaluated.get("model", "–"))),
         *("–" if value is None else f"{value:.3f}" for value in values),
         escape("\n".join(typed(name, value) for name, value in changed.items())),
     ]
@@ -131,7 +141,7 @@ def _val_accuracy(revision: dict[str, Any]) -> float:
 
 
 def _evaluated(revision: dict[str, Any]) -> dict[str, Any]:
-    """What evaluate measured in an experiment; empty where it has not run."""
+    """The metrics of evaluate in an experiment; empty where it has not run."""
     evaluated = _data(revision, "metrics", _EVALUATED)
     return evaluated if evaluated and is_measured("evaluate", _lock(revision["rev"]), _params(revision)) else {}
 
@@ -146,7 +156,7 @@ def _params(revision: dict[str, Any]) -> dict[str, Any]:
 
 
 def _data(revision: dict[str, Any], kind: str, file: str) -> dict[str, Any]:
-    # Where a run failed, or a file is not there, DVC gives null or an error in the place of the data.
+    # Where a run failed, or a file is missing, DVC has null or an error in place of the data.
     found = ((revision.get("data") or {}).get(kind) or {}).get(file) or {}
     return found.get("data") or {}
 

@@ -1,70 +1,83 @@
-"""`redarte explain`: where in a picture a network sees its painter."""
+"""`redarte explain`: which regions of an image speak for an artist."""
 
 import difflib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from redarte.commands.predict import network_file, reader
+from redarte.commands.predict import model_file, reader
+from redarte.images import decoding
+from redarte.images.collection import checks
+from redarte.images.decoding import ImageArray
+from redarte.images.decoding.folders import display_name
 from redarte.inference.explanations import overlay
 from redarte.inference.predictor import Predictor
-from redarte.pictures import images
-from redarte.pictures.collection import checks
-from redarte.pictures.images import Picture, display_name
 from redarte.runtime import outputs
 from redarte.runtime.errors import UserError
 from redarte.runtime.sandbox import Sandbox
 
-_LARGEST = 1024  # px: the longer side of an explained picture
+_MAX_SIDE = 1024  # px: of the written image
 
 
-def write(network_name: str | None, picture: Path, out: Path, artist: str | None, max_pixels: float) -> str:
-    """`redarte explain`: writes a picture with the evidence map for its likeliest artist, or for another, over it.
+def write(model_name: str | None, image: Path, out: Path, artist: str | None, max_pixels: float) -> str:
+    """Writes an image with the evidence map for its predicted artist, or for another artist.
 
     Args:
-        network_name: as for `predict.network_file`.
+        model_name: as for `predict.model_file`.
+        image: the file.
+        out: a .jpg to write.
+        artist: by name; None: the predicted artist.
+        max_pixels: an image with more pixels is refused.
 
     Returns:
         One sentence about what was written.
 
     Raises:
-        UserError: the picture cannot be read, the artist is unknown, or `out` cannot be written.
+        UserError: the image cannot be read, the artist is unknown, or `out` cannot be written.
     """
     if out.suffix.lower() not in (".jpg", ".jpeg") or out.is_dir():
-        raise UserError(f"{out}: name a .jpg to write to.")
-    if out.exists() and picture.exists() and out.samefile(picture):
-        raise UserError(f"{out} is the picture itself, and would be overwritten: name another file with --out.")
-    with Sandbox(1, checks.most_memory(max_pixels), checks.__name__) as sandbox:
-        network = Predictor(network_file(network_name))
+        raise UserError(f"{out} is not a .jpg file name; choose one with --out.")
+    if out.exists() and image.exists() and out.samefile(image):
+        raise UserError(f"{out} is the image itself, and would be overwritten: choose another file with --out.")
+    with Sandbox(1, checks.max_memory(max_pixels), checks.__name__) as sandbox:
+        model = Predictor(model_file(model_name))
         try:
-            square, whole = sandbox.call(partial(_read, reader(network, max_pixels)), picture)
+            resized, original = sandbox.call(partial(_read, reader(model, max_pixels)), image)
         except UserError as error:
-            raise UserError(f"{picture} {error}.") from None
-    predictions = network.predict([square[None]])
-    probabilities, artists = predictions.calibrated[0], network.metadata.artists
-    chosen = int(predictions.predicted[0]) if artist is None else place_of(artist, artists)
+            raise UserError(f"{image} {error}.") from None
+    predictions = model.predict([resized[None]])
+    probabilities, artists = predictions.calibrated[0], model.metadata.artists
+    chosen = int(predictions.predicted[0]) if artist is None else artist_index(artist, artists)
     try:
         with outputs.atomic_file(out) as written:
-            images.write_jpeg(written, overlay(whole, network.evidence(square, chosen)), quality=90)
+            decoding.write_jpeg(written, overlay(original, model.evidence(resized, chosen)), quality=90)
     except OSError as error:
-        raise UserError(f"{out} cannot be written ({error.strerror}); name another file with --out.") from None
-    doubt = "" if predictions.in_distribution[0] else " It is unlike what the network was trained on."
-    return f"{out}: where {display_name(artists[chosen])} ({probabilities[chosen]:.0%}) is seen.{doubt}"
+        raise UserError(f"{out} cannot be written ({error.strerror}); choose another file with --out.") from None
+    doubt = (
+        ""
+        if predictions.in_distribution[0]
+        else " The image is out of distribution: it is not similar to the training images."
+    )
+    return f"{out}: evidence for {display_name(artists[chosen])} ({probabilities[chosen]:.0%}).{doubt}"
 
 
-def place_of(artist: str, artists: list[str]) -> int:
-    """An artist's number by the name, with spaces or underscores.
+def artist_index(artist: str, artists: list[str]) -> int:
+    """Returns an artist's index by the name, with spaces or underscores.
+
+    Args:
+        artist: the name.
+        artists: the classes.
 
     Raises:
-        UserError: the network does not know the artist.
+        UserError: the model does not know the artist.
     """
     for number, known in enumerate(artists):
         if display_name(known).casefold() == display_name(artist).casefold():
             return number
     near = difflib.get_close_matches(artist, map(display_name, artists), n=1)
-    raise UserError(f"the network does not know {artist}{f'; did you mean {near[0]}?' if near else '.'}")
+    raise UserError(f"the model does not know {artist}{f'; did you mean {near[0]}?' if near else '.'}")
 
 
-def _read(read: Callable[[Path], Picture], picture: Path) -> tuple[Picture, Picture]:
-    """A picture as a network sees it, and in its own proportions."""
-    return read(picture), images.read_within(picture, _LARGEST)
+def _read(read: Callable[[Path], ImageArray], image: Path) -> tuple[ImageArray, ImageArray]:
+    """An image as a model sees it, and with its aspect ratio."""
+    return read(image), decoding.read_within(image, _MAX_SIDE)

@@ -1,8 +1,10 @@
-"""The page of `dvc plots show`, with the drawing library inside it, so that it needs no internet.
+"""The page of `dvc plots show` with the plotting library included, so that it works without internet.
 
-DVC's own page loads Vega from a CDN and is blank without it. The same library comes inside the wheel of
-vl-convert-python; here it is written into a page template, which DVC is told to use in .dvc/config.local.
-Neither file is committed: together they would add a megabyte of somebody else's code.
+DVC's page loads Vega from a CDN and is blank without it. The wheel of vl-convert-python contains the same library; it
+is
+written into a page template, which .dvc/config.local names. Neither file is committed: together they would add a
+megabyte
+of third-party code.
 """
 
 import subprocess
@@ -14,7 +16,7 @@ import vl_convert
 from redarte.runtime import outputs
 
 TEMPLATE = Path(".dvc/tmp/plots_page.html")
-# DVC puts the plots in place of {plot_divs}, and a tag for `dvc plots show --refresh` in place of {refresh_tag}.
+# DVC replaces {plot_divs} by the plots, and {refresh_tag} by a tag for `dvc plots show --refresh`.
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -26,7 +28,7 @@ _PAGE = """<!DOCTYPE html>
 <style>
 body { font: 15px/1.4 system-ui, sans-serif; margin: 2rem auto; max-width: 1300px; padding: 0 1rem; }
 img { max-width: 100%; height: auto; }
-/* DVC sets a figure's revisions on one line that runs out of the page: here they share its width. */
+/* DVC puts a figure's revisions on one line that is wider than the page: here they share the width. */
 div[style*="nowrap"] { display: flex; flex-wrap: wrap; gap: 8px; border: 0 !important; margin-top: 2rem; }
 div[style*="nowrap"] > p { flex: 1 0 100%; font-weight: 600; margin: 0; }
 div[style*="inline-block"] { flex: 0 1 auto; min-width: 0; max-width: 100%; margin: 0 !important; }
@@ -41,7 +43,7 @@ div[style*="inline-block"]:not(:last-child), div[style*="inline-block"] ~ div { 
 
 
 def install() -> None:
-    """Writes the template, and tells DVC of this clone to use it."""
+    """Writes the template, and configures DVC in this clone to use it."""
     library = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
     outputs.write_text(TEMPLATE, _PAGE.replace("LIBRARY", library))
     command = [

@@ -1,4 +1,4 @@
-"""`redarte predict`: who painted these pictures, as far as a network can tell."""
+"""`redarte predict`: predicts the artists of images."""
 
 import json
 import sys
@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from redarte.pictures import images
-from redarte.pictures.collection import checks
-from redarte.pictures.collection import files as tree
-from redarte.pictures.images import Picture, display_name
+from redarte.images import decoding
+from redarte.images.collection import checks
+from redarte.images.collection import files as tree
+from redarte.images.decoding import ImageArray
+from redarte.images.decoding.folders import display_name
 from redarte.runtime import workers
 from redarte.runtime.console import progress
 from redarte.runtime.errors import UserError, printable
@@ -23,15 +24,21 @@ if TYPE_CHECKING:
     from redarte.inference.predictor import Predictions, Predictor
 
 MODELS = Path("models")
-_WIDEST = 48  # columns for a picture's name
-_BAR = 20  # columns for a probability of 1
+_MAX_WIDTH = 48  # characters for an image's name
+_BAR = 20  # characters for a probability of 1
 
-# A file, and what a network predicts for it (the predictions for its batch, and its place there) or why it cannot.
+# A file with the predictions of its batch and its index there, or with the reason why it cannot be read.
 Result = tuple[Path, "tuple[Predictions, int] | UserError"]
 
 
 def files(paths: Sequence[Path]) -> tuple[list[Path], int]:
-    """The files that are named and the pictures in the folders that are named, and how many other files are in these.
+    """Lists the named files and the images in the named folders.
+
+    Args:
+        paths: files and folders.
+
+    Returns:
+        The files, and the number of other files in the folders.
 
     Raises:
         UserError: a folder cannot be read.
@@ -43,51 +50,85 @@ def files(paths: Sequence[Path]) -> tuple[list[Path], int]:
             found.append(path)
             continue
         for name, reason in tree.walk(path):
-            if reason in tree.PASSED_OVER:
+            if reason in tree.NOT_CANDIDATES:
                 others += 1
             else:
                 found.append(path / name)
     return found, others
 
 
-def predict(network: "Predictor", paths: Sequence[Path], max_pixels: float, sandbox: Sandbox) -> Iterator[Result]:
-    """Predictions for files in their order; the next ones are decoded while the network works."""
-    many = images.at_a_time(network.side)
-    pictures = zip(paths, sandbox.map(reader(network, max_pixels), paths), strict=True)
-    while decoded := list(islice(pictures, many)):
-        whole = [picture for _, picture in decoded if not isinstance(picture, UserError)]
-        predictions = network.predict([np.stack(whole)] if whole else [])
+def predict(model: "Predictor", paths: Sequence[Path], max_pixels: float, sandbox: Sandbox) -> Iterator[Result]:
+    """Predicts files in their order; the next files are decoded during the prediction.
+
+    Args:
+        model: predicts.
+        paths: the files.
+        max_pixels: an image with more pixels is refused.
+        sandbox: decodes.
+
+    Yields:
+        Each file with its predictions, or with the reason why it cannot be read.
+    """
+    many = decoding.inference_batch_size(model.side)
+    images = zip(paths, sandbox.map(reader(model, max_pixels), paths), strict=True)
+    while decoded := list(islice(images, many)):
+        whole = [image for _, image in decoded if not isinstance(image, UserError)]
+        predictions = model.predict([np.stack(whole)] if whole else [])
         place = iter(range(len(whole)))
-        for path, picture in decoded:
-            yield path, picture if isinstance(picture, UserError) else (predictions, next(place))
+        for path, image in decoded:
+            yield path, image if isinstance(image, UserError) else (predictions, next(place))
 
 
-def reader(network: "Predictor", max_pixels: float) -> Callable[[Path | bytes], Picture]:
-    """What reads a file that nobody has checked as a network sees it: `checks.read_square`."""
+def reader(model: "Predictor", max_pixels: float) -> Callable[[Path | bytes], ImageArray]:
+    """Returns the function that reads an unchecked file as a model sees it; see `checks.read_resized`.
+
+    Args:
+        model: predicts.
+        max_pixels: an image with more pixels is refused.
+    """
     return partial(
-        checks.read_square, side=network.side, max_pixels=max_pixels, jpeg_quality=network.metadata.jpeg_quality
+        checks.read_resized, side=model.side, max_pixels=max_pixels, jpeg_quality=model.metadata.jpeg_quality
     )
 
 
-def described(predictions: "Predictions", index: int, top: int) -> dict[str, Any]:
-    """One picture's prediction for programs; probabilities are calibrated."""
-    likeliest = [
+def as_json(predictions: "Predictions", index: int, top: int) -> dict[str, Any]:
+    """Returns one image's prediction as JSON values; probabilities are calibrated.
+
+    Args:
+        predictions: of several images.
+        index: of the image.
+        top: how many artists.
+    """
+    ranking = [
         {"artist": artist, "probability": round(probability, 6)}
         for artist, probability in ranked(predictions, index, top)
     ]
-    return {**likeliest[0], "top": likeliest, "in_distribution": bool(predictions.in_distribution[index])}
+    return {**ranking[0], "top": ranking, "in_distribution": bool(predictions.in_distribution[index])}
 
 
 def ranked(predictions: "Predictions", index: int, top: int) -> list[tuple[str, float]]:
-    """The likeliest artists of one picture with their probabilities, likeliest first."""
+    """Returns the most probable artists of one image with their calibrated probabilities, in descending order.
+
+    Args:
+        predictions: of several images.
+        index: of the image.
+        top: how many artists.
+    """
     probabilities = predictions.calibrated[index]
-    # Ranked as `metrics.rank` does: probabilities may underflow to the same value.
+    # By logits, as in `metrics.rank`: probabilities may underflow to the same value.
     order = np.argsort(-predictions.logits[index], kind="stable")[:top]
     return [(predictions.metadata.artists[artist], float(probabilities[artist])) for artist in order]
 
 
-def network_file(name: str | None) -> Path:
-    """The .onnx file that a person means: by its path, by the network's name, or the one of params.yaml's `model`."""
+def model_file(name: str | None) -> Path:
+    """Returns the .onnx file of a model.
+
+    Args:
+        name: a path, a model's name, or None for params.yaml's `model`.
+
+    Raises:
+        UserError: params.yaml cannot be read.
+    """
     if name is None:
         from redarte import params
 
@@ -95,71 +136,95 @@ def network_file(name: str | None) -> Path:
     return Path(name) if name.endswith(".onnx") else MODELS / f"{name}.onnx"
 
 
-def report(network_name: str | None, paths: Sequence[Path], top: int, for_programs: bool, max_pixels: float) -> int:
-    """Prints the predictions of a network, and gives the number of files that could not be read.
+def report(model_name: str | None, paths: Sequence[Path], top: int, json_lines: bool, max_pixels: float) -> int:
+    """Prints the predictions of a model.
 
     Args:
-        network_name: as for `network_file`.
+        model_name: as for `model_file`.
+        paths: files and folders.
+        top: how many artists to print for each image.
+        json_lines: print JSON instead of a table.
+        max_pixels: an image with more pixels is refused.
+
+    Returns:
+        The number of files that could not be read.
 
     Raises:
-        UserError: there are no pictures, or no such network.
+        UserError: there are no images, or no such model.
     """
     found, others = files(paths)
     if not found:
-        raise UserError(f"there are no pictures in {', '.join(map(str, paths))}.")
+        raise UserError(f"there are no images in {', '.join(map(str, paths))}.")
     if others:
-        print(f"redarte: {others} other files in these folders are no pictures", file=sys.stderr)
+        print(f"redarte: {others} other files in these folders are not images", file=sys.stderr)
     failed = 0
     processes = 1 if len(found) == 1 else min(workers.count(), len(found))
-    with Sandbox(processes, checks.most_memory(max_pixels), checks.__name__) as sandbox:
-        # Imported here, while the first worker of the sandbox starts.
+    with Sandbox(processes, checks.max_memory(max_pixels), checks.__name__) as sandbox:
+        # Imported while the first worker of the sandbox starts.
         from redarte.inference.predictor import Predictor
 
-        network = Predictor(network_file(network_name))
-        predicted = predict(network, found, max_pixels, sandbox)
+        model = Predictor(model_file(model_name))
+        predicted = predict(model, found, max_pixels, sandbox)
         write: Callable[[str], None] = print
-        if len(found) > images.at_a_time(network.side):
+        if len(found) > decoding.inference_batch_size(model.side):
             from tqdm import tqdm
 
-            # Above the bar.
+            # Prints above the bar.
             predicted, write = progress(predicted, len(found), "predicting"), tqdm.write
-        lines = lines_of_json(predicted, top) if for_programs else lines_of_table(predicted, network, found, top)
+        lines = json_rows(predicted, top) if json_lines else table_rows(predicted, model, found, top)
         for line, is_prediction in lines:
             failed += not is_prediction
             write(line)
     return failed
 
 
-def lines_of_json(predicted: Iterable[Result], top: int) -> Iterator[tuple[str, bool]]:
-    """One object a line, and whether it is a prediction."""
+def json_rows(predicted: Iterable[Result], top: int) -> Iterator[tuple[str, bool]]:
+    """Yields one JSON object for each file, and whether it is a prediction.
+
+    Args:
+        predicted: from `predict`.
+        top: how many artists.
+    """
     for path, result in predicted:
         if isinstance(result, UserError):
             yield json.dumps({"path": str(path), "error": str(result)}, ensure_ascii=False), False
         else:
-            yield json.dumps({"path": str(path), **described(*result, top)}, ensure_ascii=False), True
+            yield json.dumps({"path": str(path), **as_json(*result, top)}, ensure_ascii=False), True
 
 
-def lines_of_table(
-    predicted: Iterable[Result], network: "Predictor", paths: Sequence[Path], top: int
+def table_rows(
+    predicted: Iterable[Result], model: "Predictor", paths: Sequence[Path], top: int
 ) -> Iterator[tuple[str, bool]]:
-    """A few lines for each picture, and whether they are a prediction."""
-    names = min(_WIDEST, max(len(printable(path)) for path in paths))
-    widest = max(len(artist) for artist in network.metadata.artists)
+    """Yields a few lines for each file, and whether they are a prediction.
+
+    Args:
+        predicted: from `predict`.
+        model: predicts.
+        paths: all files.
+        top: how many artists.
+    """
+    names = min(_MAX_WIDTH, max(len(printable(path)) for path in paths))
+    widest = max(len(artist) for artist in model.metadata.artists)
     for path, result in predicted:
         name = shortened(printable(path), names).ljust(names)
         if isinstance(result, UserError):
             yield f"{name}  {result}", False
             continue
         predictions, index = result
-        likeliest = [
+        ranking = [
             f"{display_name(artist):<{widest}}  {probability:6.1%}  {'█' * round(_BAR * probability)}".rstrip()
             for artist, probability in ranked(predictions, index, top)
         ]
         if not predictions.in_distribution[index]:
-            likeliest.insert(0, "none of the painters I know; if one of them:")
-        yield "\n".join(f"{name if not number else ' ' * names}  {line}" for number, line in enumerate(likeliest)), True
+            ranking.insert(0, "out of distribution, probably none of the known artists; the most similar:")
+        yield "\n".join(f"{name if not number else ' ' * names}  {line}" for number, line in enumerate(ranking)), True
 
 
 def shortened(name: str, width: int) -> str:
-    """A name with its middle left out where it is too long: its end tells files apart."""
+    """Returns a name without its middle if it is too long: the end distinguishes files.
+
+    Args:
+        name: of a file.
+        width: in characters.
+    """
     return name if len(name) <= width else f"{name[: width // 3]}…{name[len(name) - (width - width // 3 - 1) :]}"

@@ -1,7 +1,8 @@
-"""`redarte push-runs`: `dvc push --run-cache`, with the metrics that it leaves behind.
+"""`redarte push-runs`: `dvc push --run-cache`, including the metrics of the runs.
 
-DVC keeps every run of a stage, and gives a teammate the records of them; but of their outputs it pushes only those that
-are in its cache by dvc.yaml. Metrics are in git, and without them no run can be taken over: the stage runs again.
+DVC pushes the records of all runs, but of their outputs only those that dvc.yaml keeps in its cache. Metrics are in
+git;
+without them a teammate's DVC cannot restore a run, and repeats the stage.
 """
 
 from pathlib import Path
@@ -11,13 +12,13 @@ from redarte.runtime.errors import UserError
 
 
 def push(remote: str | None = None) -> int:
-    """Pushes every run that this clone keeps, committed or not, with all of its outputs.
+    """Pushes every run of this clone, committed or not, with all of its outputs.
 
     Args:
-        remote: a DVC remote by its name; None: the default one.
+        remote: the name of a DVC remote; None: the default one.
 
     Returns:
-        How many files went there.
+        The number of files that were pushed.
 
     Raises:
         UserError: there is no such remote, or it cannot be written to.
@@ -29,6 +30,6 @@ def push(remote: str | None = None) -> int:
         for objects in repo.stage_cache.get_used_objs(runs).values():
             done = repo.cloud.push(objects, remote=remote)
             if done.failed:
-                raise UserError(f"{len(done.failed)} files could not be pushed; `dvc push` says why.")
+                raise UserError(f"{len(done.failed)} files could not be pushed; `dvc push` shows why.")
             pushed += len(done.transferred)
     return pushed

@@ -1,4 +1,4 @@
-"""DVC's view of this project, for the commands that ask it; where it has none, one sentence says why."""
+"""Access to DVC for the commands, with one-sentence errors."""
 
 import json
 import re
@@ -14,18 +14,21 @@ from redarte.runtime import validation
 from redarte.runtime.errors import UserError, first_line
 
 _LOCK = Path(".dvc/tmp/rwlock")
-_LOOKS, _SECONDS_BETWEEN = 3, 0.3
+_ATTEMPTS, _INTERVAL = 3, 0.3  # seconds
 
 
 @contextmanager
 def opened(failing: str) -> Iterator[Any]:
-    """The project as DVC's Python interface has it.
+    """Opens the project in DVC's Python API for the duration of the block.
 
     Args:
-        failing: what fails where it cannot do it, as the beginning of a sentence.
+        failing: the beginning of the error message, such as "the stages cannot be listed".
+
+    Yields:
+        A `dvc.repo.Repo`.
 
     Raises:
-        UserError: DVC does not find what it needs here, or fails.
+        UserError: this is not a DVC project, or DVC fails.
     """
     check()
     from dvc.exceptions import DvcException
@@ -37,30 +40,40 @@ def opened(failing: str) -> Iterator[Any]:
         with Repo() as repo:
             yield repo
     except LockError as error:
-        # DVC's own words are a list, and advise to delete its lock.
+        # DVC's message is a list, and advises to delete its lock.
         other = re.search(r"\(PID (\d+)\): (.*)", str(error))
         who = f" (PID {other[1]}: {other[2]})" if other else ""
-        raise UserError(f"{failing}: another DVC works in this folder{who}; wait until it has ended.") from None
+        raise UserError(f"{failing}: another DVC process runs in this folder{who}; wait until it has ended.") from None
     except (DvcException, SCMError) as error:
         raise UserError(f"{failing}: {first_line(error)}.") from None
 
 
 def run(*command: str) -> str:
-    """Runs a command of DVC, and gives what it prints.
+    """Runs a DVC command.
+
+    Args:
+        command: its arguments.
+
+    Returns:
+        What it prints.
 
     Raises:
-        UserError: it failed, with what it says of why.
+        UserError: it fails, with DVC's message.
     """
     check()
     done = subprocess.run([sys.executable, "-m", "dvc", *command], capture_output=True, text=True)
     if done.returncode:
-        said = [line.partition("ERROR: ")[2] for line in done.stderr.splitlines() if "ERROR: " in line]
-        raise UserError(f"`dvc {' '.join(command)}` failed: {'; '.join(said) or first_line(done.stderr)}.")
+        errors = [line.partition("ERROR: ")[2] for line in done.stderr.splitlines() if "ERROR: " in line]
+        raise UserError(f"`dvc {' '.join(command)}` failed: {'; '.join(errors) or first_line(done.stderr)}.")
     return done.stdout
 
 
 def parse(text: str) -> dict[str, Any]:
-    """The content of a dvc.lock, as DVC reads it."""
+    """Parses a dvc.lock as DVC does.
+
+    Args:
+        text: its content.
+    """
     from dvc.utils.serialize import parse_yaml
 
     content: dict[str, Any] = parse_yaml(text, "dvc.lock") or {}
@@ -68,25 +81,29 @@ def parse(text: str) -> dict[str, Any]:
 
 
 def check() -> None:
-    """Raises UserError where DVC would refuse everything: outside of a git repository, or by a lock that is broken."""
+    """Checks what makes DVC refuse every command.
+
+    Raises:
+        UserError: this is not a git repository, git left a merge conflict, or DVC's lock file is corrupt.
+    """
     _check_git()
     _check_merged()
     _check_lock()
 
 
 def _check_lock() -> None:
-    """Raises UserError where a DVC was killed in the moment in which it wrote down what it uses."""
-    for _ in range(_LOOKS):
+    """Raises UserError where a DVC was killed while it wrote its lock file."""
+    for _ in range(_ATTEMPTS):
         try:
             json.loads(_LOCK.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return
-        except ValueError:  # or one writes it in this moment
-            time.sleep(_SECONDS_BETWEEN)
+        except ValueError:  # or another process writes it now
+            time.sleep(_INTERVAL)
         else:
             return
     raise UserError(
-        f"{_LOCK} was left broken by a DVC that was killed, and DVC refuses to run: when no other DVC runs in this "
+        f"{_LOCK} is corrupt because a DVC process was killed, and DVC refuses to run: when no other DVC runs in this "
         f"folder, type: rm {_LOCK}"
     )
 
@@ -102,7 +119,7 @@ def _check_merged() -> None:
 
 
 def _check_git() -> None:
-    """Raises UserError where this folder is in no git repository, and DVC is not told to do without."""
+    """Raises UserError where this folder is in no git repository, unless DVC is configured without git."""
     here = Path.cwd()
     configs = (path for path in (Path(".dvc/config"), Path(".dvc/config.local")) if path.is_file())
     if not any((folder / ".git").exists() for folder in (here, *here.parents)) and not any(

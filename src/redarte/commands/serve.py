@@ -1,4 +1,4 @@
-"""Starts `redarte serve`: settles what gradio reads on import, and only then imports it."""
+"""Starts `redarte serve`: configures what gradio reads on import, and imports it afterwards."""
 
 import os
 import tempfile
@@ -7,17 +7,21 @@ from redarte.runtime.sandbox import short_temp_dir
 
 
 def serve(host: str, port: int) -> None:
-    """Serves until Ctrl-C. What is uploaded lies in a folder that goes away then.
+    """Serves until Ctrl-C. Uploads are stored in a folder that is deleted at the end.
+
+    Args:
+        host: the address to listen on.
+        port: 0 for any free port.
 
     Raises:
-        UserError: there is no network, or the address is taken.
+        UserError: there is no model, or the address is in use.
     """
-    # Made before and not in that folder, because multiprocessing takes it away only when Python ends.
+    # Created before and outside of that folder, because multiprocessing deletes it only when Python ends.
     short_temp_dir()
     with tempfile.TemporaryDirectory(prefix="redarte-") as scratch:
         tempfile.tempdir = os.environ["GRADIO_TEMP_DIR"] = scratch
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-        # Nothing is fetched, and for some proxies gradio would want packages.
+        # Nothing is downloaded, and for some proxies gradio would need other packages.
         for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
             del os.environ[name]
         os.environ["HF_HUB_OFFLINE"] = "1"

@@ -1,8 +1,7 @@
-"""`redarte serve`: the page, and the same for programs.
+"""The HTTP service of `redarte serve`: the page, and an API for programs.
 
-POST /api/predict predicts for programs, GET /health says whether it can, and /api/openapi.json describes both. Nothing
-is fetched from outside, and an upload is deleted within two minutes. It is started by `serve`, which settles what
-gradio reads on import.
+POST /api/predict predicts an image, GET /health lists the models, and /api/openapi.json describes both. Nothing is
+downloaded, and an upload is deleted within two minutes. `serve` starts it, and configures what gradio reads on import.
 """
 
 import logging
@@ -16,25 +15,25 @@ from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from redarte.commands import page
-from redarte.commands.page import MOST_PIXELS, OVERLOADED, TOP, decoded
-from redarte.commands.predict import described
+from redarte.commands.page import MAX_PIXELS, OVERLOADED, TOP, decoded
+from redarte.commands.predict import as_json
+from redarte.images.collection import checks
 from redarte.inference.predictor import Predictor
-from redarte.pictures.collection import checks
 from redarte.runtime.console import say
 from redarte.runtime.errors import UserError
 from redarte.runtime.sandbox import EndedError, Sandbox
 
-LARGEST = 20 * 2**20  # bytes: the largest request with a picture
-_UPLOADS = ("/api/predict", "/gradio_api/upload")  # what takes one
-# Bytes of any other: it is held in memory, and Python keeps one that was refused until it next looks for cycles.
-_LARGEST_OTHER = 2**20
-_DECODING = 4  # uploads at once: a hostile one of a few kB can take half a gigabyte while it is
-_LONGEST = 20.0  # seconds for an upload
-_GRACE = 1  # seconds for what is under way when the service ends: an upload may have stalled
+MAX_UPLOAD = 20 * 2**20  # bytes: the largest request with an image
+_UPLOADS = ("/api/predict", "/gradio_api/upload")  # the paths for it
+# Bytes of any other request: it is held in memory, and a refused one until Python's next garbage collection.
+_MAX_OTHER = 2**20
+_DECODING = 4  # uploads at once: a malicious one of a few kB can take half a gigabyte
+_TIMEOUT = 20.0  # seconds for an upload
+_GRACE = 1  # seconds for running requests when the service ends: an upload may have stalled
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"description": "not a form"},
-    413: {"description": f"the request is larger than {LARGEST // 2**20} MB"},
-    422: {"description": "not a picture, or no such network"},
+    413: {"description": f"the request is larger than {MAX_UPLOAD // 2**20} MB"},
+    422: {"description": "not an image, or no such model"},
     503: {"description": "the machine is overloaded"},
 }
 
@@ -42,75 +41,95 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
 Value = TypeVar("Value", str, int)
 
 
-class Likely(BaseModel):
-    """An artist and how probable it is that the picture is the artist's."""
+class RankedArtist(BaseModel):
+    """An artist and the probability that the image is by this artist."""
 
     artist: str
-    probability: float = Field(ge=0, le=1, description="calibrated: of all predictions this sure, this share is right")
+    probability: float = Field(
+        ge=0, le=1, description="calibrated: this share of all predictions with this probability is right"
+    )
 
 
 class Prediction(BaseModel):
-    """What a network predicts for a picture."""
+    """A model's prediction for an image."""
 
-    artist: str = Field(description="the likeliest")
+    artist: str = Field(description="the predicted artist")
     probability: float = Field(ge=0, le=1)
-    top: list[Likely] = Field(description="the likeliest first")
-    in_distribution: bool = Field(description="whether the picture is like those that the network was trained on")
-    network: str
-    data: str = Field(description="the source of the images that the network was trained on")
+    top: list[RankedArtist] = Field(description="in descending order")
+    in_distribution: bool = Field(description="whether the image is similar to the training images")
+    model: str
+    data: str = Field(description="the source of the images that the model was trained on")
 
 
 class Health(BaseModel):
-    """Whether the service can answer, and with which networks."""
+    """The state of the service."""
 
     status: str
-    networks: list[str]
+    models: list[str]
 
 
 def serve(host: str, port: int) -> None:
     """Serves until Ctrl-C.
 
+    Args:
+        host: the address to listen on.
+        port: 0 for any free port.
+
     Raises:
-        UserError: there is no network, or the address is taken.
+        UserError: there is no model, or the address is in use.
     """
-    with Sandbox(_DECODING, checks.most_memory(MOST_PIXELS), checks.__name__, _LONGEST) as sandbox:
-        app = application(page.load_networks(), sandbox)
+    with Sandbox(_DECODING, checks.max_memory(MAX_PIXELS), checks.__name__, _TIMEOUT) as sandbox:
+        app = application(page.load_models(), sandbox)
         config = uvicorn.Config(
             app, host, port, log_level="error", limit_concurrency=512, timeout_graceful_shutdown=_GRACE
         )
         server = uvicorn.Server(config)
-        # What it ends in the middle, it would report with a traceback each.
+        # Otherwise it prints a traceback for each interrupted request.
         logging.getLogger("uvicorn.error").addFilter(lambda _record: not server.should_exit)
         socket = bound(server, host, port)
-        # Who reads the address may ask at once, and waits until the server has started.
+        # Requests may arrive as soon as the address is printed, and wait until the server has started.
         socket.listen()
         say(f"redarte: {address(host, socket.getsockname()[1])} (Ctrl-C ends it)")
         server.run(sockets=[socket])
 
 
 def address(host: str, port: int) -> str:
-    """What can be opened in a browser of this machine, where the service listens on a host's address."""
-    if host in ("::", "0.0.0.0", ""):  # every address of this machine
+    """Returns the URL to open in a browser of this machine.
+
+    Args:
+        host: the address that the service listens on.
+        port: its port.
+    """
+    if host in ("::", "0.0.0.0", ""):  # all addresses of this machine
         host = "localhost"
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def bound(server: uvicorn.Server, host: str, port: int) -> Any:
-    """The socket to listen on."""
+    """Returns the socket to listen on.
+
+    Args:
+        server: the server.
+        host: its address.
+        port: its port.
+
+    Raises:
+        UserError: the address is in use.
+    """
     try:
         return server.config.bind_socket()
     except SystemExit:
-        raise UserError(f"{host}:{port} cannot be listened on; choose another with --port.") from None
+        raise UserError(f"{host}:{port} is in use or not available; choose another with --port.") from None
 
 
-def application(networks: dict[str, Predictor], sandbox: Sandbox) -> ASGIApp:
-    """The page and the JSON endpoint as one ASGI application that refuses what is too large.
+def application(models: dict[str, Predictor], sandbox: Sandbox) -> ASGIApp:
+    """Returns the page and the API as one ASGI application that refuses large requests.
 
     Args:
-        networks: by the names of their files.
-        sandbox: where uploads are decoded.
+        models: by the names of their files.
+        sandbox: decodes uploads.
     """
-    # What is no file of a form is held in memory.
+    # Form fields that are not files are held in memory.
     app = FastAPI(
         title="redarte", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json",
         form_limits={"max_files": 1, "max_fields": 10, "max_part_size": 1000},
@@ -119,54 +138,67 @@ def application(networks: dict[str, Predictor], sandbox: Sandbox) -> ASGIApp:
     @app.head("/health", include_in_schema=False)
     @app.get("/health")
     def health() -> Health:
-        return Health(status="ok", networks=list(networks))
+        return Health(status="ok", models=list(models))
 
     @app.post("/api/predict", responses=_REFUSALS)
     def predict(
-        picture: UploadFile,
-        network: Annotated[str, Query(description="one of /health's networks; by default the first")] = "",
+        image: UploadFile,
+        model: Annotated[str, Query(description="one of /health's models; by default the first")] = "",
         top: Annotated[int | None, Query(ge=1, le=100, description=f"by default {TOP}")] = None,
-        network_field: Annotated[str, Form(alias="network", description="as in the query")] = "",
+        model_field: Annotated[str, Form(alias="model", description="as in the query")] = "",
         top_field: Annotated[int | None, Form(alias="top", ge=1, le=100, description="as in the query")] = None,
     ) -> Prediction:
-        name = one_of(network, network_field, next(iter(networks)))
-        chosen = networks.get(name)
+        name = one_of(model, model_field, next(iter(models)))
+        chosen = models.get(name)
         if chosen is None:
-            raise HTTPException(422, f"there is no network {name}; there are {', '.join(networks)}.")
+            raise HTTPException(422, f"there is no model {name}; the models are {', '.join(models)}.")
         try:
-            pixels = decoded(sandbox, picture.file.read(), chosen)
+            pixels = decoded(sandbox, image.file.read(), chosen)
         except EndedError:
             raise HTTPException(503, OVERLOADED) from None
         except UserError as error:
             raise HTTPException(422, f"The file {error}.") from None
         return Prediction(
-            **described(chosen.predict([pixels[None]]), 0, one_of(top, top_field, TOP)),
-            network=name,
+            **as_json(chosen.predict([pixels[None]]), 0, one_of(top, top_field, TOP)),
+            model=name,
             data=chosen.metadata.data,
         )
 
     mounted = gradio.mount_gradio_app(
-        app, page.build(networks, sandbox), "/", max_file_size=LARGEST, show_error=True, css=page.STYLE,
+        app, page.build(models, sandbox), "/", max_file_size=MAX_UPLOAD, show_error=True, css=page.STYLE,
         theme=gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
         allowed_paths=[str(page.TEST.resolve())], ssr_mode=False, enable_monitoring=False, footer_links=[],
     )  # fmt: skip
-    return Bounded(mounted)
+    return BodyLimit(mounted)
 
 
-def one_of(in_query: Value | None, in_form: Value | None, otherwise: Value) -> Value:
-    """The value that a request gives, in the query or in the form; 422 where these differ."""
+def one_of(in_query: Value | None, in_form: Value | None, default: Value) -> Value:
+    """Returns the value that a request has in the query or in the form.
+
+    Args:
+        in_query: None or "" where it is missing.
+        in_form: the same.
+        default: where both are missing.
+
+    Raises:
+        HTTPException: 422, the two values differ.
+    """
     given = {value for value in (in_query, in_form) if value}
     if len(given) > 1:
-        raise HTTPException(422, "the form and the query ask for different networks or numbers of artists.")
-    return next(iter(given), otherwise)
+        raise HTTPException(422, "the form and the query request different models or numbers of artists.")
+    return next(iter(given), default)
 
 
-class Bounded:
-    """Answers 413 to a request whose body is larger than its kind needs, without reading on."""
+class BodyLimit:
+    """Responds with 413 to a request with a larger body than its path needs, without reading the rest.
+
+    Args:
+        app: the application.
+    """
 
     def __init__(self, app: ASGIApp):
-        self._upload = RequestBodyLimitMiddleware(app, LARGEST)
-        self._other = RequestBodyLimitMiddleware(app, _LARGEST_OTHER)
+        self._upload = RequestBodyLimitMiddleware(app, MAX_UPLOAD)
+        self._other = RequestBodyLimitMiddleware(app, _MAX_OTHER)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         bounded = self._upload if scope.get("path") in _UPLOADS else self._other

@@ -1,4 +1,4 @@
-"""plots/train_<network>.csv and plots/curves.csv: a network's accuracy by epoch."""
+"""Learning curves: plots/train_<model>.csv and plots/curves.csv."""
 
 import csv
 import io
@@ -9,7 +9,11 @@ Curve = dict[str, list[tuple[int, float]]]
 
 
 def read(path: Path) -> Curve:
-    """Reads the history that a training wrote."""
+    """Reads the history of one training.
+
+    Args:
+        path: plots/train_<model>.csv.
+    """
     curve: Curve = {"train": [], "val": []}
     with path.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
@@ -18,21 +22,29 @@ def read(path: Path) -> Curve:
 
 
 def to_csv(curves: dict[str, Curve]) -> str:
-    """The curves of several networks as one table: network, epoch, split, accuracy."""
+    """Returns the curves of several models as one table: model, epoch, split, accuracy.
+
+    Args:
+        curves: the model's name -> its curve.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["network", "epoch", "split", "accuracy"])
-    for network, curve in curves.items():
+    writer.writerow(["model", "epoch", "split", "accuracy"])
+    for model, curve in curves.items():
         for split, points in curve.items():
-            writer.writerows([network, epoch, split, f"{accuracy:.6f}"] for epoch, accuracy in points)
+            writer.writerows([model, epoch, split, f"{accuracy:.6f}"] for epoch, accuracy in points)
     return text.getvalue()
 
 
 def from_csv(path: Path) -> dict[str, Curve]:
-    """Reads what `to_csv` wrote."""
+    """Reads what `to_csv` returned.
+
+    Args:
+        path: plots/curves.csv.
+    """
     curves: dict[str, Curve] = {}
     with path.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
-            curve = curves.setdefault(row["network"], {"train": [], "val": []})
+            curve = curves.setdefault(row["model"], {"train": [], "val": []})
             curve[row["split"]].append((int(row["epoch"]), float(row["accuracy"])))
     return curves

@@ -1,7 +1,7 @@
-"""Numbers -> pictures. The only module that imports matplotlib.
+"""Figures. The only module that imports matplotlib.
 
-One style for all: names horizontal and sorted by something that matters, colours that the colour-blind can
-tell apart (Okabe and Ito, 2008), the same bytes for the same numbers.
+All figures share one style: horizontal names in a meaningful order, colours that colour-blind people can distinguish
+(Okabe and Ito, 2008), and the same bytes for the same numbers.
 """
 
 import os
@@ -9,16 +9,20 @@ import textwrap
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from redarte.evaluation import metrics
-from redarte.evaluation.curves import Curve
-from redarte.pictures.images import Picture, display_name
+from redarte.images.decoding import ImageArray
+from redarte.images.decoding.folders import display_name
 from redarte.runtime import outputs
 from redarte.runtime.console import quiet
 
-# What a person's machine says of figures is for the person's own: a notebook's backend, a matplotlibrc, other fonts.
+if TYPE_CHECKING:
+    from redarte.evaluation.curves import Curve
+
+# The user's matplotlib settings (backend of a notebook, matplotlibrc) would change the figures.
 os.environ["MPLBACKEND"] = "agg"
 os.environ["MATPLOTLIBRC"] = os.devnull
 with quiet():
@@ -30,43 +34,45 @@ with quiet():
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#8A8A8A"
 _DPI = 110
-_LONGEST = 40  # characters of a name
+_MAX_NAME = 40  # characters
 _MARK = "\N{LEFT-TO-RIGHT MARK}"
-_ANNOTATED = 12  # up to so many artists the counts are written into the confusion picture
+_MAX_ANNOTATED = 12  # artists, for the counts to be written into the confusion matrix
 
 matplotlib.rcdefaults()
-matplotlib.rcParams["text.parse_math"] = False  # a $ in a name is one
-# Only the fonts that matplotlib brings: those of the machine would draw other bytes.
+matplotlib.rcParams["text.parse_math"] = False  # a $ in a name is not math
+# Only the fonts of matplotlib itself: those of the machine would draw other bytes.
 font_manager.fontManager.ttflist = [
     font for font in font_manager.fontManager.ttflist if font.fname.startswith(matplotlib.get_data_path())
 ]
 
 
 def labels(artists: Sequence[str]) -> list[str]:
-    """What artists are called in figures: their names, or, where the font has no such letters, their numbers.
+    """Returns the artists' names for figures; their numbers, as in the report, where the font lacks the letters.
 
-    The report has the numbers beside the names.
+    Args:
+        artists: the classes.
     """
     drawable = font_manager.get_font(font_manager.findfont("DejaVu Sans")).get_charmap()
-    names = [name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…" for name in map(display_name, artists)]
+    names = [name if len(name) <= _MAX_NAME else f"{name[: _MAX_NAME - 1]}…" for name in map(display_name, artists)]
     return [
-        _closed(name) if all(ord(sign) in drawable for sign in name) else f"No. {number}"
+        _isolated(name) if all(ord(sign) in drawable for sign in name) else f"No. {number}"
         for number, name in enumerate(names, start=1)
     ]
 
 
-def _closed(name: str) -> str:
-    """An Arabic or a Hebrew name between marks that keep what stands beside it where it stands."""
+def _isolated(name: str) -> str:
+    """Encloses an Arabic or Hebrew name in marks, so that the text beside it keeps its direction."""
     right_to_left = any(unicodedata.bidirectional(sign) in ("R", "AL") for sign in name)
     return f"{_MARK}{name}{_MARK}" if right_to_left else name
 
 
-def curves(path: Path, histories: dict[str, Curve], published: dict[str, tuple[float, float]]) -> None:
-    """Accuracy after every epoch, a panel a network: the study's figures 16 to 18.
+def curves(path: Path, histories: dict[str, "Curve"], published: dict[str, tuple[float, float]]) -> None:
+    """Draws the accuracy after every epoch, one panel for each model: the study's figures 16 to 18.
 
     Args:
-        histories: network's name -> its curves "train" and "val".
-        published: the study's accuracy and val accuracy of those that it has, drawn as lines.
+        path: a .png.
+        histories: title of a model -> its curves "train" and "val".
+        published: title of a model -> the study's accuracy and validation accuracy, drawn as lines.
     """
     figure = Figure(figsize=(1.4 + 3.2 * len(histories), 3.8), layout="constrained")
     panels = figure.subplots(1, len(histories), sharey=True)
@@ -87,19 +93,21 @@ def curves(path: Path, histories: dict[str, Curve], published: dict[str, tuple[f
 
 
 def confusion(path: Path, counts: np.ndarray, artists: Sequence[str], title: str) -> None:
-    """The confusion matrix, best recognised first: rows are the true artists, columns the predictions.
+    """Draws the confusion matrix in descending order of recall: rows are the truth, columns the predictions.
 
-    Columns carry the rows' numbers, because fifty names on their sides cannot be read. Of more than MOST_SHOWN only
-    those are shown that are most often taken for each other.
+    Columns have the rows' numbers, because fifty vertical names cannot be read. Of more than `metrics.MAX_SHOWN`
+    artists only the most confused are shown.
 
     Args:
-        counts: (artists, artists), pictures; artists without any have an empty row, at the end.
+        path: a .png.
+        counts: (artists, artists), from `metrics.confusion`.
         artists: their labels.
+        title: of the figure.
     """
-    shares, order = metrics.shares_of_rows(counts), metrics.most_confused(counts)
+    shares, order = metrics.normalise_rows(counts), metrics.most_confused(counts)
     if len(order) < len(artists):
-        title = f"{title}\nthe {len(order)} of {len(artists)} artists that are most often taken for each other"
-    small = len(order) <= _ANNOTATED
+        title = f"{title}\nthe {len(order)} of {len(artists)} artists that are confused most often"
+    small = len(order) <= _MAX_ANNOTATED
     side = max(3.2, (0.5 if small else 0.2) * len(order))
     figure = Figure(figsize=(side + 3.6, side + 1.1), layout="constrained")
     panel = figure.subplots()
@@ -115,96 +123,112 @@ def confusion(path: Path, counts: np.ndarray, artists: Sequence[str], title: str
     names = [f"{artists[artist]}  {number}" for artist, number in zip(order, numbers, strict=True)]
     panel.set_yticks(range(len(order)), names, fontsize=size)
     panel.set_xticks(range(len(order)), [str(number) for number in numbers], fontsize=size - 1)
-    # Thin lines between the cells lead the eye from a far cell to its name.
+    # Thin lines between the cells help to find the name of a cell.
     edges = np.arange(0.5, len(order) - 1)
     panel.set_xticks(edges, minor=True)
     panel.set_yticks(edges, minor=True)
     panel.grid(which="minor", color="#DDE3EA", linewidth=0.5)
     panel.tick_params(which="minor", length=0)
-    panel.set_ylabel("painted by")
-    panel.set_xlabel("taken for (numbers as on the left)")
+    panel.set_ylabel("true artist")
+    panel.set_xlabel("predicted artist (numbers as on the left)")
     panel.set_title(title, fontsize=10)
-    figure.colorbar(shown, ax=panel, label="share of the artist's test pictures", fraction=0.04)
+    figure.colorbar(shown, ax=panel, label="share of the artist's test images", fraction=0.04)
     _save(figure, path, [])
 
 
-def recalls(path: Path, recall: np.ndarray, pictures: np.ndarray, artists: Sequence[str], accuracy: float) -> None:
-    """How many of each artist's pictures were recognised, best first; the best and the worst of more than MOST_SHOWN.
+def recalls(path: Path, recall: np.ndarray, images: np.ndarray, artists: Sequence[str], accuracy: float) -> None:
+    """Draws each artist's recall in descending order; the best and the worst if there are many artists.
 
     Args:
-        recall: (artists,), NaN for an artist without pictures.
-        pictures: (artists,), each artist's pictures.
+        path: a .png.
+        recall: (artists,), NaN for an artist without images.
+        images: (artists,), each artist's number of test images.
         artists: their labels.
+        accuracy: over all images.
     """
-    tested = np.flatnonzero(pictures)
-    order = tested[np.lexsort((tested, -pictures[tested], -recall[tested]))]
-    left_out = max(0, len(order) - metrics.MOST_SHOWN)
-    if left_out:
-        order = np.concatenate([order[: metrics.MOST_SHOWN // 2], order[-metrics.MOST_SHOWN // 2 :]])
+    tested = np.flatnonzero(images)
+    order = tested[np.lexsort((tested, -images[tested], -recall[tested]))]
+    hidden = max(0, len(order) - metrics.MAX_SHOWN)
+    if hidden:
+        order = np.concatenate([order[: metrics.MAX_SHOWN // 2], order[-metrics.MAX_SHOWN // 2 :]])
     figure = Figure(figsize=(7.5, max(2.6, 0.24 * len(order) + 1.2)), layout="constrained")
     panel = figure.subplots()
     panel.barh(range(len(order)), recall[order], color=BLUE, height=0.7)
     for y, artist in enumerate(order):
-        text = f"{round(recall[artist] * pictures[artist])} of {pictures[artist]}"
-        # On white, so that the dashed line does not run through it.
-        behind = {"facecolor": "w", "edgecolor": "none", "pad": 0.5}
-        panel.text(recall[artist] + 0.01, y, text, va="center", fontsize=8, bbox=behind)
-    panel.axvline(accuracy, color=ORANGE, linewidth=1, linestyle="--", label=f"all pictures: {accuracy:.2f}")
-    if left_out:
-        panel.axhline(metrics.MOST_SHOWN // 2 - 0.5, color=GREY, linewidth=1)
+        text = f"{round(recall[artist] * images[artist])} of {images[artist]}"
+        # On white, so that the dashed line does not cross it.
+        background = {"facecolor": "w", "edgecolor": "none", "pad": 0.5}
+        panel.text(recall[artist] + 0.01, y, text, va="center", fontsize=8, bbox=background)
+    panel.axvline(accuracy, color=ORANGE, linewidth=1, linestyle="--", label=f"all images: {accuracy:.2f}")
+    if hidden:
+        panel.axhline(metrics.MAX_SHOWN // 2 - 0.5, color=GREY, linewidth=1)
         gap = {"facecolor": "w", "edgecolor": GREY, "boxstyle": "round"}
-        between = f"{left_out} artists are between"
-        panel.text(0.2, metrics.MOST_SHOWN // 2 - 0.5, between, va="center", fontsize=8, bbox=gap)
+        between = f"{hidden} more artists"
+        panel.text(0.2, metrics.MAX_SHOWN // 2 - 0.5, between, va="center", fontsize=8, bbox=gap)
     panel.set_yticks(range(len(order)), [artists[artist] for artist in order], fontsize=8)
     panel.set_xlim(0, 1.12)
     panel.set_xticks(np.linspace(0, 1, 6))
     panel.set_ylim(len(order) - 0.4, -0.6)
-    panel.set_xlabel("share of the artist's test pictures that are recognised")
+    panel.set_xlabel("recall: share of the artist's test images that are predicted correctly")
     figure.legend(loc="outside upper right", frameon=False, fontsize=8)
     _save(figure, path, [panel])
 
 
 def confused_pairs(path: Path, pairs: Sequence[tuple[str, str, int]]) -> None:
-    """The artists most often taken for each other: (label of one, of the other, pictures either way)."""
+    """Draws the most confused pairs of artists.
+
+    Args:
+        path: a .png.
+        pairs: (label, label, errors in either direction), in descending order.
+    """
     figure = Figure(figsize=(7.5, max(1.8, 0.32 * len(pairs) + 1.0)), layout="constrained")
     panel = figure.subplots()
     if not pairs:
-        _say_only(panel, "No test picture was taken for another artist's.")
+        _text_only(panel, "Every test image is predicted correctly.")
     else:
         panel.barh(range(len(pairs)), [count for _, _, count in pairs], color=ORANGE, height=0.65)
         names = [f"{one} – {other}" for one, other, _ in pairs]
         panel.set_yticks(range(len(pairs)), names, fontsize=8)
         panel.invert_yaxis()
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-        panel.set_xlabel("test pictures of the one taken for the other, both ways")
+        panel.set_xlabel("test images of one artist predicted as the other, both directions")
     _save(figure, path, [panel])
 
 
-def gallery(path: Path, pictures: Sequence[Picture], captions: Sequence[str], empty: str) -> None:
-    """Pictures four in a row, each with its caption below; a sentence where there are none."""
+def gallery(path: Path, images: Sequence[ImageArray], captions: Sequence[str], empty: str) -> None:
+    """Draws images, four in a row, each with its caption below.
+
+    Args:
+        path: a .png.
+        images: (height, width, 3), uint8, each.
+        captions: one for each image.
+        empty: a sentence to draw where there are no images.
+    """
     columns = 4
-    rows = max(1, -(-len(pictures) // columns))
-    tallest = max((picture.shape[0] / picture.shape[1] for picture in pictures), default=0.4)
+    rows = max(1, -(-len(images) // columns))
+    tallest = max((image.shape[0] / image.shape[1] for image in images), default=0.4)
     figure = Figure(figsize=(10, rows * (10 / columns * min(tallest, 1.4) + 0.5)), layout="constrained")
-    if not pictures:
-        _say_only(figure.subplots(), empty)
+    if not images:
+        _text_only(figure.subplots(), empty)
         _save(figure, path, [])
         return
     panels = np.atleast_1d(figure.subplots(rows, columns)).ravel()
     for panel in panels:
         panel.set_axis_off()
-    for panel, picture, caption in zip(panels, pictures, captions, strict=False):
-        panel.imshow(picture)
+    for panel, image, caption in zip(panels, images, captions, strict=False):
+        panel.imshow(image)
         text = "\n".join(textwrap.fill(line, 40) for line in caption.splitlines())
         panel.text(0.5, -0.03, text, fontsize=8, ha="center", va="top", transform=panel.transAxes)
     _save(figure, path, [])
 
 
 def table_one(path: Path, rows: dict[str, dict[str, tuple[float | None, float]]], title: str) -> None:
-    """The study's Table I beside ours, as dots on a line for each network.
+    """Draws the study's Table I beside ours, as dots on a line for each model.
 
     Args:
-        rows: network's name -> measure -> (published, or None where the study gives none; ours).
+        path: a .png.
+        rows: title of a model -> measure -> (published, or None where the study has none; ours).
+        title: of the figure.
     """
     colours = dict(zip(next(iter(rows.values())), (BLUE, ORANGE, GREEN), strict=True))
     figure = Figure(figsize=(7.5, 1.4 + 0.6 * len(rows)), layout="constrained")
@@ -226,7 +250,7 @@ def table_one(path: Path, rows: dict[str, dict[str, tuple[float | None, float]]]
     _save(figure, path, [panel])
 
 
-def _say_only(panel: Axes, sentence: str) -> None:
+def _text_only(panel: Axes, sentence: str) -> None:
     panel.set_axis_off()
     panel.text(0.5, 0.5, sentence, ha="center", va="center", transform=panel.transAxes)
 
@@ -237,5 +261,5 @@ def _save(figure: Figure, path: Path, panels: Sequence[Axes]) -> None:
         panel.grid(alpha=0.25)
         panel.set_axisbelow(True)
     with outputs.atomic_file(path) as partial:
-        # Without metadata: the version of matplotlib would be written into it.
+        # Without metadata, which contains the version of matplotlib.
         figure.savefig(partial, dpi=_DPI, bbox_inches="tight", pad_inches=0.1, metadata={"Software": None})

@@ -1,9 +1,9 @@
-"""Pictures -> predictions, by onnxruntime: TensorFlow takes ten seconds to start, and predictions take none of it.
+"""Predictions by onnxruntime, which starts in under a second, where TensorFlow takes ten.
 
-Probabilities are calibrated: the logits are divided by the network's temperature, fitted on val pictures (Guo et al.,
-"On calibration of modern neural networks", 2017), which changes how sure a prediction is and not which artist it names.
-A picture is out of distribution where its features lie farther from those of the training pictures than those of
-nearly all val pictures (`calibration.whitening`).
+Probabilities are calibrated: the logits are divided by the model's temperature, which is fitted on val (Guo et al., "On
+calibration of modern neural networks", 2017); this does not change the predicted class. An image is out of distribution
+if its features are farther from those of the training images than those of nearly all val images
+(`calibration.whitening`).
 """
 
 import json
@@ -17,30 +17,31 @@ import numpy as np
 import onnxruntime
 from pydantic import Field, TypeAdapter
 
-from redarte.pictures.images import Picture
+from redarte.images.decoding import ImageArray
 from redarte.runtime.errors import UserError, first_line
 
-_LARGEST = 2 * 2**30  # bytes: what one ONNX file can hold
+_MAX_BYTES = 2 * 2**30  # of an ONNX file
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a network's .onnx file says of itself.
+    """The metadata of an .onnx file.
 
     Attributes:
-        network: its name, such as red1.
-        description, license: of the network, for its model card.
-        data: the source of the pictures that it was trained on (fetch.source).
+        model: its name, such as red1.
+        description: of the model, for its model card.
+        license: of the weights, for its model card.
+        data: the source of the images that it was trained on (fetch.source).
         jpeg_quality: of the images of data/resized that it was trained on; None: it was trained on the originals.
         artists: its classes, in the order of its outputs.
-        val_accuracy: the share of val pictures that it recognises.
-        temperature: divides its logits.
-        coverage: the share of val pictures whose out-of-distribution score does not pass the threshold.
-        ood_threshold: a picture with a higher score is out of distribution.
-        trained: "<artist>/<file>" of the pictures that it was trained on, without copies.
+        val_accuracy: its accuracy on val.
+        temperature: the divisor of its logits.
+        coverage: the share of val images with an out-of-distribution score up to the threshold.
+        ood_threshold: an image with a higher score is out of distribution.
+        training_images: the identities, "<artist>/<stem>", of the images it was trained on, without copies.
     """
 
-    network: str
+    model: str
     description: str
     license: str
     data: str
@@ -50,17 +51,23 @@ class Metadata:
     temperature: Annotated[float, Field(gt=0)]
     coverage: float
     ood_threshold: float
-    trained: list[str]
+    training_images: list[str]
+
+    @property
+    def reads_resized(self) -> bool:
+        """Whether the model was trained on data/resized; else on the originals."""
+        return self.jpeg_quality is not None
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a network predicts for n pictures.
+    """A model's predictions for n images.
 
     Attributes:
+        metadata: of the model.
         logits: (n, artists), float64.
-        similarity: (n, trained), float32: of each to each training picture, -1 to 1.
-        ood_score: (n,), float32: how far each is from the training pictures, 0 or more.
+        similarity: (n, training images), float32: cosine similarities, -1 to 1.
+        ood_score: (n,), float32: the distance to the training images, 0 or more.
     """
 
     metadata: Metadata
@@ -70,35 +77,50 @@ class Predictions:
 
     @property
     def predicted(self) -> np.ndarray:
-        """The predicted artists, those with the highest logit: (n,), int64, as indices into metadata.artists."""
+        """The predicted classes, those with the highest logit: (n,), int64, indices into metadata.artists."""
         return np.asarray(self.logits.argmax(axis=1))
 
     @property
     def probabilities(self) -> np.ndarray:
-        """The probabilities as the network was trained to give them: (n, artists), rows adding up to 1."""
+        """The uncalibrated probabilities: (n, artists), rows add up to 1."""
         return softmax(self.logits)
 
     @property
     def calibrated(self) -> np.ndarray:
-        """Calibrated probabilities: (n, artists), rows adding up to 1."""
+        """The calibrated probabilities: (n, artists), rows add up to 1."""
         return softmax(self.logits / self.metadata.temperature)
 
     @property
     def in_distribution(self) -> np.ndarray:
-        """Whether each is like what the network was trained on: (n,), bool."""
+        """Whether each image is similar to the training images: (n,), bool."""
         return np.asarray(self.ood_score <= self.metadata.ood_threshold)
 
     def nearest(self, index: int, most: int) -> list[tuple[str, float]]:
-        """The training pictures most similar to one of the pictures, most similar first, with the similarity."""
+        """Returns the training images most similar to one of the images, with the similarity, most similar first.
+
+        Args:
+            index: of the image.
+            most: how many.
+
+        Returns:
+            Identities, "<artist>/<stem>", and cosine similarities.
+        """
         order = np.argsort(-self.similarity[index], kind="stable")[:most]
-        return [(self.metadata.trained[place], float(self.similarity[index, place])) for place in order]
+        return [(self.metadata.training_images[other], float(self.similarity[index, other])) for other in order]
 
 
 class Predictor:
-    """A network in an .onnx file that `export` wrote.
+    """A model in an .onnx file that redarte exported.
+
+    Args:
+        path: the file.
+
+    Attributes:
+        metadata: of the model.
+        side: of the square images that it takes, in px.
 
     Raises:
-        UserError: the file is missing, or is none that redarte wrote.
+        UserError: the file is missing, or redarte did not export it.
     """
 
     def __init__(self, path: Path):
@@ -113,65 +135,92 @@ class Predictor:
                 raise UserError(
                     f"{path} was exported by an older version of redarte; export it again with `dvc repro`."
                 ) from None
-            raise UserError(f"{path} is not a network that redarte exported; make it with `dvc repro`.") from None
+            raise UserError(f"{path} is not a model that redarte exported; create it with `dvc repro`.") from None
         self._weights: np.ndarray | None = None
 
     def predict(self, batches: Iterable[np.ndarray]) -> Predictions:
-        """Predictions for batches of (b, side, side, 3) uint8 pictures, RGB, which are let go one after the other.
+        """Predicts batches of images, which are released one after the other.
+
+        Args:
+            batches: (b, side, side, 3), uint8, RGB, each.
 
         Raises:
-            UserError: the file is not as redarte exports them, which shows only now.
+            UserError: the file turns out to be corrupt.
         """
-        # Of no pictures: not every network can be asked about none.
-        none = [np.empty((0, len(names)), np.float32) for names in (self.metadata.artists, self.metadata.trained)]
-        parts = [[*none, np.empty(0, np.float32)]]
+        # Without batches the arrays are empty: not every model accepts an empty batch.
+        empty = [
+            np.empty((0, len(names)), np.float32) for names in (self.metadata.artists, self.metadata.training_images)
+        ]
+        parts = [[*empty, np.empty(0, np.float32)]]
         parts += [self.run(["logits", "similarity", "ood_score"], batch) for batch in batches]
         try:
             logits, similarity, ood_score = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         except ValueError:
             raise UserError(
-                f"{self._path} answers for other artists than it names; make it with `dvc repro`."
+                f"{self._path} has outputs for other artists than its metadata; create it again with `dvc repro`."
             ) from None
         if not (np.isfinite(logits).all() and np.isfinite(ood_score).all()):
             raise UserError(f"{self._path} predicts NaN or infinite values; train and export it again.")
         return Predictions(self.metadata, logits.astype(np.float64), similarity, ood_score)
 
-    def evidence(self, picture: Picture, artist: int) -> np.ndarray:
-        """The evidence map: where a picture speaks for an artist and where against, (rows, columns) float32.
+    def evidence(self, image: ImageArray, artist: int) -> np.ndarray:
+        """Returns the evidence map: which regions of an image speak for an artist, and which against.
 
-        Its sum is the artist's logit, less a bias: HiResCAM (Draelos and Carin, "Use HiResCAM instead of Grad-CAM",
-        2020), which is Grad-CAM without averaging the gradient over places. In a network that ends in Flatten and one
-        dense layer, that average lights up places that the network does not look at. What deviations over places give
-        to a logit is split up among the places exactly, where a gradient would only say what a small change does.
+        The sum of the map is the artist's logit minus a bias: HiResCAM (Draelos and Carin, "Use HiResCAM instead of
+        Grad-CAM", 2020), which is Grad-CAM without averaging the gradient over positions. For a model that ends in
+        Flatten and one dense layer, that average highlights positions that the model does not use. The contribution of
+        standard deviations is split exactly among the positions, where a gradient would only be a local approximation.
+
+        Args:
+            image: (side, side, 3), uint8, RGB.
+            artist: a class index.
+
+        Returns:
+            (rows, columns), float32.
+
+        Raises:
+            UserError: the file turns out to be corrupt.
         """
-        feature_maps = self.run(["feature_maps"], picture[None])[0][0]
+        feature_maps = self.run(["feature_maps"], image[None])[0][0]
         if self._weights is None:
-            self._weights = self.run(["weights"], picture[None])[0]
+            self._weights = self.run(["weights"], image[None])[0]
         return np.asarray((feature_maps * self._weights[..., artist]).sum(axis=-1))
 
-    def run(self, outputs: list[str], pictures: np.ndarray) -> list[np.ndarray]:
-        """The named outputs of inference/export.py for a few pictures, computing nothing else."""
+    def run(self, outputs: list[str], images: np.ndarray) -> list[np.ndarray]:
+        """Computes some of the outputs (see `export.onnx`), and nothing else.
+
+        Args:
+            outputs: their names.
+            images: (n, side, side, 3), uint8, RGB.
+
+        Raises:
+            UserError: the file turns out to be corrupt.
+        """
         options = onnxruntime.RunOptions()
         options.only_execute_path_to_fetches = True
         try:
-            return list(self._session.run(outputs, {"picture": pictures}, options))
+            return list(self._session.run(outputs, {"image": images}, options))
         except Exception as error:
-            # Of kinds of onnxruntime's own, as in `_session`.
-            raise UserError(f"{self._path} is not a network that redarte exported ({first_line(error)}).") from None
+            # onnxruntime has its own exceptions, as in `_session`.
+            raise UserError(f"{self._path} is not a model that redarte exported ({first_line(error)}).") from None
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Logits (n, artists) -> probabilities, each row adding up to 1."""
+    """Returns probabilities, each row adding up to 1.
+
+    Args:
+        logits: (n, artists), float.
+    """
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
 def _is_older(session: onnxruntime.InferenceSession) -> bool:
-    """Whether a file has metadata of redarte's that lacks what this version writes."""
+    """Whether a file has metadata of an older version of redarte."""
     with suppress(KeyError, ValueError, RecursionError):
         found = json.loads(session.get_modelmeta().custom_metadata_map["redarte"])
         names = {field.name for field in fields(Metadata)}
-        return isinstance(found, dict) and {"network", "artists"} <= found.keys() and not names <= found.keys()
+        return isinstance(found, dict) and "artists" in found and not names <= found.keys()
     return False
 
 
@@ -179,14 +228,14 @@ def _session(path: Path) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     try:
-        if path.stat().st_size > _LARGEST:
-            raise UserError(f"{path} is larger than any network that redarte exports.")
-        # From memory: a file that names other files as its weights finds none.
+        if path.stat().st_size > _MAX_BYTES:
+            raise UserError(f"{path} is larger than any model that redarte exports.")
+        # From memory: a file that refers to other files for its weights finds none.
         return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
     except FileNotFoundError:
-        raise UserError(f"{path} is missing; make it with `dvc repro`, or bring it with `dvc pull`.") from None
+        raise UserError(f"{path} is missing; create it with `dvc repro`, or get it with `dvc pull`.") from None
     except UserError:
         raise
     except Exception as error:
-        # onnxruntime raises kinds of its own, one for each way in which a file can be broken.
-        raise UserError(f"{path} is not a network that redarte exported ({first_line(error)}).") from None
+        # onnxruntime has an exception for each way in which a file can be corrupt.
+        raise UserError(f"{path} is not a model that redarte exported ({first_line(error)}).") from None

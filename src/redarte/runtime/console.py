@@ -1,4 +1,4 @@
-"""What a person sees of a stage: progress while it works, one sentence when it cannot."""
+"""Console output of stages and commands: progress, one-sentence errors, and signals."""
 
 import errno
 import getpass
@@ -18,20 +18,21 @@ from redarte.runtime import outputs
 from redarte.runtime.errors import UserError
 
 Item = TypeVar("Item")
-LOG_EVERY = 30.0  # seconds between two lines of progress in a log
+LOG_INTERVAL = 30.0  # seconds between two lines of progress in a log
 
 
 def run_stage(stage: Callable[[], None]) -> None:
-    """Runs a stage as a program: plain sentences for a person's mistakes, and an exit code.
+    """Runs a stage as a program, and exits with 1 after an error, 130 after Ctrl-C and 143 after SIGTERM.
 
     Args:
-        stage: does the work; raises UserError for what the user can mend.
+        stage: does the work; raises UserError for mistakes that the user can fix.
 
-    Exits with 1 after an error, with 130 after Ctrl-C and with 143 after SIGTERM.
+    Raises:
+        SystemExit: the stage failed, with one sentence on stderr.
     """
     name = " ".join([Path(sys.argv[0]).stem, *sys.argv[1:]])
-    settle()
-    # While this module was imported Ctrl-C ended the process without a word (stages/__init__.py).
+    setup_process()
+    # During imports, Ctrl-C ends the process without a message (stages/__init__.py).
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -42,59 +43,70 @@ def run_stage(stage: Callable[[], None]) -> None:
     except KeyboardInterrupt as interrupt:
         _fail(name, str(interrupt) or "interrupted; `dvc repro` starts this stage again.", 130)
     except MemoryError:
-        _fail(name, "this machine has too little free memory for it; close programs or lower resize.side.", 1)
+        _fail(name, "this machine does not have enough free memory; close programs or lower resize.side.", 1)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        _fail(name, f"the disk is full ({error.filename or Path.cwd()}); free some space and run it again.", 1)
+        _fail(name, f"the disk is full ({error.filename or Path.cwd()}); free some space and run the stage again.", 1)
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Sends what native code writes to stderr nowhere; exceptions pass as always."""
+    """Discards what native code writes to stderr during the block; exceptions are not affected."""
     sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
+    original, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
     try:
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+        os.dup2(original, 2)
+        os.close(original)
+        os.close(null)
 
 
-def progress(items: Iterable[Item], total: int, label: str, unit: str = "pictures") -> Iterator[Item]:
-    """Passes items on, with a bar (rate, time left) on a terminal and a line now and then in a log."""
+def progress(items: Iterable[Item], total: int, label: str, unit: str = "images") -> Iterator[Item]:
+    """Yields the items, with a progress bar on a terminal and a line every 30 seconds in a log.
+
+    Args:
+        items: anything iterable.
+        total: the number of items; 0 where it is unknown.
+        label: the text of the bar.
+        unit: what an item is.
+    """
     if sys.stderr.isatty():
         from tqdm import tqdm
 
         yield from tqdm(items, total=total, desc=label, unit=f" {unit}", dynamic_ncols=True, smoothing=0.05)
         return
-    started = told = time.monotonic()
+    started = reported = time.monotonic()
     for done, item in enumerate(items, start=1):
         yield item
         now = time.monotonic()
-        if now - told >= LOG_EVERY:
-            told, rate = now, done / (now - started)
+        if now - reported >= LOG_INTERVAL:
+            reported, rate = now, done / (now - started)
             say(f"{label}: {done} of {total}, {rate:.0f} a second, {(total - done) / rate:.0f} s left")
 
 
 def say(line: str) -> None:
-    """Prints a line at once, so that it stands in the right place beside DVC's own output."""
+    """Prints a line immediately, so that it keeps its place among DVC's own output.
+
+    Args:
+        line: the text.
+    """
     print(line, flush=True)
 
 
-def settle() -> None:
-    """What a program settles first: how SIGTERM ends it, what an odd name looks like, and that it is somebody."""
+def setup_process() -> None:
+    """Prepares the process: SIGTERM exits with 143, undecodable names are escaped, and user and home exist."""
     signal.signal(signal.SIGTERM, _terminated)
-    _be_somebody()
+    _ensure_user_and_home()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
-def _be_somebody() -> None:
-    """Gives a user id that nobody made a user of (docker run --user) a name and a home: DVC and others ask for them."""
+def _ensure_user_and_home() -> None:
+    """Gives a user id without an entry in /etc/passwd (docker run --user) a name and a home: DVC asks for them."""
     try:
         getpass.getuser()
     except (KeyError, OSError):

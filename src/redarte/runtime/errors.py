@@ -1,32 +1,47 @@
-"""The one exception that is meant to be read by a person, and what it says of the others."""
+"""The exception for mistakes that a user can fix, and helpers for its messages."""
 
 from pathlib import Path
 
-_LONGEST = 200  # characters of what is told of a name or by a library
+_MAX_LENGTH = 200  # characters of a name or of a library's message that are shown
 
 
 class UserError(Exception):
-    """A mistake that the user can mend.
+    """A mistake that the user can fix.
 
-    Its message is one sentence that names the file or parameter, what is wrong with it and what to do.
-    Stages and commands print it without a traceback and exit with 1.
+    The message is one sentence: it names the file or parameter, what is wrong, and what to do. Stages and commands
+    print the message without a traceback and exit with code 1.
     """
 
 
 def printable(text: object) -> str:
-    """A name or a remark that somebody else chose, as a part of a sentence: cut to a line, and nothing unprintable."""
+    """Makes an untrusted name or message safe to print: one line, at most 200 characters.
+
+    Args:
+        text: any object; `str(text)` is used.
+
+    Returns:
+        The text, with unprintable characters escaped and a long middle replaced by "…".
+    """
     line = str(text)
-    line = line if len(line) <= _LONGEST else f"{line[: _LONGEST // 2]}…{line[-_LONGEST // 2 :]}"
+    line = line if len(line) <= _MAX_LENGTH else f"{line[: _MAX_LENGTH // 2]}…{line[-_MAX_LENGTH // 2 :]}"
     return line if line.isprintable() else ascii(line)[1:-1]
 
 
 def first_line(error: object) -> str:
-    """What another library's exception says, as a part of a sentence: some say a page, some nothing."""
+    """Returns the first line of another library's message, or the type's name where the message is empty.
+
+    Args:
+        error: an exception, or its text.
+    """
     return printable(next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)).rstrip(".")
 
 
-def started_from(path: Path) -> str:
-    """For a sentence about a path that is not there: where it starts, unless it says so itself."""
+def working_directory_hint(path: Path) -> str:
+    """Returns where a missing relative path was looked for, to append to a message; "" for an absolute path.
+
+    Args:
+        path: the path as the user wrote it.
+    """
     if path.is_absolute():
         return ""
-    return f" (looked for in {Path.cwd()}; with --temp and --queue experiments run elsewhere: give the whole path)"
+    return f" (searched in {Path.cwd()}; experiments with --temp or --queue run elsewhere: set an absolute path)"

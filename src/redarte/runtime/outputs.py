@@ -1,8 +1,7 @@
-"""Outputs that are whole or absent.
+"""Atomic outputs: each is written to a hidden sibling and renamed at the end.
 
-Each is written to a hidden sibling and renamed at the end, so that a stage killed at any moment leaves
-nothing under the name that DVC and the next stage look for. The next run clears what a killed one left, and
-writes under a name of its own: a worker that outlived a killed stage finds its folder gone.
+A stage that is killed at any moment leaves nothing under the name that DVC and the next stage look for. The next run
+deletes what a killed run left, and writes under a new name: a worker that outlived a killed stage finds no folder.
 """
 
 import glob
@@ -20,11 +19,15 @@ from redarte.runtime.errors import UserError
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Gives an empty folder to fill, which becomes `path` when the block ends without an exception.
+    """Creates a folder that replaces `path` when the block ends without an exception.
 
-    Where `path` is a link, to a larger disk for instance, what it leads to is replaced.
+    Args:
+        path: the output; where it is a symbolic link, to a larger disk for instance, its target is replaced.
+
+    Yields:
+        An empty folder to fill.
     """
-    path = _there(path)
+    path = _resolve_link(path)
     partial = _new_folder("partial", path)
     try:
         yield partial
@@ -36,9 +39,14 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folders(parent: Path, names: Sequence[str]) -> Iterator[dict[str, Path]]:
-    """Gives an empty folder to fill for each name, as `atomic_folder` does for `parent / name`.
+    """Creates several folders of one parent, each as `atomic_folder` does; other files in the parent stay.
 
-    Other files in `parent` stay.
+    Args:
+        parent: the folder of the outputs.
+        names: the outputs.
+
+    Yields:
+        name -> an empty folder to fill.
     """
     with ExitStack() as stack:
         yield {name: stack.enter_context(atomic_folder(parent / name)) for name in names}
@@ -46,8 +54,15 @@ def atomic_folders(parent: Path, names: Sequence[str]) -> Iterator[dict[str, Pat
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Gives a path to write, which becomes `path` when the block ends without an exception."""
-    partial = _name("partial", path)
+    """Creates a file that replaces `path` when the block ends without an exception.
+
+    Args:
+        path: the output.
+
+    Yields:
+        A path to write, with the same suffix.
+    """
+    partial = _new_name("partial", path)
     try:
         yield partial
         partial.replace(path)
@@ -57,8 +72,15 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def scratch_folder(path: Path) -> Iterator[Path]:
-    """Gives an empty folder beside `path` for the time of the block."""
-    scratch = _new_folder("scratch", _there(path))
+    """Creates an empty folder beside `path` for the duration of the block.
+
+    Args:
+        path: an output; the scratch folder is on the same disk.
+
+    Yields:
+        The folder.
+    """
+    scratch = _new_folder("scratch", _resolve_link(path))
     try:
         yield scratch
     finally:
@@ -66,26 +88,39 @@ def scratch_folder(path: Path) -> Iterator[Path]:
 
 
 def check_links() -> None:
-    """Raises UserError where a folder of outputs is a link: DVC says so only after the stage, which may take hours."""
+    """Checks that no top folder of outputs is a symbolic link: DVC would refuse it only after the stage has run.
+
+    Raises:
+        UserError: one is.
+    """
     for folder in map(Path, ("data", "models", "metrics", "plots")):
         if folder.is_symlink():
             raise UserError(
-                f"{folder} is a link, behind which DVC takes no outputs: make it a folder again and link folders in "
-                "it, such as data/raw, or move DVC's cache to the larger disk (`dvc cache dir --local`)."
+                f"{folder} is a symbolic link, and DVC takes no outputs below one: make it a folder and link folders "
+                "inside it, such as data/raw, or move DVC's cache to the larger disk (`dvc cache dir --local`)."
             )
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes UTF-8 text with \\n line ends, the same bytes on every system."""
+    """Writes UTF-8 text with \\n line ends, the same bytes on every system.
+
+    Args:
+        path: the output.
+        text: its content.
+    """
     with atomic_file(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes metrics as JSON, one value a line, in the order given.
+    """Writes metrics as JSON, one value a line, in the given order.
+
+    Args:
+        path: the output.
+        content: JSON values; numbers must be finite.
 
     Raises:
-        UserError: a value is NaN or infinite, which JSON does not have.
+        UserError: a value is NaN or infinite, which JSON cannot represent.
     """
     wrong = sorted(_not_finite(content))
     if wrong:
@@ -96,8 +131,22 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON object.
+
+    Args:
+        path: a UTF-8 file.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: the content is not JSON.
+    """
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
 def _not_finite(value: Any, name: str = "") -> Iterator[str]:
-    """The names of numbers that are NaN or infinite."""
+    """The dotted names of numbers that are NaN or infinite."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from _not_finite(inner, f"{name}.{key}" if name else str(key))
@@ -108,29 +157,23 @@ def _not_finite(value: Any, name: str = "") -> Iterator[str]:
         yield name
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content
-
-
-def _there(path: Path) -> Path:
-    """Where a path leads to if it is a link."""
+def _resolve_link(path: Path) -> Path:
     return path.resolve() if path.is_symlink() else path
 
 
 def _new_folder(kind: str, path: Path) -> Path:
-    folder = _name(kind, path)
+    folder = _new_name(kind, path)
     folder.mkdir()
     return folder
 
 
-def _name(kind: str, path: Path) -> Path:
-    """A free hidden name beside `path`, after clearing what an earlier run left there."""
+def _new_name(kind: str, path: Path) -> Path:
+    """An unused hidden name beside `path`, after deleting what an earlier run left there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".{kind}-*-{glob.escape(path.name)}"):
-        if left.is_dir() and not left.is_symlink():
-            shutil.rmtree(left, ignore_errors=True)
+    for leftover in path.parent.glob(f".{kind}-*-{glob.escape(path.name)}"):
+        if leftover.is_dir() and not leftover.is_symlink():
+            shutil.rmtree(leftover, ignore_errors=True)
         else:
-            left.unlink(missing_ok=True)
-    # The real name stands last, because matplotlib and Keras choose the format by the suffix.
+            leftover.unlink(missing_ok=True)
+    # The real name comes last, because matplotlib and Keras choose the format by the suffix.
     return path.with_name(f".{kind}-{secrets.token_hex(4)}-{path.name}")

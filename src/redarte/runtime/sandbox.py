@@ -1,7 +1,7 @@
-"""One function over files that nobody has checked, each where it may crash, hang or take memory without the run.
+"""Worker processes for untrusted files: a file may crash, hang or exhaust its worker without ending the run.
 
-Decoders of pictures are native code, and old: a file made to break one ends its process. Here that process is a worker,
-which is replaced. A second try tells a bad file from a machine in want of memory.
+Image decoders are native code: a malicious file ends the process. A worker that ended is replaced, and its file is
+tried a second time, which tells a bad file from a machine that is short of memory.
 """
 
 import multiprocessing
@@ -11,11 +11,9 @@ import resource
 import signal
 import tempfile
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, TimeoutError
 from concurrent.futures.process import BrokenProcessPool
-from itertools import islice
 from multiprocessing import forkserver
 from types import TracebackType
 from typing import Literal, Self, TypeVar
@@ -30,15 +28,19 @@ from redarte.runtime.errors import UserError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-LONGEST = 60.0  # seconds for a file: a picture of 100 megapixels takes three
-_AHEAD = 16  # files that wait or are worked on for each worker
+TIMEOUT = 60.0  # seconds for a file: an image of 100 megapixels takes three
+_FILES_PER_WORKER = 16  # files that wait or are processed for each worker
 _STDERR = 2
-_LONGEST_TEMP_DIR = 70  # bytes: the address of a socket has 107, of which multiprocessing's own names take 32
-_FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
+_MAX_TEMP_DIR = 70  # bytes: a socket's address has 107, of which multiprocessing's own names take 32
+_EXTERNAL_SIGNALS = (-signal.SIGKILL, -signal.SIGTERM)
 
 
 class LostError(UserError):
-    """A file twice ended its worker, or took too long; in words that follow its name."""
+    """A file ended its worker twice, or took too long. The message continues a sentence that names the file.
+
+    Args:
+        reason: the key under which fetch counts the file.
+    """
 
     def __init__(self, reason: Literal["crashes_the_decoder", "takes_too_long"]):
         super().__init__(reason.replace("_", " "))
@@ -46,24 +48,24 @@ class LostError(UserError):
 
 
 class EndedError(UserError):
-    """Workers are ended from outside: no file is to blame."""
+    """Workers are killed from outside; no file is the cause."""
 
 
 class Sandbox:
-    """Worker processes for such files, in a `with` block; what still runs at its end is stopped.
+    """A pool of worker processes, to be used in a `with` block; running work is stopped at its end.
 
     Args:
-        workers: how many processes.
-        memory: bytes that each may hold; a file that needs more raises MemoryError there.
-        preload: the module whose functions will be called, imported once for all workers.
-        longest: seconds for a file.
+        workers: the number of processes.
+        memory: bytes that each may allocate; a file that needs more raises MemoryError there.
+        preload: the module whose functions are called, imported once for all workers.
+        timeout: seconds for a file.
     """
 
-    def __init__(self, workers: int, memory: int, preload: str = __name__, longest: float = LONGEST):
-        self._workers, self._memory, self._longest = workers, memory, longest
+    def __init__(self, workers: int, memory: int, preload: str = __name__, timeout: float = TIMEOUT):
+        self._workers, self._memory, self._timeout = workers, memory, timeout
         self._preload = preload
         self._replacing = threading.Lock()
-        self._pool = self._made()
+        self._pool = self._new_pool()
 
     def __enter__(self) -> Self:
         return self
@@ -74,15 +76,21 @@ class Sandbox:
         self._stop()
 
     def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result | UserError]:
-        """Yields function(item), or the UserError that it raised or a LostError, for each item in their order.
+        """Applies a function to each item.
+
+        Args:
+            function: a picklable function.
+            items: the files, or whatever names them.
+
+        Yields:
+            function(item), or the UserError that it raised or a LostError, in the order of the items.
 
         Raises:
-            EndedError: workers are ended from outside; and whatever else the function raises.
+            EndedError: workers are killed from outside.
+            Exception: whatever else the function raises.
         """
-        waiting = iter(items)
-        ahead = deque((item, self._start(function, item)) for item in islice(waiting, _AHEAD * self._workers))
-        while ahead:
-            item, future = ahead.popleft()
+        started = workers.look_ahead(lambda item: self._start(function, item), items, _FILES_PER_WORKER * self._workers)
+        for item, future in started:
             result: Result | UserError
             try:
                 result = self._result(future, function, item)
@@ -90,29 +98,36 @@ class Sandbox:
                 raise
             except UserError as error:
                 result = error
-            ahead.extend((item, self._start(function, item)) for item in islice(waiting, 1))
             yield result
 
     def call(self, function: Callable[[Item], Result], item: Item) -> Result:
-        """Gives function(item); from any thread.
+        """Applies a function to one item; may be called from any thread.
+
+        Args:
+            function: a picklable function.
+            item: its argument.
+
+        Returns:
+            function(item).
 
         Raises:
-            LostError: the item was lost.
-            EndedError: workers are ended from outside; and whatever the function raises.
+            LostError: the item ended its worker twice, or took too long.
+            EndedError: workers are killed from outside.
+            Exception: whatever the function raises.
         """
         return self._result(self._start(function, item), function, item)
 
-    def _made(self) -> ProcessPool:
-        # Forked from a process that has no threads: this one may have any.
+    def _new_pool(self) -> ProcessPool:
+        # Forked from a server process without threads; this process may have threads.
         context = multiprocessing.get_context("forkserver")
-        # It imports while this process goes on; without __main__ each worker would import that again.
+        # The server imports while this process continues; without __main__ each worker would import it again.
         context.set_forkserver_preload([self._preload, "pebble.pool.process", "__main__"])
         workers.check_semaphores()
         short_temp_dir()
-        # A worker that is stopped as it starts would say so with a traceback.
+        # A worker that is stopped as it starts would print a traceback.
         with quiet():
             forkserver.ensure_running()
-        return ProcessPool(self._workers, initializer=_prepare, initargs=(self._memory,), context=context)
+        return ProcessPool(self._workers, initializer=_prepare_worker, initargs=(self._memory,), context=context)
 
     def _stop(self) -> None:
         self._pool.stop()  # type: ignore[no-untyped-call]
@@ -121,69 +136,69 @@ class Sandbox:
     def _start(self, function: Callable[[Item], Result], item: Item) -> ProcessFuture[Result]:
         with self._replacing:
             try:
-                return self._pool.schedule(function, args=(item,), timeout=self._longest)
+                return self._pool.schedule(function, args=(item,), timeout=self._timeout)
             except RuntimeError:
-                # pebble gives a pool up where a worker is ended that had nothing to do.
+                # pebble closes the pool when an idle worker is killed.
                 self._stop()
-                self._pool = self._made()
-                return self._pool.schedule(function, args=(item,), timeout=self._longest)
+                self._pool = self._new_pool()
+                return self._pool.schedule(function, args=(item,), timeout=self._timeout)
 
     def _result(self, future: ProcessFuture[Result], function: Callable[[Item], Result], item: Item) -> Result:
         try:
-            return self._waited(future)
+            return self._wait(future)
         except (TimeoutError, ProcessExpired, BrokenProcessPool, CancelledError):
-            # It may have been the machine and not the file.
-            again = self._start(function, item)
+            # The machine may be the cause, and not the file.
+            second = self._start(function, item)
         try:
-            return self._waited(again)
+            return self._wait(second)
         except TimeoutError:
             raise LostError("takes_too_long") from None
         except ProcessExpired as error:
-            if error.exitcode not in _FROM_OUTSIDE:
+            if error.exitcode not in _EXTERNAL_SIGNALS:
                 raise LostError("crashes_the_decoder") from None
         except (BrokenProcessPool, CancelledError):
             pass
         raise EndedError(
-            "a worker process was ended from outside, and again, most often for want of memory; "
-            "run it again, with fewer workers (REDARTE_WORKERS=1) if it happens again."
+            "worker processes were killed from outside twice, usually because memory ran out; run the command again, "
+            "with fewer workers (REDARTE_WORKERS=1) if the problem persists."
         )
 
-    def _waited(self, future: ProcessFuture[Result]) -> Result:
+    def _wait(self, future: ProcessFuture[Result]) -> Result:
         try:
-            return future.result(_AHEAD * self._longest)
+            return future.result(_FILES_PER_WORKER * self._timeout)
         except TimeoutError:
-            if future.done():  # the pool itself ended it: the file takes too long
+            if future.done():  # the pool ended the work: the file takes too long
                 raise
-            # A worker that is ended at the moment in which it takes a file takes it with it, and nobody says so.
+            # A worker that is killed while it receives a file loses the file, and pebble does not report it.
             raise CancelledError from None
         except TypeError as error:
             if isinstance(error.__cause__, RemoteTraceback):
-                raise  # of the function
-            # pebble gives the file to a pool that is being given up, and takes the closed channel for a bad argument.
+                raise  # raised by the function
+            # pebble passes the file to a closing pool, and reports the closed channel as a bad argument.
             raise CancelledError from None
 
 
 def short_temp_dir() -> None:
-    """Sees to it that multiprocessing's sockets lie where their addresses are short enough.
+    """Makes multiprocessing create its sockets where their addresses are short enough.
 
     Raises:
-        UserError: there is no such place.
+        UserError: neither TMPDIR nor /tmp can be used.
     """
-    if len(os.fsencode(tempfile.gettempdir())) > _LONGEST_TEMP_DIR:
-        there, tempfile.tempdir = tempfile.tempdir, "/tmp"
+    if len(os.fsencode(tempfile.gettempdir())) > _MAX_TEMP_DIR:
+        original, tempfile.tempdir = tempfile.tempdir, "/tmp"
         try:
             multiprocessing.util.get_temp_dir()
         except OSError as error:
             raise UserError(f"TMPDIR is too long for a socket, and /tmp cannot be used ({error.strerror}).") from None
         finally:
-            tempfile.tempdir = there
+            tempfile.tempdir = original
     else:
         multiprocessing.util.get_temp_dir()
 
 
-def _prepare(memory: int) -> None:
-    """Bounds what this process may hold, and keeps what decoders remark on broken files out of the log."""
-    _, most = resource.getrlimit(resource.RLIMIT_DATA)
-    allowed = memory if most == resource.RLIM_INFINITY else min(memory, most)
-    resource.setrlimit(resource.RLIMIT_DATA, (allowed, most))
+def _prepare_worker(memory: int) -> None:
+    """Limits the memory of this process, and keeps decoder warnings about corrupt files out of the log."""
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = memory if hard_limit == resource.RLIM_INFINITY else min(memory, hard_limit)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard_limit))
     os.dup2(os.open(os.devnull, os.O_WRONLY), _STDERR)

@@ -1,4 +1,4 @@
-"""Checks of values, and what pydantic finds wrong with a document as sentences: the key, what is wrong, what to do."""
+"""Validators for parameters, and pydantic's errors as sentences: the key, what is wrong, what to do."""
 
 import difflib
 import re
@@ -11,32 +11,53 @@ from pydantic import BaseModel
 
 from redarte.runtime.errors import UserError, printable
 
-_MOST = 20  # sentences at once
+_MAX_SENTENCES = 20
 _IGNORED_BY_DVC = frozenset({"size", "nfiles"})
-_UNKNOWN = ("extra_forbidden", "invalid_key")  # what pydantic calls a key that is no parameter
+_UNKNOWN = ("extra_forbidden", "invalid_key")  # pydantic's error types for a key that is no parameter
 
-# A few kilobytes of YAML can name gigabytes: what is told of a value is cut to a line.
-_brief = reprlib.Repr()
-_brief.maxlevel, _brief.maxstring, _brief.maxother = 2, 80, 80
-brief = _brief.repr
+# A few kilobytes of YAML can define gigabytes: a value is shortened to one line.
+_short = reprlib.Repr()
+_short.maxlevel, _short.maxstring, _short.maxother = 2, 80, 80
+short_repr = _short.repr
 
 
 def ascending(pair: list[float]) -> list[float]:
-    """Raises ValueError where two numbers are not in order."""
+    """Returns a pair of numbers, the smaller first.
+
+    Args:
+        pair: the value to check.
+
+    Raises:
+        ValueError: there are not two numbers, or they are not in order.
+    """
     if len(pair) != 2 or pair[0] > pair[1]:
         raise ValueError("must be two numbers, the smaller first")
     return pair
 
 
-def on_a_line(text: str) -> str:
-    """Raises ValueError where a text has another line, or nothing."""
+def single_line(text: str) -> str:
+    """Returns a text that is one non-empty line.
+
+    Args:
+        text: the value to check.
+
+    Raises:
+        ValueError: the text is empty or has control characters.
+    """
     if not text.strip() or re.search(r"[\x00-\x1f\x7f]", text):
         raise ValueError("must be a text on one line, and not empty")
     return text
 
 
 def encoding(name: str) -> str:
-    """Raises ValueError where Python knows no encoding of text by this name."""
+    """Returns the name of a text encoding that Python knows.
+
+    Args:
+        name: the value to check.
+
+    Raises:
+        ValueError: Python does not know it.
+    """
     try:
         b"".decode(name)
     except LookupError:
@@ -44,55 +65,69 @@ def encoding(name: str) -> str:
     return name
 
 
-def share_or_name(value: object) -> float | str:
-    """Raises ValueError where a value is neither a share from 0 to 1 nor a name."""
+def fraction_or_name(value: object) -> float | str:
+    """Returns a number from 0 to 1, or a name.
+
+    Args:
+        value: the value to check.
+
+    Raises:
+        ValueError: the value is neither.
+    """
     if isinstance(value, str) and not re.match(r"[-+.0-9]", value):
-        return on_a_line(value)
+        return single_line(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise ValueError("must be a share from 0 to 1, or the name of a layer")
+        raise ValueError("must be a number from 0 to 1, or the name of a layer")
     return float(value)
 
 
-def seen_by_dvc(section: Any) -> Any:
-    """Raises ValueError where a section has a key, at any depth, that DVC leaves out of its run cache's key."""
-    for key in keys(section):
-        if key in _IGNORED_BY_DVC:
-            raise ValueError(
-                f"no key may be named {key}: DVC ignores keys of this name in its run cache (treeverse/dvc#10296) and "
-                "would give the results of another value; rename it"
-            )
-    return section
+def outside_outputs(path: str) -> str:
+    """Returns a path that is not in a folder which DVC deletes before a stage writes it.
 
+    Args:
+        path: the value to check.
 
-def outside_of_outputs(path: str) -> str:
-    """Raises ValueError where a path is in a folder that DVC deletes before a stage writes it."""
-    place = Path(path).expanduser().resolve()
+    Raises:
+        ValueError: the path is in an output.
+    """
+    location = Path(path).expanduser().resolve()
     for name in ("raw", "split", "augmented", "resized"):
         output = Path("data", name).resolve()
-        if place == output or output in place.parents:
+        if location == output or output in location.parents:
             raise ValueError(f"must not be in data/{name}, which DVC deletes before it runs: move the images elsewhere")
     return path
 
 
-def keys(value: object) -> Iterator[object]:
-    """The keys of a document, at any depth."""
-    waiting, seen = [value], set()
-    while waiting:
-        found = waiting.pop()
-        if id(found) in seen:  # an alias of YAML
-            continue
-        seen.add(id(found))
-        if isinstance(found, dict):
-            yield from found
-            waiting += found.values()
-        elif isinstance(found, list):
-            waiting += found
+def check_seen_by_dvc(path: Path, document: object) -> None:
+    """Checks that DVC's run cache distinguishes the values of all keys (treeverse/dvc#10296).
+
+    Args:
+        path: the file, for the message.
+        document: its content.
+
+    Raises:
+        UserError: a key, at any depth, has a name that DVC ignores.
+    """
+    for key in keys(document):
+        if key in _IGNORED_BY_DVC:
+            raise UserError(
+                f"{path}: no key may be named {key}: DVC ignores keys of this name in its run cache "
+                "(treeverse/dvc#10296) and would restore the results of another value; rename the key."
+            )
 
 
 def check_merged(path: Path, text: str) -> None:
-    """Raises UserError where git left the marks of a merge conflict in a file."""
-    marked = next((number for number, line in enumerate(text.splitlines(), 1) if line.startswith("<<<<<<< ")), None)
-    if marked is None:
+    """Checks that a file has no markers of a merge conflict.
+
+    Args:
+        path: the file, for the message.
+        text: its content.
+
+    Raises:
+        UserError: git left a conflict in the file.
+    """
+    line = next((number for number, line in enumerate(text.splitlines(), 1) if line.startswith("<<<<<<< ")), None)
+    if line is None:
         return
     if path.name == "dvc.lock":
         advice = (
@@ -103,54 +138,77 @@ def check_merged(path: Path, text: str) -> None:
             "keep one of the two versions, delete the lines that begin with <<<<<<<, ======= and >>>>>>>, and type: "
             f"git add {path}"
         )
-    raise UserError(f"merge conflict in {path}, from line {marked} on: {advice}")
+    raise UserError(f"merge conflict in {path}, from line {line} on: {advice}")
 
 
-def told(path: Path, model: type[BaseModel], problems: Sequence[Any], renamed: Mapping[str, str]) -> str:
-    """The problems of a document, a sentence a line.
+def keys(document: object) -> Iterator[object]:
+    """Yields the keys of a document, at any depth.
 
     Args:
-        path: of the document.
-        model: what it should have been.
-        problems: as `ValidationError.errors` gives them.
-        renamed: old name -> new name, of keys that were renamed.
+        document: nested dictionaries and lists; YAML aliases may make cycles.
     """
-    # The new name of a key that is there under its old one is not missing.
-    new_names = {renamed.get(_name(problem)) for problem in problems}
-    kept = [problem for problem in problems if _name(problem) not in new_names]
-    # A key with a typing mistake is also a key that is missing: say the mistake first.
-    kept.sort(key=lambda problem: problem["type"] not in _UNKNOWN)
-    sentences = [_sentence(path, model, problem, renamed) for problem in kept[:_MOST]]
+    waiting, seen = [document], set()
+    while waiting:
+        found = waiting.pop()
+        if id(found) in seen:
+            continue
+        seen.add(id(found))
+        if isinstance(found, dict):
+            yield from found
+            waiting += found.values()
+        elif isinstance(found, list):
+            waiting += found
+
+
+def format_errors(
+    path: Path, model: type[BaseModel], errors: Sequence[Any], renamed: Mapping[str, str], removed: Mapping[str, str]
+) -> str:
+    """Returns the errors of a document, one sentence a line.
+
+    Args:
+        path: the document.
+        model: its pydantic model.
+        errors: as `ValidationError.errors` returns them.
+        renamed: old key -> new key.
+        removed: old key -> what to do instead.
+    """
+    # A renamed key is not missing under its new name, and a mistyped key is reported before the missing one.
+    new_names = {renamed.get(_name(error)) for error in errors}
+    kept = [error for error in errors if _name(error) not in new_names]
+    kept.sort(key=lambda error: error["type"] not in _UNKNOWN)
+    sentences = [f"{path}: {_sentence(model, error, renamed, removed)}." for error in kept[:_MAX_SENTENCES]]
     more = len(kept) - len(sentences)
-    return "\n".join(sentences + ([f"{path}: and {more} more of the kind."] if more else []))
+    return "\n".join(sentences + ([f"{path}: and {more} more errors."] if more else []))
 
 
-def _name(problem: Any) -> str:
-    return ".".join(map(str, problem["loc"]))
+def _name(error: Any) -> str:
+    return ".".join(map(str, error["loc"]))
 
 
-def _sentence(path: Path, model: type[BaseModel], problem: Any, renamed: Mapping[str, str]) -> str:
-    keys = [printable(key) for key in problem["loc"]]
-    name = ".".join(keys) or "the document"
+def _sentence(model: type[BaseModel], error: Any, renamed: Mapping[str, str], removed: Mapping[str, str]) -> str:
+    parts = [printable(key) for key in error["loc"]]
+    name = ".".join(parts) or "the document"
     if name in renamed:
-        return f"{path}: {name} is now called {renamed[name]}."
-    if problem["type"] in _UNKNOWN:
-        return f"{path}: there is no parameter {name}{_did_you_mean(model, keys)}."
-    if problem["type"] == "missing":
-        return f"{path}: {name} is missing; add it (the committed params.yaml shows every parameter)."
-    if problem["type"] == "model_type":
-        return f"{path}: {name} is {brief(problem['input'])} and must be a section, with parameters in it."
-    wish = re.sub(r"^(Value error, |Input |String )", "", problem["msg"]).replace("should", "must", 1)
-    if problem["type"] == "value_error" and isinstance(problem["input"], dict):
-        return f"{path}: {name}: {wish}." if keys else f"{path}: {wish}."
-    return f"{path}: {name} is {brief(problem['input'])} and {wish}."
+        return f"{name} is now called {renamed[name]}"
+    if name in removed:
+        return f"{name} does not exist any more: {removed[name]}"
+    if error["type"] in _UNKNOWN:
+        return f"there is no parameter {name}{_suggestion(model, parts)}"
+    if error["type"] == "missing":
+        return f"{name} is missing; add it (the committed params.yaml has every parameter)"
+    if error["type"] == "model_type":
+        return f"{name} is {short_repr(error['input'])} and must be a section, with parameters in it"
+    rule = re.sub(r"^(Value error, |Input |String )", "", error["msg"]).replace("should", "must", 1)
+    if error["type"] == "value_error" and isinstance(error["input"], dict):
+        return f"{name}: {rule}" if parts else rule
+    return f"{name} is {short_repr(error['input'])} and {rule}"
 
 
-def _did_you_mean(model: type[BaseModel], keys: list[str]) -> str:
+def _suggestion(model: type[BaseModel], parts: list[str]) -> str:
     section: Any = model
-    for key in keys[:-1]:
+    for key in parts[:-1]:
         section = section.model_fields[key].annotation
-    near = difflib.get_close_matches(keys[-1], section.model_fields, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(parts[-1], section.model_fields, n=1, cutoff=0.5)
     if near:
-        return f"; did you mean {'.'.join([*keys[:-1], near[0]])}"
-    return f"; here you can set {', '.join(section.model_fields)}"
+        return f"; did you mean {'.'.join([*parts[:-1], near[0]])}"
+    return f"; the parameters here are {', '.join(section.model_fields)}"

@@ -1,10 +1,12 @@
-"""One function over many pictures, on all the cores that this process may use."""
+"""Parallel work: one function over many items on all cores, and work that is started ahead of its results."""
 
 import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import TypeVar
 
 from redarte.runtime.console import progress
@@ -12,71 +14,99 @@ from redarte.runtime.errors import UserError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-_SECONDS_AFTER = 1.0  # that a worker may outlive its parent
+Started = TypeVar("Started")
+_PARENT_CHECK = 1.0  # seconds between two checks whether the parent process still runs
 
 
 def count() -> int:
-    """How many worker processes to use: REDARTE_WORKERS, else every core that this process may use.
+    """Returns the number of worker processes: REDARTE_WORKERS, else every core that this process may use.
 
-    An environment variable and no parameter, because it changes no byte of any output.
+    This is an environment variable and not a parameter, because it changes no byte of any output.
 
     Raises:
-        UserError: it is no such number, or this machine can have no worker processes.
+        UserError: REDARTE_WORKERS is not a positive integer, or this machine cannot start worker processes.
     """
-    wish = os.environ.get("REDARTE_WORKERS", "")
-    if wish and (not wish.isdecimal() or int(wish) < 1):
-        raise UserError(f"REDARTE_WORKERS is {wish!r}; set it to a number of processes, 1 or more.")
-    if wish != "1":
+    requested = os.environ.get("REDARTE_WORKERS", "")
+    if requested and (not requested.isdecimal() or int(requested) < 1):
+        raise UserError(f"REDARTE_WORKERS is {requested!r}; set it to a number of processes, 1 or more.")
+    if requested != "1":
         check_semaphores()
-    # Imported where it is needed: `redarte predict` of one picture does without.
+    # Imported here, because `redarte predict` of one image does not need it.
     import joblib
 
-    return int(wish or joblib.cpu_count())
+    return int(requested or joblib.cpu_count())
 
 
 def map_parallel(function: Callable[[Item], Result], items: Sequence[Item], label: str) -> Iterator[Result]:
-    """Yields function(item) for each item, in the order of the items, with progress.
+    """Applies a function to each item on all cores, with progress.
 
     Args:
         function: a picklable function; it runs in another process when there is more than one worker.
-        items: one entry a picture.
-        label: what the progress bar says.
+        items: one entry for each image.
+        label: the text of the progress bar.
+
+    Yields:
+        function(item), in the order of the items.
 
     Raises:
-        UserError: a worker process was ended from outside; and whatever the function raises.
+        UserError: a worker process was killed from outside.
+        Exception: whatever the function raises.
     """
     processes = min(count(), max(len(items), 1))
     import joblib
 
-    with joblib.parallel_config("loky", initializer=_end_with, initargs=(os.getpid(),)):
+    with joblib.parallel_config("loky", initializer=_exit_with_parent, initargs=(os.getpid(),)):
         parallel = joblib.Parallel(n_jobs=processes, return_as="generator")
     results = parallel(joblib.delayed(function)(item) for item in items)
     try:
         yield from progress(results, len(items), label)
     except joblib.externals.loky.process_executor.TerminatedWorkerError:
         raise UserError(
-            f"{label}: a worker process was ended from outside, most often for want of memory; "
-            "run it again, with fewer workers (REDARTE_WORKERS=1) if it happens again."
+            f"{label}: a worker process was killed from outside, usually because memory ran out; run the command "
+            "again, with fewer workers (REDARTE_WORKERS=1) if the problem persists."
         ) from None
 
 
+def look_ahead(start: Callable[[Item], Started], items: Iterable[Item], count: int) -> Iterator[tuple[Item, Started]]:
+    """Starts the work on items before their results are needed.
+
+    Args:
+        start: starts the work on one item, for instance by submitting it to a pool.
+        items: the work.
+        count: how many items are in progress beside the yielded one; 1 or more.
+
+    Yields:
+        Each item and what `start` returned for it, in the order of the items.
+    """
+    remaining = iter(items)
+    window = deque((item, start(item)) for item in islice(remaining, count))
+    while window:
+        oldest = window.popleft()
+        window.extend((item, start(item)) for item in islice(remaining, 1))
+        yield oldest
+
+
 def check_semaphores() -> None:
-    """Raises UserError where processes cannot share semaphores: in some containers."""
+    """Checks that processes can share semaphores, which some containers do not allow.
+
+    Raises:
+        UserError: they cannot.
+    """
     try:
         multiprocessing.get_context("fork").Lock()
     except (OSError, ImportError) as error:
         raise UserError(
-            f"worker processes need /dev/shm, which cannot be used here ({error}): start the container with a tmpfs "
-            "there, as docker does by itself."
+            f"worker processes need /dev/shm, which cannot be used here ({error}): start the container with a tmpfs on "
+            "/dev/shm, as docker does by default."
         ) from None
 
 
-def _end_with(parent: int) -> None:
-    """Sees to it that this worker ends when its parent does: one that is killed cannot end its workers itself."""
+def _exit_with_parent(parent: int) -> None:
+    """Ends this worker when its parent process has ended: a parent that is killed cannot stop its workers."""
 
     def watch() -> None:
         while os.getppid() == parent:
-            time.sleep(_SECONDS_AFTER)
+            time.sleep(_PARENT_CHECK)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

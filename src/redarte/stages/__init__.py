@@ -1,4 +1,6 @@
-"""One module a DVC stage: load params, read inputs, call two or three functions, write outputs."""
+"""One module for each DVC stage: it loads the parameters, reads inputs, calls functions of the packages, writes
+outputs.
+"""
 
 import os
 import signal
@@ -8,11 +10,13 @@ from pathlib import Path
 
 
 def _run_this_checkout() -> None:
-    """Starts the command again from ./src where another checkout's code is the one that is installed.
+    """Restarts the command with the code in ./src where another checkout's code is installed.
 
-    DVC hashes ./src and caches the outputs under that hash, so ./src is what must run: in a second clone
-    that shares an environment, and in the temporary folder of a queued experiment. It happens here, before
-    a stage imports anything, because TensorFlow takes seconds.
+    DVC hashes ./src and caches the outputs under that hash, so ./src must run: in a second clone that shares an
+    environment,
+    and in the temporary folder of a queued experiment. It happens here, before a stage imports anything, because
+    TensorFlow
+    takes seconds.
     """
     here = Path("src/redarte").resolve()
     if not here.is_dir() or here == Path(__file__).resolve().parents[1]:
@@ -21,16 +25,16 @@ def _run_this_checkout() -> None:
     environment = os.environ | {"PYTHONPATH": path}
     if os.name == "posix":
         os.execve(sys.executable, sys.orig_argv, environment)
-    # Windows has no exec that keeps the process.
+    # On Windows exec does not keep the process.
     sys.exit(subprocess.call([sys.executable, *sys.orig_argv[1:]], env=environment))
 
 
-def _end_quietly() -> None:
-    """Lets Ctrl-C end the process without a word until `console.run_stage` listens: importing takes seconds."""
+def _exit_quietly_on_interrupt() -> None:
+    """Lets Ctrl-C end the process without a message until `console.run_stage` handles it: imports take seconds."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 if any(argument.startswith(f"{__name__}.") for argument in sys.orig_argv):
-    _end_quietly()
+    _exit_quietly_on_interrupt()
     _run_this_checkout()

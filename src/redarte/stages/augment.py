@@ -1,11 +1,12 @@
-"""augment: the study's copies of every training picture, in data/augmented/<Artist>/<stem>__<copy>.jpg."""
+"""Stage augment: writes the study's copies of every training image, data/augmented/<Artist>/<stem>__<copy>.jpg."""
 
 from functools import partial
 from pathlib import Path
 
 from redarte import params
+from redarte.images import decoding, transforms
+from redarte.images.decoding import folders
 from redarte.params import Augment
-from redarte.pictures import images, transforms
 from redarte.runtime import cluster, outputs
 from redarte.runtime.console import run_stage, say
 
@@ -15,21 +16,31 @@ AUGMENTED = Path("data/augmented")
 
 def main() -> None:
     settings = params.load()
-    pictures = images.list_images(TRAIN)
+    images = folders.list_images(TRAIN)
     with outputs.atomic_folder(AUGMENTED) as folder:
-        for artist in images.classes(TRAIN):
+        for artist in folders.classes(TRAIN):
             (folder / artist).mkdir()
         work = partial(write_copies, folder, settings.augment, settings.seed)
-        written = sum(cluster.map_parallel(work, pictures if settings.augment.copies else [], "augmenting"))
-    say(f"{written} copies of {len(pictures)} training pictures")
+        written = sum(cluster.map_parallel(work, images if settings.augment.copies else [], "augmenting"))
+    say(f"{written} copies of {len(images)} training images")
 
 
 def write_copies(folder: Path, settings: Augment, seed: int, path: str) -> int:
-    """Writes the copies of one training picture, and tells how many."""
-    picture = images.read_within(TRAIN / path, settings.max_side)
-    stem = (folder / path).with_suffix("")
-    for name, copy in transforms.copies(picture, path, settings, seed):
-        images.write_jpeg(stem.with_name(f"{stem.name}{images.COPY_MARK}{name}.jpg"), copy, settings.quality)
+    """Writes the copies of one training image.
+
+    Args:
+        folder: the output.
+        settings: the section augment.
+        seed: the seed of params.yaml.
+        path: "<artist>/<file>".
+
+    Returns:
+        The number of copies.
+    """
+    image = decoding.read_within(TRAIN / path, settings.max_side)
+    target = (folder / path).with_suffix("")
+    for name, copy in transforms.copies(image, path, settings, seed):
+        decoding.write_jpeg(target.with_name(f"{folders.copy_stem(target.name, name)}.jpg"), copy, settings.quality)
     return len(settings.copies)
 
 

@@ -1,20 +1,18 @@
-"""evaluate: how well the network of params.yaml's `model` tells apart the test pictures, and where it errs."""
+"""Stage evaluate: measures the model of params.yaml's `model` on the test images, and draws its errors."""
 
-import csv
-import io
 from pathlib import Path
 
 import numpy as np
 
 from redarte import params
-from redarte.evaluation import figures, metrics
-from redarte.inference.predictor import Predictions, Predictor
+from redarte.evaluation import figures, metrics, predictions
+from redarte.evaluation.predictions import PredictionTable
+from redarte.images import dataset, decoding
+from redarte.images.dataset import Dataset
+from redarte.inference.predictor import Predictor
 from redarte.params import Evaluate
-from redarte.pictures import images
 from redarte.runtime import outputs
 from redarte.runtime.console import run_stage, say
-from redarte.training import dataset
-from redarte.training.dataset import Pictures
 
 DUPLICATES = Path("data/near_duplicates.csv")
 MODELS = Path("models")
@@ -24,110 +22,67 @@ METRICS = Path("metrics/evaluate.json")
 
 def main() -> None:
     settings = params.load()
-    network = Predictor(MODELS / f"{settings.model}.onnx")
-    data, artists = network.metadata.data, network.metadata.artists
-    test = dataset.load_for(network.metadata, network.side, "test")
-    predictions = network.predict(test.batches())
-    logits = predictions.logits
+    model = Predictor(MODELS / f"{settings.model}.onnx")
+    data, artists = model.metadata.data, model.metadata.artists
+    test = dataset.load(dataset.folder_of("test", model.metadata.reads_resized), artists, model.side)
+    predicted = model.predict(test.batches())
+    table = predictions.tabulate(
+        artists, test.ids, test.labels, predicted.logits, predicted.probabilities, predicted.calibrated,
+        predicted.in_distribution,
+    )  # fmt: skip
     numbers = {
-        "test_accuracy": metrics.accuracy(test.labels, logits),
-        "test_top5_accuracy": metrics.top_k_accuracy(test.labels, logits),
-        "test_macro_f1": metrics.macro_f1(test.labels, predictions.predicted, len(artists)),
-        "test_loss": metrics.cross_entropy(test.labels, logits),
-        "val_accuracy": network.metadata.val_accuracy,
+        "test_accuracy": metrics.accuracy(test.labels, predicted.logits),
+        "test_top5_accuracy": metrics.top_k_accuracy(test.labels, predicted.logits),
+        "test_macro_f1": metrics.macro_f1(table.truth, table.predicted, len(artists)),
+        "test_loss": metrics.cross_entropy(test.labels, predicted.logits),
+        "val_accuracy": model.metadata.val_accuracy,
     }
-    apart = np.flatnonzero(~leaked(test))
-    outputs.write_text(PLOTS / "predictions.csv", predictions_csv(test, predictions))
-    draw(test, predictions, settings.evaluate, f"{settings.model} on {len(test)} test pictures ({data})")
+    leaked = predictions.leaked_images(DUPLICATES.read_text(encoding="utf-8"))
+    clean = table.right[[image_id not in leaked for image_id in table.ids]]
+    outputs.write_text(PLOTS / "predictions.csv", predictions.to_csv(table))
+    draw(test, table, settings.evaluate, f"{settings.model} on {len(test)} test images ({data})")
     outputs.write_json(
         METRICS,
-        {"data": data, "network": settings.model}
+        {"data": data, "model": settings.model}
         | {name: round(number, 6) for name, number in numbers.items()}
         | {
-            "test_pictures": len(test),
+            "test_images": len(test),
             "near_duplicates": {
-                "test_pictures_with_one_in_train": len(test) - len(apart),
-                # null where every test picture has one
-                "test_accuracy_without_them": round(metrics.accuracy(test.labels[apart], logits[apart]), 6)
-                if len(apart)
-                else None,
+                "test_images_with_duplicate_in_train": len(test) - len(clean),
+                # null where every test image has one
+                "test_accuracy_without_them": round(float(clean.mean()), 6) if len(clean) else None,
             },
         },
     )
     say(f"{settings.model}: " + ", ".join(f"{name} {number:.3f}" for name, number in numbers.items()))
 
 
-def leaked(test: Pictures) -> np.ndarray:
-    """Which test pictures have a near-duplicate among the training pictures: (n,), bool."""
-    with DUPLICATES.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    known = {row["group"] for row in rows if row["split"] == "train"}
-    names = {Path(row["path"]).with_suffix("") for row in rows if row["group"] in known}
-    return np.array([Path(path).with_suffix("") in names for path in test.paths])
+def draw(test: Dataset, table: PredictionTable, settings: Evaluate, title: str) -> None:
+    """Draws the confusion matrix, each artist's recall, the most confused pairs and the most confident mistakes.
 
-
-def predictions_csv(pictures: Pictures, predictions: Predictions) -> str:
-    """plots/predictions.csv: a row a test picture, from which everything that is shown of the predictions is drawn.
-
-    probability is the predicted artist's, calibrated, and uncalibrated_probability the same before calibration;
-    true_class_probability is the true artist's, calibrated; rank is the true artist's, from 1 (`metrics.rank`).
+    Args:
+        test: the test images.
+        table: the predictions for them.
+        settings: the section evaluate.
+        title: of the confusion matrix.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        [
-            "path",
-            "artist",
-            "predicted",
-            "probability",
-            "uncalibrated_probability",
-            "true_class_probability",
-            "rank",
-            "in_distribution",
-        ]
-    )
-    uncalibrated, calibrated = predictions.probabilities, predictions.calibrated
-    ranks = metrics.rank(pictures.labels, predictions.logits)
-    for index, path in enumerate(pictures.paths):
-        artist, predicted = pictures.labels[index], predictions.predicted[index]
-        shown = (calibrated[index, predicted], uncalibrated[index, predicted], calibrated[index, artist])
-        writer.writerow(
-            [
-                f"test/{path}",
-                pictures.artists[artist],
-                pictures.artists[predicted],
-                *(f"{probability:.6f}" for probability in shown),
-                ranks[index],
-                "yes" if predictions.in_distribution[index] else "no",
-            ]
-        )
-    return text.getvalue()
-
-
-def draw(test: Pictures, predictions: Predictions, settings: Evaluate, title: str) -> None:
-    """The confusion picture, each artist's recall, the pairs most confused and the most confident mistakes."""
-    artists, predicted = figures.labels(test.artists), predictions.predicted
-    counts = metrics.confusion(test.labels, predicted, len(artists))
+    artists, counts = figures.labels(table.artists), table.confusion
     figures.confusion(PLOTS / "confusion.png", counts, artists, title)
-    recall = metrics.recall(test.labels, predicted, len(artists))
-    accuracy = metrics.accuracy(test.labels, predictions.logits)
-    figures.recalls(PLOTS / "recall.png", recall, counts.sum(axis=1), artists, accuracy)
+    recall = metrics.recall(table.truth, table.predicted, len(artists))
+    figures.recalls(PLOTS / "recall.png", recall, counts.sum(axis=1), artists, float(table.right.mean()))
     pairs = metrics.confused_pairs(counts, settings.confused_pairs)
     figures.confused_pairs(PLOTS / "confused_pairs.png", [(artists[i], artists[j], n) for i, j, n in pairs])
-    wrong = np.flatnonzero(predicted != test.labels)
-    confidence = predictions.calibrated.max(axis=1)
-    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][: settings.gallery]
+    wrong = np.flatnonzero(~table.right)
+    worst = wrong[np.argsort(-table.probability[wrong], kind="stable")][: settings.gallery]
     figures.gallery(
         PLOTS / "mistakes.png",
-        [images.read_square(test.folder / test.paths[index], test.side) for index in worst],
-        [mistake(artists[test.labels[index]], artists[predicted[index]], confidence[index]) for index in worst],
-        empty="Every test picture was recognised.",
+        [decoding.read_resized(test.folder / test.paths[index], test.side) for index in worst],
+        [
+            f"{artists[table.truth[i]]}\npredicted: {artists[table.predicted[i]]} ({table.probability[i]:.0%})"
+            for i in worst
+        ],
+        empty="Every test image is predicted correctly.",
     )
-
-
-def mistake(artist: str, predicted: str, probability: float) -> str:
-    """The caption of an image that was predicted to be another artist's, with the calibrated probability."""
-    return f"{artist}\ntaken for {predicted} ({probability:.0%})"
 
 
 if __name__ == "__main__":

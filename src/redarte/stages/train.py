@@ -1,17 +1,15 @@
-"""train_red1, train_red2, train_red3, and train_beyond@… for each network of `beyond`: trains one network.
+"""Stages train_red1, train_red2, train_red3, and train_extra@… for each of `extra_models`: train one model.
 
-`python -m redarte.stages.train red1`: the one argument is the network's name.
+`python -m redarte.stages.train red1`: the argument is the model's name.
 """
 
+import os
 import sys
 from pathlib import Path
 
 from redarte import params
-from redarte.networks import base
 from redarte.runtime import outputs
 from redarte.runtime.console import run_stage
-from redarte.training import devices, machines
-from redarte.training.checkpoints import history_csv
 
 MODELS = Path("models")
 METRICS = Path("metrics")
@@ -20,18 +18,25 @@ PLOTS = Path("plots")
 
 def main() -> None:
     settings = params.load()
-    name = base.named_by("train", sys.argv[1:], settings)
-    network = base.module(name)
-    train, val = network.pictures(settings)
+    # Keras reads it on import.
+    os.environ["KERAS_BACKEND"] = settings.keras_backend
+    from redarte import devices
+    from redarte.devices import machines
+    from redarte.models import base
+    from redarte.training import history
+
+    name = base.name_argument("train", sys.argv[1:], settings)
+    model = base.module(name)
+    train, val = model.load_data(settings)
     history_file = PLOTS / f"train_{name}.csv"
-    trained = network.fit(name, settings, train, val, history_file)
+    trained = model.fit(name, settings, train, val, history_file)
     if not machines.is_first():
         return
     outputs.write_json(METRICS / f"train_{name}.json", trained.metrics | devices.facts())
-    outputs.write_text(history_file, history_csv(trained.history))
-    base.save(trained.network, train.artists, MODELS / f"{name}.keras", trained.embeddings)
+    outputs.write_text(history_file, history.to_csv(trained.history))
+    base.save(trained.model, train.artists, MODELS / f"{name}.keras", trained.embeddings)
     if trained.checkpoint is not None:
-        trained.checkpoint.forget()
+        trained.checkpoint.delete()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What happens beside the steps of a training: the history, the checkpoint, the progress bar, and the end in time."""
+"""The Keras callback of a training: validation, history, checkpoint, progress bar and early stopping."""
 
 import sys
 import time
@@ -8,52 +8,57 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from redarte import devices
+from redarte.devices import machines
+from redarte.devices.backend import keras
 from redarte.runtime import outputs
 from redarte.runtime.errors import UserError
-from redarte.training import batches, devices, machines
-from redarte.training.backend import keras
-from redarte.training.checkpoints import Checkpoint, best_epoch, history_csv
-from redarte.training.jobs import TrainingJob, compile_network
+from redarte.training import batches, history
+from redarte.training.checkpoints import Checkpoint
+from redarte.training.jobs import TrainingJob
 
 
 class TrainingCallback(keras.callbacks.Callback):
-    """Keeps the history, the checkpoint and the progress bar, and ends the training in time."""
+    """Validates after every epoch, writes history and checkpoint, and stops when patience is exhausted.
 
-    # Keras need not wait for a batch's loss, and so for the device, to tell the progress bar of it.
+    Args:
+        job: what is trained.
+        checkpoint: the state to write.
+        history_file: the CSV that grows with every epoch.
+    """
+
+    # Keras need not wait for a batch's loss, and thus for the device, before it calls this callback.
     async_safe = True
 
-    def __init__(self, job: TrainingJob, policy: str, checkpoint: Checkpoint, history_file: Path, jit: bool):
+    def __init__(self, job: TrainingJob, checkpoint: Checkpoint, history_file: Path):
         super().__init__()
         count = devices.count()
         self.job = job
         self.checkpoint = checkpoint
-        # Val pictures are measured on one device, all of them and in order: dealt out among several, the last
-        # batch could leave one without a picture.
-        with devices.one_device():
-            self.measured = compile_network(job.build(policy), job.settings, policy, steps=1, jit=jit)
         self.history_file = history_file
-        # On several devices an epoch leaves a few pictures out.
-        self._pictures = len(job.train) - len(job.train) % count
+        # On several devices an epoch leaves a few images out.
+        self._images = len(job.train) - len(job.train) % count
         self._batch_size = job.batch_size(count)
         self._bar: tqdm[Any] | None = None
         self._started = 0.0
 
     def is_over(self) -> bool:
-        """Whether the last epoch is done, or patience is at its end."""
-        history, patience = self.checkpoint.history, self.job.settings.patience
-        waited = len(history) - best_epoch(history) if history else 0
-        return len(history) >= self.job.settings.epochs or bool(patience and waited >= patience)
+        """Returns whether the last epoch is done, or patience is exhausted."""
+        rows, patience = self.checkpoint.history, self.job.settings.patience
+        waited = len(rows) - history.best_epoch(rows) if rows else 0
+        return len(rows) >= self.job.settings.epochs or bool(patience and waited >= patience)
 
     def write_history(self) -> None:
+        """Writes the history so far, on the first machine."""
         if machines.is_first():
-            outputs.write_text(self.history_file, history_csv(self.checkpoint.history))
+            outputs.write_text(self.history_file, history.to_csv(self.checkpoint.history))
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         self._bar = tqdm(
-            total=self.job.settings.epochs * self._pictures,
-            initial=len(self.checkpoint.history) * self._pictures,
+            total=self.job.settings.epochs * self._images,
+            initial=len(self.checkpoint.history) * self._images,
             desc=self.job.name,
-            unit=" pictures",
+            unit=" images",
             dynamic_ncols=True,
             disable=not sys.stderr.isatty(),
         )
@@ -63,22 +68,11 @@ class TrainingCallback(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         if self._bar is not None:
-            missing = (batch + 1) * self._batch_size - self._pictures
+            missing = (batch + 1) * self._batch_size - self._images
             self._bar.update(self._batch_size - max(missing, 0))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        batch_size = self.job.settings.batch_size
-        with devices.one_device():
-            self.measured.set_weights(self.model.get_weights())
-            measured = self.measured.evaluate(
-                batches.ordered_batches(self.job.val, batch_size),
-                steps=batches.steps(self.job.val, batch_size),
-                verbose=0,
-                return_dict=True,
-            )
-        # Machines that measure a little differently must not stop in different epochs.
-        measured = dict(zip(measured, devices.of_the_first(list(measured.values())), strict=True))
-        row = {"epoch": epoch + 1, **(logs or {}), **{f"val_{name}": value for name, value in measured.items()}}
+        row = {"epoch": epoch + 1, **(logs or {}), **self._validate()}
         row = {name: float(value) for name, value in row.items()}
         wrong = [name for name, value in row.items() if not np.isfinite(value)]
         if wrong:
@@ -91,7 +85,7 @@ class TrainingCallback(keras.callbacks.Callback):
         seconds = time.monotonic() - self._started
         tqdm.write(
             f"{self.job.name} epoch {epoch + 1}/{self.job.settings.epochs}: accuracy {row['accuracy']:.3f}, "
-            f"val accuracy {row['val_accuracy']:.3f}, {len(self.job.train) / seconds:.0f} pictures a second"
+            f"val accuracy {row['val_accuracy']:.3f}, {len(self.job.train) / seconds:.0f} images a second"
         )
         if self.is_over():
             self.model.stop_training = True
@@ -99,3 +93,18 @@ class TrainingCallback(keras.callbacks.Callback):
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         if self._bar is not None:
             self._bar.close()
+
+    def _validate(self) -> dict[str, float]:
+        """Accuracy and loss on val.
+
+        Every device sees whole batches: split among devices, the last batch could leave one without an image.
+        """
+        val, totals = self.job.val, {"loss": 0.0, "accuracy": 0.0}
+        with devices.one_device():
+            for pixels, labels in batches.ordered_batches(val, self.job.settings.batch_size):
+                measured = self.model.test_on_batch(pixels, labels, return_dict=True)
+                for name in totals:
+                    totals[name] += float(measured[name]) * len(pixels)
+        # Machines that measure slightly different values must not stop in different epochs.
+        means = devices.broadcast([total / len(val) for total in totals.values()])
+        return {f"val_{name}": value for name, value in zip(totals, means, strict=True)}

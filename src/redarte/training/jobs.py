@@ -1,4 +1,4 @@
-"""What is to be learned, and by which rule: Adam on the categorical cross-entropy."""
+"""What is trained, and how: Adam on the categorical cross-entropy."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,59 +6,95 @@ from typing import Any
 
 import numpy as np
 
+from redarte import devices
+from redarte.devices.backend import keras
+from redarte.images.dataset import Dataset
 from redarte.params import Train
 from redarte.training import batches
-from redarte.training.backend import keras
-from redarte.training.dataset import Pictures
 
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """One network to train, and everything that its weights depend on.
+    """One model to train, and everything that its weights depend on.
 
     Attributes:
-        build: gives the network as it is before training, by its dtype policy.
-        origin: what `build` depends on, as JSON takes it: a training goes on only where this is the same.
+        name: the model's.
+        settings: how to train.
+        seed: the seed of params.yaml.
+        train: the training images.
+        val: the validation images.
+        build: takes a dtype policy, and returns the model before training.
+        origin: what `build` depends on, as JSON values: a training is resumed only where this is the same.
     """
 
     name: str
     settings: Train
     seed: int
-    train: Pictures
-    val: Pictures
+    train: Dataset
+    val: Dataset
     build: Callable[[str], keras.Model]
     origin: list[Any]
 
     def batch_size(self, devices: int) -> int:
-        """How many pictures all devices together see in a step."""
+        """Returns how many images all devices together see in a step: a multiple of the number of devices.
+
+        Args:
+            devices: how many.
+        """
         return max(devices, self.settings.batch_size - self.settings.batch_size % devices)
 
     def steps(self, devices: int) -> int:
-        """How many steps an epoch has."""
+        """Returns the number of steps in an epoch.
+
+        Args:
+            devices: how many.
+        """
         return batches.steps(self.train, self.batch_size(devices), devices)
 
 
-def compile_network(network: keras.Model, settings: Train, policy: str, steps: int, jit: bool = False) -> keras.Model:
-    """A network, ready to fit: Adam on the categorical cross-entropy.
+def compile_model(model: keras.Model, settings: Train, policy: str, steps: int) -> keras.Model:
+    """Compiles a model for training.
 
     Args:
-        policy: the dtype policy that it was built with.
+        model: ends in a softmax.
+        settings: learning rate, schedule, label smoothing and jit are used.
+        policy: the dtype policy that the model was built with.
         steps: in an epoch.
-        jit: whether its steps are compiled, as `devices.prepare` decides.
+
+    Returns:
+        The same model.
     """
     adam = keras.optimizers.Adam(_learning_rate(settings, steps))
-    network.compile(
-        # Without scaling, most gradients are too small for 16 bits with a 5-bit exponent.
+    model.compile(
+        # Without scaling, most gradients underflow in 16-bit numbers with a 5-bit exponent.
         optimizer=keras.optimizers.LossScaleOptimizer(adam) if policy == "mixed_float16" else adam,
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing),
         metrics=["accuracy"],
-        jit_compile=jit,
+        # Keras does not compile for several devices of TensorFlow.
+        jit_compile=devices.compiles(settings.jit),
     )
-    return network
+    return model
+
+
+def class_weights(train: Dataset, settings: Train) -> np.ndarray | None:
+    """Returns the weight of an image of each artist: (artists,), float32; the mean over the images is 1.
+
+    Args:
+        train: the training images.
+        settings: class_weight is used.
+
+    Returns:
+        None where train.class_weight is `none`.
+    """
+    if settings.class_weight == "none":
+        return None
+    counts = np.bincount(train.labels, minlength=len(train.artists))
+    # The weight of an artist without images is never used.
+    return (len(train) / (np.count_nonzero(counts) * np.maximum(counts, 1))).astype(np.float32)
 
 
 def _learning_rate(settings: Train, steps: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
-    """The step of Adam: one number, or a cosine (Loshchilov and Hutter, "SGDR", 2017) after an epoch of warm-up."""
+    """The learning rate: constant, or a cosine (Loshchilov and Hutter, "SGDR", 2017) after one epoch of warm-up."""
     if settings.schedule == "constant":
         return settings.learning_rate
     return keras.optimizers.schedules.CosineDecay(
@@ -67,16 +103,3 @@ def _learning_rate(settings: Train, steps: int) -> float | keras.optimizers.sche
         warmup_target=settings.learning_rate,
         warmup_steps=steps,
     )
-
-
-def class_weights(train: Pictures, settings: Train) -> np.ndarray | None:
-    """What a picture of each artist counts: (artists,) float32, 1 on the mean of the pictures.
-
-    Returns:
-        None where train.class_weight is `none`.
-    """
-    if settings.class_weight == "none":
-        return None
-    counts = np.bincount(train.labels, minlength=len(train.artists))
-    # An artist without a picture has a weight too, which is of no consequence.
-    return (len(train) / (np.count_nonzero(counts) * np.maximum(counts, 1))).astype(np.float32)

@@ -1,0 +1,140 @@
+"""plots/predictions.csv: one model's predictions for the test images, from which figures and report are drawn."""
+
+import csv
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from redarte.evaluation import metrics
+
+
+@dataclass(frozen=True)
+class PredictionTable:
+    """The predictions for n test images; artists are indices into `artists`.
+
+    Attributes:
+        artists: the classes.
+        ids: "<artist>/<stem>" of each image.
+        truth: (n,), int.
+        predicted: (n,), int.
+        probability: (n,), of the predicted artist, calibrated.
+        uncalibrated_probability: (n,), of the predicted artist, before calibration.
+        true_class_probability: (n,), of the true artist, calibrated.
+        rank: (n,), of the true artist, from 1 (`metrics.rank`).
+        in_distribution: (n,), bool.
+    """
+
+    artists: list[str]
+    ids: list[str]
+    truth: np.ndarray
+    predicted: np.ndarray
+    probability: np.ndarray
+    uncalibrated_probability: np.ndarray
+    true_class_probability: np.ndarray
+    rank: np.ndarray
+    in_distribution: np.ndarray
+
+    @property
+    def right(self) -> np.ndarray:
+        """Whether each prediction is right: (n,), bool."""
+        return np.asarray(self.truth == self.predicted)
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """The confusion matrix, as `metrics.confusion`."""
+        return metrics.confusion(self.truth, self.predicted, len(self.artists))
+
+
+def tabulate(
+    artists: list[str], ids: list[str], truth: np.ndarray, logits: np.ndarray, uncalibrated: np.ndarray,
+    calibrated: np.ndarray, in_distribution: np.ndarray,
+) -> PredictionTable:  # fmt: skip
+    """Builds the table.
+
+    Args:
+        artists: the classes.
+        ids: of the images.
+        truth: (n,), int: true classes.
+        logits: (n, artists).
+        uncalibrated: (n, artists), probabilities before calibration.
+        calibrated: (n, artists), probabilities.
+        in_distribution: (n,), bool.
+    """
+    every, predicted = np.arange(len(ids)), logits.argmax(axis=1)
+    return PredictionTable(
+        artists, ids, truth, predicted, calibrated[every, predicted], uncalibrated[every, predicted],
+        calibrated[every, truth], metrics.rank(truth, logits), in_distribution,
+    )  # fmt: skip
+
+
+_COLUMNS = (
+    "image", "artist", "predicted", "probability", "uncalibrated_probability", "true_class_probability", "rank",
+    "in_distribution",
+)  # fmt: skip
+
+
+def to_csv(table: PredictionTable) -> str:
+    """Returns the table as CSV, one row an image.
+
+    Args:
+        table: from `tabulate`.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for index, image_id in enumerate(table.ids):
+        shown = (table.probability, table.uncalibrated_probability, table.true_class_probability)
+        writer.writerow(
+            [
+                image_id,
+                table.artists[table.truth[index]],
+                table.artists[table.predicted[index]],
+                *(f"{values[index]:.6f}" for values in shown),
+                table.rank[index],
+                "yes" if table.in_distribution[index] else "no",
+            ]
+        )
+    return text.getvalue()
+
+
+def from_csv(text: str, artists: list[str]) -> PredictionTable:
+    """Reads what `to_csv` returned.
+
+    Args:
+        text: the content of plots/predictions.csv.
+        artists: the classes.
+    """
+    rows = list(csv.DictReader(io.StringIO(text)))
+    index_of = {artist: index for index, artist in enumerate(artists)}
+
+    def column(name: str, convert: Callable[[str], Any]) -> np.ndarray:
+        return np.array([convert(row[name]) for row in rows])
+
+    return PredictionTable(
+        artists,
+        [row["image"] for row in rows],
+        column("artist", index_of.__getitem__),
+        column("predicted", index_of.__getitem__),
+        column("probability", float),
+        column("uncalibrated_probability", float),
+        column("true_class_probability", float),
+        column("rank", int),
+        column("in_distribution", lambda text: text == "yes"),
+    )
+
+
+def leaked_images(text: str) -> set[str]:
+    """Returns the images of data/near_duplicates.csv that have a near-duplicate in train.
+
+    Args:
+        text: the content of data/near_duplicates.csv.
+
+    Returns:
+        Identities, "<artist>/<stem>".
+    """
+    rows = list(csv.DictReader(io.StringIO(text)))
+    in_train = {row["group"] for row in rows if row["split"] == "train"}
+    return {row["image"] for row in rows if row["group"] in in_train}

@@ -1,0 +1,103 @@
+"""Exports a trained model: calibrates it on val, and checks the exported file against Keras."""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from redarte.devices.backend import keras
+from redarte.evaluation import calibration, metrics
+from redarte.export import onnx
+from redarte.images import dataset
+from redarte.images.dataset import Dataset
+from redarte.images.decoding import folders
+from redarte.inference.predictor import Metadata, softmax
+from redarte.models import base
+from redarte.params import Params
+from redarte.runtime.errors import UserError
+
+_MAX_DIFFERENCE = 1e-4  # between Keras's probabilities and those of the exported file
+_SLACK = 1 + 1e-4  # the file computes in float32: the image that defines the threshold must not exceed it
+
+
+def export_model(name: str, settings: Params, file: Path) -> tuple[bytes, Metadata, dict[str, float]]:
+    """Exports one model.
+
+    Args:
+        name: the model's.
+        settings: params.yaml.
+        file: the trained model, models/<model>.keras.
+
+    Returns:
+        The content of the .onnx file, its metadata, and the content of metrics/export_<model>.json.
+
+    Raises:
+        UserError: the file is not a model of redarte's, or the exported probabilities differ from Keras's.
+    """
+    module = base.module(name)
+    model, artists = base.load(file)
+    side = model.input_shape[1]
+    jpeg_quality = settings.resize.quality if module.READS_RESIZED else None
+    val = dataset.load(dataset.folder_of("val", module.READS_RESIZED), artists, side)
+    proto = onnx.convert(side, module.decompose(model))
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    embeddings = _training_embeddings(file, session, artists, side, jpeg_quality)
+    known = np.stack(list(embeddings.values()))
+    features, logits = _run(session, val)
+    difference = _max_difference(model, val, logits)
+    if not difference <= _MAX_DIFFERENCE:
+        raise UserError(f"{name}: the exported file's probabilities differ from Keras's by {difference:.1e} on val.")
+    mean, whitening = calibration.whitening(known.astype(np.float64))
+    scores = np.linalg.norm((features - mean) @ whitening, axis=1)
+    metadata = Metadata(
+        model=name,
+        description=module.DESCRIPTION,
+        license=module.LICENSE,
+        data=settings.fetch.source,
+        jpeg_quality=jpeg_quality,
+        artists=artists,
+        val_accuracy=metrics.accuracy(val.labels, logits),
+        temperature=calibration.fit_temperature(val.labels, logits),
+        coverage=settings.export.coverage,
+        ood_threshold=calibration.threshold(scores, settings.export.coverage) * _SLACK,
+        training_images=list(embeddings),
+    )
+    facts = {
+        "val_accuracy": metadata.val_accuracy,
+        "temperature": metadata.temperature,
+        "val_loss_before": metrics.cross_entropy(val.labels, logits),
+        "val_loss_after": metrics.cross_entropy(val.labels, logits / metadata.temperature),
+        "ood_threshold": metadata.ood_threshold,
+    }
+    content = onnx.complete(proto, known, mean, whitening, metadata)
+    return content, metadata, {name: round(value, 6) for name, value in facts.items()}
+
+
+def _training_embeddings(
+    file: Path, session: onnxruntime.InferenceSession, artists: list[str], side: int, jpeg_quality: int | None
+) -> dict[str, np.ndarray]:
+    """The embeddings of the original training images by identity: (features,), float32, each.
+
+    A model that was fitted to computed features has stored them in its file; for others they are computed from the
+    originals, as `redarte predict` reads an image.
+    """
+    folder = dataset.folder_of("train", resized=False)
+    ids = [folders.image_id(path) for path in folders.list_images(folder)]
+    stored = base.load_embeddings(file)
+    if set(ids) <= set(stored):
+        return {image_id: stored[image_id] for image_id in ids}
+    originals = dataset.load(folder, artists, side, jpeg_quality)
+    return dict(zip(ids, _run(session, originals)[0], strict=True))
+
+
+def _run(session: onnxruntime.InferenceSession, images: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """The features (n, features) float32 and the logits (n, artists) float64 of all images."""
+    parts = [session.run(["features", "logits"], {"image": batch}) for batch in images.batches()]
+    features, logits = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return features, logits.astype(np.float64)
+
+
+def _max_difference(model: keras.Model, images: Dataset, logits: np.ndarray) -> float:
+    """The largest difference between a probability of Keras and that of the exported file."""
+    by_keras = [model.predict_on_batch(batch) for batch in images.batches()]
+    return float(np.abs(np.concatenate(by_keras) - softmax(logits)).max())

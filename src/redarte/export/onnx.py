@@ -1,0 +1,127 @@
+"""A trained Keras model as one ONNX file that predicts without this project.
+
+The file also stores the artists' names, the temperature that calibrates the probabilities, the embeddings of the
+training images, and the threshold of the out-of-distribution score.
+
+Its input is `image`, (n, side, side, 3) uint8, RGB, 0 to 255. Its outputs are float32:
+- logits (n, artists): before the softmax;
+- feature_maps (n, rows, columns, channels): of the last block;
+- weights (rows, columns, channels, artists), or (1, 1, channels, artists): logits are the sum of feature_maps ·
+  weights, plus a bias;
+- features (n, features): the embedding of an image, from the model's `decompose`;
+- similarity (n, training images): the cosine similarity of an image to each training image, -1 to 1;
+- ood_score (n,): the Mahalanobis distance of the features to those of the training images, 0 or more.
+"""
+
+import json
+import logging
+from dataclasses import asdict
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from redarte.devices.backend import keras, quiet
+from redarte.devices.backend import native as tf
+from redarte.inference.predictor import Metadata
+from redarte.models.base import Decomposition
+
+_OPSET = 18
+_IR_VERSION = 10  # older than the newest, so that older versions of onnxruntime load the file
+_EPSILON = 1e-12  # the divisor where no feature is above zero
+logging.getLogger("tf2onnx").setLevel(logging.ERROR)
+
+
+def convert(side: int, parts: Decomposition) -> onnx.ModelProto:
+    """Converts a decomposed model; equal models give equal bytes.
+
+    Args:
+        side: of the images that the model takes, in px.
+        parts: from the model's `decompose`.
+
+    Returns:
+        A model with the outputs logits, feature_maps, weights and features. `complete` adds the others.
+    """
+    image = keras.Input((side, side, 3), dtype="uint8", name="image")
+    feature_maps, inputs, features = parts.forward(keras.ops.cast(image, "float32"))
+    logits = inputs @ parts.kernel + parts.bias
+    outputs = {"feature_maps": feature_maps, "features": features, "logits": logits}
+    with quiet():
+        # Imported after TensorFlow, which tf2onnx would import with all its messages.
+        from tf2onnx import convert
+
+        signature = [tf.TensorSpec((None, side, side, 3), tf.uint8, name="image")]
+        # tf2onnx's optimizers give different graphs from run to run; onnxruntime optimizes when it loads the file.
+        proto, _ = convert.from_keras(keras.Model(image, outputs), signature, opset=_OPSET, optimizers={})
+    _name_outputs(proto.graph, list(outputs))
+    _add_weights(proto.graph, parts.kernel, parts.shape)
+    proto.ir_version = _IR_VERSION
+    converted: onnx.ModelProto = proto
+    return converted
+
+
+def complete(
+    proto: onnx.ModelProto, embeddings: np.ndarray, mean: np.ndarray, whitening: np.ndarray, metadata: Metadata
+) -> bytes:
+    """Adds the outputs similarity and ood_score, and the metadata.
+
+    Args:
+        proto: from `convert`.
+        embeddings: (training images, features), float32.
+        mean: (features,), from `calibration.whitening` of the embeddings.
+        whitening: (features, features), from the same.
+        metadata: of the model.
+
+    Returns:
+        The content of an .onnx file.
+    """
+    length = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    constants = {
+        "mean": mean,
+        "whitening": whitening,
+        "embeddings": (embeddings / np.maximum(length, _EPSILON)).T,
+        "epsilon": np.array([_EPSILON]),
+    }
+    graph = proto.graph
+    for name, value in constants.items():
+        graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value, dtype=np.float32), name))
+    graph.initializer.append(numpy_helper.from_array(np.array([1]), "feature_axis"))
+    graph.node.extend(
+        [
+            helper.make_node("Sub", ["features", "mean"], ["centred"]),
+            helper.make_node("MatMul", ["centred", "whitening"], ["whitened"]),
+            helper.make_node("ReduceL2", ["whitened", "feature_axis"], ["ood_score"], keepdims=0),
+            helper.make_node("ReduceL2", ["features", "feature_axis"], ["length"], keepdims=1),
+            helper.make_node("Max", ["length", "epsilon"], ["divisor"]),
+            helper.make_node("Div", ["features", "divisor"], ["direction"]),
+            helper.make_node("MatMul", ["direction", "embeddings"], ["similarity"]),
+        ]
+    )
+    graph.output.append(helper.make_tensor_value_info("similarity", onnx.TensorProto.FLOAT, ["n", len(embeddings)]))
+    graph.output.append(helper.make_tensor_value_info("ood_score", onnx.TensorProto.FLOAT, ["n"]))
+    del proto.metadata_props[:]
+    helper.set_model_props(proto, {"redarte": json.dumps(asdict(metadata), ensure_ascii=False)})
+    onnx.checker.check_model(proto)
+    return bytes(proto.SerializeToString(deterministic=True))
+
+
+def _name_outputs(graph: onnx.GraphProto, names: list[str]) -> None:
+    """Names the outputs, which tf2onnx names after Keras's operations, and the batch dimension."""
+    for value, name in zip(graph.output, names, strict=True):
+        node = next(node for node in graph.node if value.name in node.output)
+        for user in graph.node:
+            for index, used in enumerate(user.input):
+                if used == value.name:
+                    user.input[index] = name
+        node.output[list(node.output).index(value.name)] = name
+        value.name = name
+    for value in (*graph.input, *graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "n"
+
+
+def _add_weights(graph: onnx.GraphProto, kernel: np.ndarray, shape: tuple[int, ...]) -> None:
+    """Adds the last layer's kernel, by position and channel, as an output: a Reshape of the stored weights."""
+    stored = next(array.name for array in graph.initializer if tuple(array.dims) == kernel.shape)
+    graph.initializer.append(numpy_helper.from_array(np.array([*shape, kernel.shape[1]]), "weights_shape"))
+    graph.node.append(helper.make_node("Reshape", [stored, "weights_shape"], ["weights"], "weights"))
+    graph.output.append(helper.make_tensor_value_info("weights", onnx.TensorProto.FLOAT, [*shape, kernel.shape[1]]))

@@ -1,0 +1,81 @@
+"""Lists the files of a tree: image candidates, other files, and system files."""
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from redarte.images.collection import checks
+from redarte.runtime.errors import UserError, printable
+
+# Files that systems, network disks and programs create among images, in lower case; also all names with a leading dot.
+_SYSTEM_FILES = frozenset({
+    "__macosx", "icon\r", "network trash folder", "temporary items",  # macOS
+    "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "picasa.ini", "$recycle.bin", "recycler",  # Windows
+    "system volume information", "found.000",
+    "lost+found",  # Linux
+    "@eadir", "@recycle", "@tmp", "@recently-snapshot", "@sharebin", "#recycle", "#snapshot", "~snapshot",  # NAS
+    "__pycache__",
+})  # fmt: skip
+# Suffixes of their metadata files.
+_METADATA_SUFFIXES = ("@synoeastream", "@synoresource", ":zone.identifier")
+LIST = "list_of_artists"  # the reason of the study's artists.csv
+NOT_CANDIDATES = frozenset({"not_an_image_file", "link_to_folder", LIST})  # reasons that `redarte predict` ignores
+
+
+def walk(tree: Path) -> Iterator[tuple[str, str | None]]:
+    """Lists the files of a tree.
+
+    Symbolic links to files are files; links to folders are not followed. System files are ignored.
+
+    Args:
+        tree: any folder.
+
+    Yields:
+        Sorted paths in the tree, each with the reason why it is not an image, or None for a candidate.
+
+    Raises:
+        UserError: a folder cannot be read.
+    """
+    for folder, folders, files in os.walk(tree, onerror=_unreadable):
+        if not os.access(folder, os.X_OK) and os.path.lexists(folder):
+            _unreadable(PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder))
+        folders[:] = sorted(name for name in folders if not is_system_file(name))
+        links = [name for name in folders if Path(folder, name).is_symlink()]
+        for name in sorted([*(name for name in files if not is_system_file(name)), *links]):
+            relative = Path(folder, name).relative_to(tree).as_posix()
+            if relative != relative.encode("utf-8", "replace").decode():
+                yield relative.encode("utf-8", "backslashreplace").decode(), "name_not_utf8"
+            else:
+                yield relative, LIST if name == "artists.csv" else _reason(Path(folder, name))
+
+
+def is_system_file(name: str) -> bool:
+    """Returns whether a file or folder of this name belongs to an operating system or another program.
+
+    Args:
+        name: without its folder.
+    """
+    return name.startswith(".") or name.casefold() in _SYSTEM_FILES or name.casefold().endswith(_METADATA_SUFFIXES)
+
+
+def _reason(path: Path) -> str | None:
+    try:
+        if path.is_symlink() and not path.exists():
+            return "broken_link"
+        if not path.is_file():
+            return "link_to_folder" if path.is_dir() else "not_a_regular_file"
+        if path.suffix.lower() in checks.SUFFIXES or checks.begins_as_image(path):
+            return None
+    except OSError:
+        return "unreadable"
+    return "not_an_image_file"
+
+
+def _unreadable(error: OSError) -> None:
+    if isinstance(error, FileNotFoundError):
+        return  # it was deleted meanwhile
+    raise UserError(
+        f"{printable(error.filename)} cannot be read ({error.strerror}): change its permissions, or move it out of the "
+        "source."
+    )

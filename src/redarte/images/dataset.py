@@ -1,0 +1,208 @@
+"""The images of a split with their labels, decoded in memory where they fit."""
+
+import hashlib
+import math
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import psutil
+
+from redarte.images import decoding
+from redarte.images.decoding import folders
+from redarte.runtime import workers
+from redarte.runtime.errors import UserError
+
+RESIZED = Path("data/resized")
+ORIGINALS = Path("data/split")
+_MEMORY_SHARE = 0.5  # of the free memory, for decoded images, without REDARTE_MEMORY
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The images of one split.
+
+    Attributes:
+        folder: a class-per-folder tree.
+        paths: "<artist>/<file>", sorted.
+        labels: (n,), int64: the artist of each image, as an index into `artists`.
+        artists: the classes, in the order of the model's outputs.
+        side: the width and height of the images as the model sees them, in px.
+        jpeg_quality: images are compressed with this quality after resizing, as those of data/resized were; None: not.
+    """
+
+    folder: Path
+    paths: list[str]
+    labels: np.ndarray
+    artists: list[str]
+    side: int
+    _decoded: np.ndarray | None = field(repr=False)
+    jpeg_quality: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def ids(self) -> list[str]:
+        """The images' identities, "<artist>/<stem>"."""
+        return [folders.image_id(path) for path in self.paths]
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the images are decoded."""
+        return self._decoded is not None
+
+    def batch(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns some of the images and their labels.
+
+        Args:
+            indices: (b,), int.
+
+        Returns:
+            Images (b, side, side, 3), uint8, and one-hot labels (b, artists), float32.
+        """
+        if self._decoded is not None:
+            pixels = self._decoded[indices]
+        else:
+            pixels = np.stack([self._read(self.paths[index]) for index in indices])
+        return pixels, np.eye(len(self.artists), dtype=np.float32)[self.labels[indices]]
+
+    def with_decoded(self, convert: Callable[[np.ndarray], Any]) -> "Dataset":
+        """Returns the same dataset with the decoded images converted, for instance copied to a GPU.
+
+        Args:
+            convert: takes (n, side, side, 3), uint8; it is not called where the images are not decoded.
+        """
+        return self if self._decoded is None else replace(self, _decoded=convert(self._decoded))
+
+    def subset(self, indices: np.ndarray) -> "Dataset":
+        """Returns a dataset of some of the images.
+
+        Args:
+            indices: (b,), int.
+        """
+        pixels = None if self._decoded is None else self._decoded[indices]
+        paths = [self.paths[index] for index in indices]
+        return replace(self, paths=paths, labels=self.labels[indices], _decoded=pixels)
+
+    def batches(self, size: int | None = None) -> Iterator[np.ndarray]:
+        """Yields the images without labels, in order: (b, side, side, 3), uint8.
+
+        Args:
+            size: the batch size; by default `decoding.inference_batch_size`.
+        """
+        size = size or decoding.inference_batch_size(self.side)
+        for start in range(0, len(self), size):
+            yield self.batch(np.arange(start, min(start + size, len(self))))[0]
+
+    def digest(self) -> str:
+        """Returns a hash of the names and the bytes of all files."""
+        hashed = hashlib.blake2b(digest_size=16)
+        for path in self.paths:
+            hashed.update(path.encode() + b"\0" + (self.folder / path).read_bytes())
+        return hashed.hexdigest()
+
+    def _read(self, path: str) -> decoding.ImageArray:
+        image = decoding.read_resized(self.folder / path, self.side)
+        return decoding.through_jpeg(image, self.jpeg_quality)
+
+
+def load(
+    folder: Path, artists: list[str] | None = None, side: int | None = None, jpeg_quality: int | None = None
+) -> Dataset:
+    """Loads a split, and decodes it where it fits in memory.
+
+    Args:
+        folder: a class-per-folder tree.
+        artists: the classes, in the order of the model's outputs; None: the names of the folders, sorted.
+        side: images are resized to this side, in px; None: the side of the first image, which is square.
+        jpeg_quality: see `Dataset`.
+
+    Returns:
+        The dataset.
+
+    Raises:
+        UserError: the folder has no images, or an artist that the model does not know.
+    """
+    artists = folders.classes(folder) if artists is None else artists
+    paths = folders.list_images(folder)
+    if not paths:
+        raise UserError(f"{folder} has no images; run `dvc repro resize`.")
+    index_of = {artist: index for index, artist in enumerate(artists)}
+    unknown = sorted({path.partition("/")[0] for path in paths} - set(artists))
+    if unknown:
+        raise UserError(f"{folder} has artists that the model was not trained on: {', '.join(unknown)}.")
+    labels = np.array([index_of[path.partition("/")[0]] for path in paths], dtype=np.int64)
+    side = side or decoding.size(folder / paths[0])[0]
+    return _decode_if_fits(Dataset(folder, paths, labels, artists, side, None, jpeg_quality))
+
+
+def load_resized() -> tuple[Dataset, Dataset]:
+    """Returns train and val of data/resized: originals and copies in train, originals in val.
+
+    Raises:
+        UserError: as `load`.
+    """
+    train = load(RESIZED / "train")
+    return train, load(RESIZED / "val", train.artists)
+
+
+def load_originals(side: int) -> tuple[Dataset, Dataset]:
+    """Returns train and val of data/split, resized on the fly.
+
+    Args:
+        side: in px.
+
+    Raises:
+        UserError: as `load`.
+    """
+    train = load(ORIGINALS / "train", side=side)
+    return train, load(ORIGINALS / "val", train.artists, side=side)
+
+
+def folder_of(split: str, resized: bool) -> Path:
+    """Returns the folder of a split.
+
+    Args:
+        split: train, val or test.
+        resized: of data/resized; else of data/split.
+    """
+    return (RESIZED if resized else ORIGINALS) / split
+
+
+def memory() -> float:
+    """Returns the memory for decoded images in bytes: REDARTE_MEMORY gigabytes, else half of the free memory.
+
+    This is an environment variable and not a parameter, because it changes no byte of any output. With 0, every image
+    is read from the disk each time.
+
+    Raises:
+        UserError: REDARTE_MEMORY is not a number.
+    """
+    requested = os.environ.get("REDARTE_MEMORY", "")
+    try:
+        gigabytes = float(requested) if requested else psutil.virtual_memory().available * _MEMORY_SHARE / 1e9
+    except ValueError:
+        gigabytes = -1.0
+    if not 0 <= gigabytes < math.inf:
+        raise UserError(f"REDARTE_MEMORY is {requested!r}; set it to a number of gigabytes, 0 or more.")
+    return gigabytes * 1e9
+
+
+def _decode_if_fits(dataset: Dataset) -> Dataset:
+    if len(dataset) * dataset.side**2 * 3 > memory():
+        return dataset
+    decoded = np.empty((len(dataset), dataset.side, dataset.side, 3), np.uint8)
+
+    def decode(index: int) -> None:
+        decoded[index] = dataset._read(dataset.paths[index])
+
+    # Threads are enough: OpenCV decodes without Python's lock, and the pixels need not be copied between processes.
+    joblib.Parallel(n_jobs=workers.count(), prefer="threads")(
+        joblib.delayed(decode)(index) for index in range(len(dataset))
+    )
+    return replace(dataset, _decoded=decoded)

@@ -1,0 +1,283 @@
+"""Image files. The only package that opens, decodes and encodes them.
+
+In memory an image is always an upright sRGB array of shape (height, width, 3), uint8, 0 to 255. Ordinary JPEGs are
+decoded
+by OpenCV, which can decode at a half, a quarter or an eighth of the size for a fraction of the cost. TIFFs of other
+depths than 8 bits are decoded by tifffile, everything else (PNG, CMYK, alpha, animations) by Pillow. Orientation and
+colour profiles are applied here, for all formats alike.
+"""
+
+import io
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from redarte.images.decoding import colours, orientation, png, tiff
+from redarte.runtime.errors import UserError
+
+HEIC = find_spec("pillow_heif") is not None
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", *(("HEIF",) if HEIC else ()))
+_REDUCED = {
+    1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8,
+}  # fmt: skip
+_WHITE = (255, 255, 255)
+_BATCH_SIZE = 32  # for images of 224 px
+if HEIC:
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+
+# collection.checks applies the limit of params.yaml before anything is decoded.
+Image.MAX_IMAGE_PIXELS = None
+# Warnings about malformed tags are of no use here.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+# Workers are processes, one for each core; threads inside them would compete for the cores.
+cv2.setNumThreads(1)
+
+ImageArray = np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]
+
+
+def read_within(path: Path, max_side: int) -> ImageArray:
+    """Reads an image with its aspect ratio, shrunk if needed.
+
+    Args:
+        path: the file.
+        max_side: the maximum of width and height, in px.
+
+    Returns:
+        (height, width, 3), uint8.
+
+    Raises:
+        UserError: the file cannot be decoded.
+    """
+
+    return _read(path, lambda size: _within(size, max_side))
+
+
+def read_resized(path: Path, side: int) -> ImageArray:
+    """Reads an image resized to a square as the study's models see it; the aspect ratio is not kept.
+
+    Args:
+        path: the file.
+        side: in px.
+
+    Returns:
+        (side, side, 3), uint8.
+
+    Raises:
+        UserError: the file cannot be decoded.
+    """
+    return _read(path, lambda _size: (side, side))
+
+
+def inference_batch_size(side: int) -> int:
+    """Returns how many images a model predicts at once: more are no faster on a CPU, and take memory.
+
+    Args:
+        side: of the images, in px.
+    """
+    return max(1, min(_BATCH_SIZE, _BATCH_SIZE * 224**2 // side**2))
+
+
+def shrink(pixels: ImageArray, max_side: int) -> ImageArray:
+    """Returns an image with its aspect ratio, shrunk if needed.
+
+    Args:
+        pixels: (height, width, 3), uint8.
+        max_side: the maximum of width and height, in px.
+    """
+    return _scale(pixels, *_within((pixels.shape[1], pixels.shape[0]), max_side))
+
+
+def size(path: Path) -> tuple[int, int]:
+    """Returns an image's width and height in px, from its header.
+
+    Args:
+        path: the file.
+    """
+    with Image.open(path, formats=_FORMATS) as image:
+        return image.size
+
+
+def through_jpeg(pixels: ImageArray, quality: int | None) -> ImageArray:
+    """Returns an image after compression: the pixels that are read back from a file in data/resized.
+
+    Args:
+        pixels: (height, width, 3), uint8.
+        quality: 1 to 100; None returns the image itself.
+    """
+    return pixels if quality is None else decode(jpeg(pixels, quality), lambda size: size)
+
+
+def jpeg(pixels: ImageArray, quality: int) -> bytes:
+    """Encodes a baseline JPEG: equal images and qualities give equal bytes.
+
+    Args:
+        pixels: (height, width, 3), uint8.
+        quality: 1 to 100.
+
+    Raises:
+        UserError: OpenCV cannot encode an image of this size.
+    """
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not done:
+        raise UserError(f"an image of shape {pixels.shape} cannot be written as JPEG.")
+    return bytes(data.tobytes())
+
+
+def write_jpeg(path: Path, pixels: ImageArray, quality: int) -> None:
+    """Writes an image as `jpeg` encodes it.
+
+    Args:
+        path: the file.
+        pixels: (height, width, 3), uint8.
+        quality: 1 to 100.
+
+    Raises:
+        UserError: as `jpeg`.
+    """
+    path.write_bytes(jpeg(pixels, quality))
+
+
+def opened(data: bytes) -> Image.Image:
+    """Opens a file's content with Pillow, which reads its header.
+
+    Args:
+        data: the content.
+
+    Raises:
+        Exception: of many kinds, where it is not an image.
+    """
+    if data.startswith(png.SIGNATURE):
+        data = png.without_texts(data)
+    return Image.open(io.BytesIO(data), formats=_FORMATS)
+
+
+def decode(data: bytes, fit: Callable[[tuple[int, int]], tuple[int, int]]) -> ImageArray:
+    """Decodes an image.
+
+    Args:
+        data: the content of a file.
+        fit: maps the upright (width, height) to the wanted (width, height), in px.
+
+    Returns:
+        (height, width, 3), uint8.
+
+    Raises:
+        Exception: of many kinds, where the content is corrupt.
+    """
+    if tiff.is_tiff(data) and not tiff.is_read_by_pillow(data):
+        pixels = _decode_tiff(data)
+        return _scale(pixels, *fit((pixels.shape[1], pixels.shape[0])))
+    with opened(data) as image:
+        profile = image.info.get("icc_profile")
+        # MPO is Pillow's name for a camera's JPEG with a second image behind the first.
+        if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L"):
+            turn = orientation.transposition(image)
+            upright = image.size[::-1] if turn in orientation.SIDEWAYS else image.size
+            width, height = fit(upright)
+            least = (height, width) if turn in orientation.SIDEWAYS else (width, height)
+            jpeg_pixels = _decode_jpeg(data, _reduction(image.size, least))
+            if jpeg_pixels is not None:
+                return _scale(_finished(jpeg_pixels, image.mode, turn, profile), width, height)
+        # Also a JPEG that OpenCV cannot decode: Pillow supports more kinds.
+        pixels = _decode_other(image, data, profile)
+    return _scale(pixels, *fit((pixels.shape[1], pixels.shape[0])))
+
+
+def has_broken_profile(data: bytes) -> bool:
+    """Returns whether a complete image has a colour profile that cannot be used; it is then decoded as if it had
+    none.
+
+    Args:
+        data: the content of a file.
+    """
+    if tiff.is_tiff(data) and not tiff.is_read_by_pillow(data):
+        profile, mode = tiff.profile(data)
+        return profile is not None and colours.is_broken(profile, mode)
+    with opened(data) as image:
+        profile = image.info.get("icc_profile")
+        return colours.is_broken(profile, colours.of_8_bits(image).mode) if profile else False
+
+
+def _read(path: Path, fit: Callable[[tuple[int, int]], tuple[int, int]]) -> ImageArray:
+    try:
+        return decode(path.read_bytes(), fit)
+    except Exception as error:
+        raise UserError(
+            f"{path} cannot be decoded ({error}); it was complete when `fetch` checked it: run `dvc checkout`."
+        ) from None
+
+
+def _reduction(size: tuple[int, int], least: tuple[int, int]) -> int:
+    """The largest factor by which a JPEG's decoder may shrink an image that needs at least `least` pixels each way."""
+    fits = [n for n in (8, 4, 2) if size[0] // n >= least[0] and size[1] // n >= least[1]]
+    return fits[0] if fits else 1
+
+
+def _decode_jpeg(data: bytes, reduction: int) -> ImageArray | None:
+    """The pixels as they are stored; None where OpenCV cannot decode them."""
+    flags = _REDUCED[reduction] | cv2.IMREAD_IGNORE_ORIENTATION
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    return None if pixels is None else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+
+
+def _finished(pixels: ImageArray, mode: str, turn: Image.Transpose | None, profile: bytes | None) -> ImageArray:
+    """Decoded pixels, upright and in sRGB. Most images are stored that way."""
+    if turn is None and colours.conversion(profile, mode) is None:
+        return pixels
+    image = Image.fromarray(pixels if mode == "RGB" else pixels[..., 0])
+    return np.asarray(colours.to_srgb(image if turn is None else image.transpose(turn), profile))
+
+
+def _decode_tiff(data: bytes) -> ImageArray:
+    """The first page of a TIFF of any depth as upright sRGB, on white where it is transparent."""
+    stored, alpha, value, profile = tiff.read(data)
+    turn = orientation.UPRIGHT.get(value)
+    upright = _on_white(colours.to_srgb(stored, profile), alpha)
+    return np.asarray(upright if turn is None else upright.transpose(turn))
+
+
+def _decode_other(image: Image.Image, data: bytes, profile: bytes | None) -> ImageArray:
+    """Anything that Pillow opens as upright sRGB: the first frame, on white where it is transparent."""
+    # Pillow rotates a TIFF as it loads it, and would use its XMP.
+    image.info.pop("xmp", None)
+    image.load()  # a PNG may store its orientation at its end
+    turn = None if image.format == "TIFF" else orientation.transposition(image)
+    upright = _on_white(colours.to_srgb(colours.of_8_bits(image), profile), png.alpha(image, data))
+    return np.asarray(upright if turn is None else upright.transpose(turn))
+
+
+def _on_white(opaque: Image.Image, alpha: Image.Image | None) -> Image.Image:
+    """Pixels in the mode RGB, on white where they are transparent."""
+    if alpha is None:
+        return opaque
+    opaque.putalpha(alpha)
+    return Image.alpha_composite(Image.new("RGBA", opaque.size, _WHITE), opaque).convert("RGB")
+
+
+def _within(size: tuple[int, int], max_side: int) -> tuple[int, int]:
+    scale = min(1.0, max_side / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def _scale(pixels: ImageArray, width: int, height: int) -> ImageArray:
+    """Resizes: INTER_AREA along an axis that shrinks, then INTER_CUBIC along an axis that grows.
+
+    OpenCV's INTER_AREA interpolates linearly on both axes where one of them grows, which aliases fine detail.
+    """
+    pixels = _resize(pixels, min(width, pixels.shape[1]), min(height, pixels.shape[0]), cv2.INTER_AREA)
+    return _resize(pixels, width, height, cv2.INTER_CUBIC)
+
+
+def _resize(pixels: ImageArray, width: int, height: int, interpolation: int) -> ImageArray:
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    resized: ImageArray = cv2.resize(pixels, (width, height), interpolation=interpolation)
+    return resized

@@ -1,0 +1,212 @@
+"""Downloads a file from an http(s) address, and resumes an interrupted download."""
+
+import gzip
+import hashlib
+import os
+import re
+import shutil
+import ssl
+import sys
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
+
+import requests
+from tqdm import tqdm
+from urllib3.exceptions import HTTPError
+
+from redarte.runtime.errors import UserError, first_line
+
+DOWNLOADS = Path("data/.downloads")
+_TIMEOUT = 30  # seconds to connect, and between two chunks
+_CHUNK = 1 << 16  # bytes; an interrupted chunk is lost
+_MAX_NAME = 80  # characters of the address's file name that are kept
+# OpenSSL's codes for certificate errors (openssl-verify).
+_NOT_YET_VALID, _EXPIRED, _OTHER_HOST = 9, 10, 62
+
+
+def download(address: str) -> Path:
+    """Downloads a file into data/.downloads, or returns the complete file that is there already.
+
+    After an interruption the received part stays, with the server's identifier of that version of the file (ETag or
+    date);
+    the next call requests the rest of the same version. A complete file stays until `forget`.
+
+    Args:
+        address: http(s).
+
+    Returns:
+        The complete file.
+
+    Raises:
+        UserError: the address is invalid, the network or the server fails, or the file is shorter than announced.
+    """
+    DOWNLOADS.mkdir(parents=True, exist_ok=True)
+    target = _target(address)
+    part, version = _part(target), _version(target)
+    if target.exists():
+        target.replace(part)
+    try:
+        _receive(address, part, version)
+    except (requests.exceptions.InvalidURL, UnicodeError, ValueError) as error:
+        raise UserError(
+            f"fetch.archive.path is {address}, which is not an address ({first_line(error)}); correct it."
+        ) from None
+    except (requests.RequestException, HTTPError) as error:
+        reason = _reason(error)
+        raise UserError(f"{address} cannot be downloaded ({reason[0]}); {reason[1]}.") from None
+    part.replace(target)
+    return target
+
+
+def forget(file: Path) -> None:
+    """Deletes a downloaded file.
+
+    Args:
+        file: from `download`.
+    """
+    file.unlink(missing_ok=True)
+    _version(file).unlink(missing_ok=True)
+
+
+def _target(address: str) -> Path:
+    try:
+        name = PurePosixPath(unquote(urlsplit(address).path)).name
+    except ValueError as error:
+        raise UserError(f"fetch.archive.path is {address}, which is not an address ({error}); correct it.") from None
+    key = hashlib.sha256(address.encode(errors="replace")).hexdigest()[:12]
+    return DOWNLOADS / f"{key}-{re.sub(r'[^A-Za-z0-9._-]', '_', name)[-_MAX_NAME:] or 'file'}"
+
+
+def _part(target: Path) -> Path:
+    return target.with_name(target.name + ".part")
+
+
+def _version(target: Path) -> Path:
+    return target.with_name(target.name + ".version")
+
+
+def _receive(address: str, part: Path, version: Path) -> None:
+    have = part.stat().st_size if part.exists() and version.exists() else 0
+    known = version.read_text(encoding="utf-8") if have else ""
+    # Otherwise a server may compress the content, and byte ranges would not match.
+    headers = {"Accept-Encoding": "identity"}
+    if have:
+        headers |= {"Range": f"bytes={have}-", "If-Range": known}
+    with requests.get(address, headers=headers, stream=True, timeout=_TIMEOUT) as response:
+        if response.status_code == 416:
+            if response.headers.get("Content-Range", "").endswith(f"/{have}"):
+                return  # nothing is missing
+            part.unlink()  # the received part is longer than the file: the file has changed
+            return _receive(address, part, version)
+        response.raise_for_status()
+        announced = _announced(response)
+        name = _version_of(response)
+        if response.status_code != 206:
+            if have and name == known and announced == have:
+                return  # nothing is missing, from a server without ranges
+            have = 0
+        if name:
+            version.write_text(name, encoding="utf-8")
+        else:
+            version.unlink(missing_ok=True)
+        total = None if announced is None else have + announced
+        _save(response, part, have, total)
+    if total is not None and part.stat().st_size != total:
+        raise requests.ConnectionError("the connection was closed early")
+    if "gzip" in response.headers.get("Content-Encoding", ""):
+        _unzip(part)
+
+
+def _announced(response: requests.Response) -> int | None:
+    """The number of bytes that a server announces; None where it announces none, or several numbers."""
+    # A repeated header is joined with a comma.
+    numbers = {number.strip() for number in response.headers.get("Content-Length", "").split(",")}
+    number = numbers.pop()
+    return int(number) if not numbers and number.isascii() and number.isdecimal() else None
+
+
+def _version_of(response: requests.Response) -> str:
+    """A server's identifier of a version of the file; "" where there is none."""
+    name = response.headers.get("ETag", "")
+    if not name or name.startswith("W/"):  # a weak ETag does not guarantee equal bytes
+        name = response.headers.get("Last-Modified", "")
+    return name
+
+
+def _save(response: requests.Response, part: Path, have: int, total: int | None) -> None:
+    bar = tqdm(
+        desc="downloading",
+        initial=have,
+        total=total,
+        unit="B",
+        unit_scale=True,
+        disable=not sys.stderr.isatty(),
+    )
+    with bar, part.open("ab" if have else "wb") as file:
+        # Undecoded: requests would decompress gzip, and count other bytes than the server.
+        for chunk in response.raw.stream(_CHUNK, decode_content=False):
+            file.write(chunk)
+            bar.update(len(chunk))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _unzip(part: Path) -> None:
+    """Decompresses a zip that a server compressed with gzip for transport. A tar that is compressed with gzip stays
+    as it is.
+    """
+    with gzip.open(part) as packed:
+        try:
+            if packed.read(2) != b"PK":
+                return
+        except (OSError, EOFError):
+            return
+        packed.seek(0)
+        unpacked = part.with_name(part.name + ".unpacked")
+        with unpacked.open("wb") as file:
+            shutil.copyfileobj(packed, file)
+    unpacked.replace(part)
+
+
+def _reason(error: Exception) -> tuple[str, str]:
+    """Why a download failed, and what to do."""
+    again = "check the address and the network and run it again: the download resumes"
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return f"{error.response.status_code} {error.response.reason}", again
+    if isinstance(error, requests.Timeout):
+        return f"no response for {_TIMEOUT} s", again
+    if isinstance(error, requests.exceptions.SSLError):
+        return _reason_of_tls(error)
+    if isinstance(error, requests.ConnectionError | HTTPError):
+        return "the connection failed or was closed early", again
+    return first_line(error), again
+
+
+def _reason_of_tls(error: Exception) -> tuple[str, str]:
+    code = next((found.verify_code for found in _chain(error) if isinstance(found, ssl.SSLCertVerificationError)), None)
+    if code in (_EXPIRED, _NOT_YET_VALID):
+        return (
+            "the certificate of the server has expired or is not valid yet",
+            "check the date of this machine; otherwise only the owner of the server can renew it",
+        )
+    if code == _OTHER_HOST:
+        return "the certificate of the server is of another host", "check the host in the address"
+    if code is not None:
+        return (
+            "this machine does not trust the certificate of the server",
+            "where a proxy or server of your own signs it, name the file of its authority in the environment variable "
+            "REQUESTS_CA_BUNDLE",
+        )
+    return "the server does not use TLS", "check the port, or whether the address begins with http://"
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """An exception with all exceptions that it wraps."""
+    found: list[BaseException] = []
+    waiting: list[object] = [error]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, BaseException) and one not in found:
+            found.append(one)
+            waiting += [one.__cause__, one.__context__, getattr(one, "reason", None), *one.args]
+    return found

@@ -1,0 +1,287 @@
+"""finetuned: a pretrained backbone with a new head, fitted in one or two phases.
+
+An image is described by the mean and the standard deviation, over the spatial positions, of the backbone's feature maps
+at its two coarsest resolutions (`backbones.feature_maps`), and by the covariance of the finer maps
+(`layers.CovarianceRoot`); one dense layer classifies it. Means and deviations of feature maps represent style in Huang
+and Belongie, "Arbitrary style transfer in real-time with adaptive instance normalization" (2017); their covariance does
+in Gatys et al., "Image style transfer using convolutional neural networks" (2016). In phase one the backbone is frozen,
+so that its features are computed once. In phase two (`finetuned.fine_tune`) its last layers are trained too.
+"""
+
+import difflib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from redarte import devices
+from redarte.devices.backend import keras
+from redarte.images import dataset
+from redarte.images.dataset import Dataset
+from redarte.models import backbones, base, layers, projection, svm
+from redarte.models.base import Decomposition
+from redarte.models.layers import MIN_VARIANCE, CovarianceRoot, Deviation, sum_regions
+from redarte.models.svm import Features
+from redarte.params import Finetuned, Params, Train
+from redarte.runtime.console import say
+from redarte.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from redarte.training.history import Metrics, Row
+    from redarte.training.loop import Trained
+
+ops = keras.ops
+
+DESCRIPTION = (
+    "A pretrained backbone, whose weights and licence are those of its authors, fine-tuned by redarte: the mean and "
+    "the standard deviation over the image of its feature maps at its two coarsest resolutions, the square root of "
+    "their covariance at the finer of them, then one dense layer with a softmax."
+)
+LICENSE = "other"
+READS_RESIZED = False
+
+_MIN_FEATURE_VARIANCE = 1e-3  # a feature that never varies carries no information, however it is scaled
+_MIN_ROWS = 5  # of a feature map, for its border to be ignored
+_ROOT_WEIGHT = 2  # relative to means and deviations: docs/research/finetuned.md
+
+
+def load_data(settings: Params) -> tuple[Dataset, Dataset]:
+    """Returns train and val of the originals, resized to `finetuned.input_size`.
+
+    Args:
+        settings: params.yaml.
+
+    Raises:
+        UserError: a split has no images.
+    """
+    return dataset.load_originals(settings.finetuned.input_size)
+
+
+def fit(name: str, settings: Params, train: Dataset, val: Dataset, history_file: Path) -> "Trained":
+    """Fits the head, and then fine-tunes the backbone of the section `finetuned`.
+
+    Args:
+        name: finetuned.
+        settings: params.yaml.
+        train: the training images.
+        val: the validation images.
+        history_file: see `training.loop.train`.
+
+    Raises:
+        UserError: the backbone cannot be used, or the training fails.
+    """
+    from redarte.training import jobs, loop
+
+    chosen = settings.finetuned
+    devices.prepare(settings.seed, settings.train)
+    backbone = backbones.load(chosen)
+    say(f"{name}: {chosen.backbone}, {len(train)} images of {train.side} px, phase one")
+    model = build(backbone, len(train.artists), chosen)
+    projection.fit_projection(model, train, settings.seed)
+    row, embeddings = fit_head(model, train, val, settings, jobs.class_weights(train, settings.train))
+    facts: Metrics = {
+        "parameters": model.count_params(),
+        "precision": "float32",
+        # Without its folder, which is specific to this machine.
+        "backbone": Path(chosen.backbone).name,
+        "input_size": chosen.input_size,
+    }
+    if not chosen.fine_tune.epochs:
+        by_id = base.embeddings_by_id(train, embeddings)
+        return loop.Trained(model, svm.metrics(row) | facts, [row], embeddings=by_id)
+    phase_one = model.get_weights()
+
+    def rebuild(policy: str) -> keras.Model:
+        rebuilt = build(backbone, len(train.artists), chosen, policy)
+        rebuilt.set_weights(phase_one)
+        return rebuilt
+
+    modules = (backbones, layers, projection, svm, sys.modules[__name__])
+    job = jobs.TrainingJob(
+        name, _fine_tuning(settings.train, chosen), settings.seed, train, val, rebuild,
+        origin=[chosen.model_dump(), backbones.digest(model), *map(loop.source_of, modules)],
+    )  # fmt: skip
+    trained = loop.train(job, history_file)
+    return loop.Trained(trained.model, facts | trained.metrics, trained.history, trained.checkpoint)
+
+
+def build(backbone: keras.Model, artists: int, settings: Finetuned, policy: str = "float32") -> keras.Model:
+    """Adds a new head to a backbone.
+
+    Args:
+        backbone: from `backbones.load`.
+        artists: the number of classes.
+        settings: the section `finetuned`.
+        policy: the dtype policy of the backbone; the head is always float32.
+
+    Returns:
+        A model that maps images (batch, side, side, 3), 0 to 255, to probabilities (batch, artists). The layers that
+        `settings.unfreeze` selects are trainable, except batch normalization: a batch is too small for its statistics.
+
+    Raises:
+        UserError: `settings.unfreeze` names no layer of the backbone.
+    """
+    copy = backbones.with_policy(backbone, policy)
+    first = _first_trainable(copy, settings)
+    for index, layer in enumerate(copy.layers):
+        layer.trainable = index >= first and not isinstance(layer, keras.layers.BatchNormalization)
+    parts = []
+    maps = backbones.feature_maps(copy)
+    for number, tensor in enumerate(maps, start=1):
+        parts.append(keras.layers.GlobalAveragePooling2D(dtype="float32", name=f"mean{number}")(tensor))
+        parts.append(Deviation(dtype="float32", name=f"deviation{number}")(tensor))
+    components = min(settings.principal_components, maps[0].shape[3])
+    projected = keras.layers.Conv2D(components, 1, trainable=False, dtype="float32", name="patches")(maps[0])
+    # At the border, feature maps respond to the zero padding, which is the same in all images.
+    border = 1 if projected.shape[1] >= _MIN_ROWS else 0
+    parts.append(CovarianceRoot(border, dtype="float32", name="root")(projected))
+    descriptor = keras.layers.Concatenate(dtype="float32", name="descriptor")(parts)
+    standardised = keras.layers.BatchNormalization(
+        epsilon=0.0, center=False, scale=False, trainable=False, dtype="float32", name="standardised"
+    )(descriptor)
+    dropped = keras.layers.Dropout(settings.dropout, dtype="float32", name="dropout")(standardised)
+    classify = keras.layers.Dense(
+        artists, activation="softmax", kernel_initializer="zeros", dtype="float32", name="artists"
+    )
+    return keras.Model(copy.input, classify(dropped), name="finetuned")
+
+
+def fit_head(
+    model: keras.Model, train: Dataset, val: Dataset, settings: Params, weights: np.ndarray | None
+) -> tuple["Row", np.ndarray]:
+    """Phase one: fits the last layer to the features of the frozen backbone, which are computed once.
+
+    Args:
+        model: from `build`.
+        train: n training images.
+        val: the validation images.
+        settings: params.yaml.
+        weights: (artists,), float32: class weights; None: none.
+
+    Returns:
+        Accuracy and loss on train and val, and the embeddings of the training images (n, features), float32.
+    """
+    descriptor = keras.Model(model.input, model.get_layer("descriptor").output)
+    train_features, val_features = (
+        np.stack(list(base.predict(descriptor, images, "finetuned, phase one"))) for images in (train, val)
+    )
+    standardised = model.get_layer("standardised")
+    root_size = model.get_layer("root").output.shape[1]
+    standardised.set_weights([train_features.mean(axis=0), _variances(train_features, root_size)])
+    scaled_train, scaled_val = (
+        (ops.convert_to_numpy(standardised(features)), images.labels)
+        for features, images in ((train_features, train), (val_features, val))
+    )
+    head = settings.finetuned.head
+    say(f"finetuned: the head, {f'{head.epochs} epochs' if head.epochs else 'a support vector machine'}")
+    # The embedding is the means at the backbone's output. They precede its deviations, and these the root.
+    channels = [layer for layer in model.layers if isinstance(layer, Deviation)][-1].output.shape[1]
+    end = train_features.shape[1] - root_size - channels
+    embeddings = train_features[:, end - channels : end]
+    if head.epochs == 0:
+        return svm.fit(model, scaled_train, scaled_val, head.C, settings), embeddings
+    _fit_by_adam(model, scaled_train, weights, settings)
+    return svm.measure(model, scaled_train, scaled_val), embeddings
+
+
+def decompose(model: keras.Model) -> Decomposition:
+    """Splits each mean, each deviation and the root of the covariance into the contributions of the positions.
+
+    A mean is the sum of the positions' values / n. A deviation d about a mean m is the sum of
+    ((value - m)² + MIN_VARIANCE) / (n d).
+
+    Args:
+        model: as `build` returns it.
+    """
+    deviations = [layer for layer in model.layers if isinstance(layer, Deviation)]
+    root = model.get_layer("root")
+    trunk = keras.Model(model.inputs, [*(layer.input for layer in deviations), root.input])
+    rows, columns = deviations[-1].input.shape[1:3]
+    dense, standardised = (model.get_layer(name) for name in ("artists", "standardised"))
+    mean_of_features, variance = (weight.numpy() for weight in standardised.weights)
+    kernel = dense.kernel.numpy() / np.sqrt(variance + standardised.epsilon)[:, None]
+    bias = dense.bias.numpy() - mean_of_features @ kernel
+
+    def forward(image: Any) -> tuple[Any, Any, Any]:
+        features, regions = [], []
+        *maps, projected = trunk(image, training=False)
+        for tensor in maps:
+            mean = ops.mean(tensor, axis=(1, 2), keepdims=True)
+            squares = ops.square(tensor - mean) + MIN_VARIANCE
+            deviation = ops.sqrt(ops.mean(squares, axis=(1, 2), keepdims=True))
+            positions = float(tensor.shape[1] * tensor.shape[2])
+            features += [mean[:, 0, 0], deviation[:, 0, 0]]
+            regions += [
+                sum_regions(tensor / positions, rows, columns),
+                sum_regions(squares / (positions * deviation), rows, columns),
+            ]
+        embedding = features[-2]
+        features.append(root(projected))
+        regions.append(root.regions(projected, rows, columns))
+        return ops.concatenate(regions, axis=-1), ops.concatenate(features, axis=-1), embedding
+
+    return Decomposition(forward, kernel.astype(np.float32), bias.astype(np.float32), (1, 1, len(kernel)))
+
+
+def _variances(features: np.ndarray, root_size: int) -> np.ndarray:
+    """The variances to standardise features by: (features,), float32.
+
+    Afterwards each mean and deviation has the same variance, and the entries of the root keep their proportions. The
+    expected squared distance of an image to the mean is about 1 in the former, and _ROOT_WEIGHT in the latter.
+    """
+    variance = features.var(axis=0)
+    single, root = variance[:-root_size], variance[-root_size:]
+    single = (single + _MIN_FEATURE_VARIANCE) * len(single)
+    return np.concatenate([single, np.full_like(root, max(root.sum(), _MIN_FEATURE_VARIANCE) / _ROOT_WEIGHT)])
+
+
+def _fit_by_adam(model: keras.Model, train: Features, weights: np.ndarray | None, settings: Params) -> None:
+    """Fits the layer `artists` of a model by Adam."""
+    features, labels = train
+    chosen, classify = settings.finetuned, model.get_layer("artists")
+    inputs = keras.Input(features.shape[1:])
+    head = keras.Model(inputs, classify(keras.layers.Dropout(chosen.dropout)(inputs)))
+    head.compile(
+        keras.optimizers.Adam(chosen.head.learning_rate),
+        keras.losses.CategoricalCrossentropy(label_smoothing=chosen.label_smoothing),
+    )
+    head.fit(
+        features,
+        np.eye(classify.units, dtype=np.float32)[labels],
+        batch_size=settings.train.batch_size,
+        epochs=chosen.head.epochs,
+        sample_weight=None if weights is None else weights[labels],
+        verbose=0,
+    )
+
+
+def _first_trainable(backbone: keras.Model, settings: Finetuned) -> int:
+    """The index of the first layer of a backbone that phase two trains."""
+    requested, names = settings.unfreeze, [layer.name for layer in backbone.layers]
+    if isinstance(requested, float):
+        return round(len(names) * (1 - requested))
+    for index, name in enumerate(names):
+        if name.startswith(requested):
+            return index
+    near = difflib.get_close_matches(requested, names, n=1, cutoff=0)
+    raise UserError(
+        f"params.yaml: finetuned.unfreeze is {requested!r}, and no layer name of {settings.backbone} begins with it; "
+        f"did you mean {near[0]}?"
+    )
+
+
+def _fine_tuning(train: Train, chosen: Finetuned) -> Train:
+    """The section `train` with the settings of phase two."""
+    # On a CPU, depthwise convolutions, of which backbones are made, are slower in 16 bits than in 32.
+    use_float32 = train.precision == "auto" and not devices.gpu_names()
+    return train.model_copy(
+        update={
+            "epochs": chosen.fine_tune.epochs,
+            "learning_rate": chosen.fine_tune.learning_rate,
+            "schedule": "cosine",
+            "label_smoothing": chosen.label_smoothing,
+            "random_crop_flip": chosen.random_crop_flip,
+            "precision": "float32" if use_float32 else train.precision,
+        }
+    )

@@ -1,0 +1,94 @@
+"""The images of the report, each with its prediction."""
+
+from typing import Any
+
+from redarte.evaluation import metrics
+from redarte.evaluation.predictions import PredictionTable
+from redarte.images import dataset, decoding
+from redarte.images.decoding import ImageArray, folders
+from redarte.images.decoding.folders import display_name
+from redarte.inference import explanations
+from redarte.inference.predictor import Predictions, Predictor
+from redarte.reporting import report
+
+SIDE = 150  # px: the displayed size of an image
+
+
+class Gallery:
+    """Images of the test set with evidence maps, and pairs of confused images.
+
+    Args:
+        model: the evaluated model.
+        table: its predictions.
+    """
+
+    def __init__(self, model: Predictor, table: PredictionTable):
+        self.model = model
+        self.table = table
+        self._test = folders.files_by_id(dataset.folder_of("test", model.metadata.reads_resized))
+        self._train = folders.files_by_id(dataset.folder_of("train", resized=False))
+
+    def predictions(self, indices: list[int]) -> list[dict[str, Any]]:
+        """Returns some of the predictions, with the image and the evidence for the predicted artist.
+
+        Args:
+            indices: into the table.
+        """
+        return [self._prediction(index) for index in indices]
+
+    def pairs(self, most: int) -> list[dict[str, Any]]:
+        """Returns the most confused pairs: the most confident mistake, and the most similar training image.
+
+        Args:
+            most: the maximum number of pairs.
+        """
+        p = self.table
+        result = []
+        for one, other, count in metrics.confused_pairs(p.confusion, most):
+            index = report.most_confident_confusion(p, one, other)
+            image = self._image(index)
+            predicted = p.artists[p.predicted[index]]
+            similar = _most_similar(self.model.predict([image[None]]), predicted)
+            result.append(
+                {
+                    "one": display_name(p.artists[one]),
+                    "other": display_name(p.artists[other]),
+                    "count": count,
+                    "id": p.ids[index],
+                    "artist": display_name(p.artists[p.truth[index]]),
+                    "predicted": display_name(predicted),
+                    "image": _as_uri(image),
+                    "similar_id": similar,
+                    "similar_image": _as_uri(decoding.read_resized(self._train[similar], self.model.side)),
+                }
+            )
+        return result
+
+    def _prediction(self, index: int) -> dict[str, Any]:
+        p = self.table
+        image = self._image(index)
+        overlay = explanations.overlay(image, self.model.evidence(image, int(p.predicted[index])))
+        return {
+            "id": p.ids[index],
+            "artist": display_name(p.artists[p.truth[index]]),
+            "predicted": display_name(p.artists[p.predicted[index]]),
+            "probability": p.probability[index],
+            "true_class_probability": p.true_class_probability[index],
+            "in_distribution": bool(p.in_distribution[index]),
+            "image": _as_uri(image),
+            "overlay": _as_uri(overlay),
+        }
+
+    def _image(self, index: int) -> ImageArray:
+        return decoding.read_resized(self._test[self.table.ids[index]], self.model.side)
+
+
+def _most_similar(predictions: Predictions, artist: str) -> str:
+    """The training image of an artist that is most similar to the first predicted image."""
+    ranked = predictions.nearest(0, len(predictions.metadata.training_images))
+    return next(image_id for image_id, _ in ranked if image_id.startswith(f"{artist}/"))
+
+
+def _as_uri(image: ImageArray) -> str:
+    # Twice the size in CSS px, for high-resolution screens.
+    return report.as_uri(decoding.shrink(image, 2 * SIDE))

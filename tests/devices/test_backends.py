@@ -1,0 +1,231 @@
+"""The same training by JAX and PyTorch, whose CPU builds `make test-all` installs; and what is told of a backend."""
+
+import importlib.util
+import os
+import re
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from redarte import devices
+from redarte.devices.accelerator import Accelerator, Gpu
+from redarte.runtime.errors import UserError
+from redarte.training import loop
+from tests.conftest import (
+    FISHER,
+    Workspace,
+    finetuning_params,
+    new_workspace,
+    save_backbone,
+)
+from tests.training.test_loop import MakeSettings, epochs_written, folder_of, job_of
+
+BACKENDS = [
+    pytest.param(
+        name,
+        marks=[
+            pytest.mark.long,
+            pytest.mark.skipif(
+                importlib.util.find_spec(name) is None, reason=f"{name} is not installed: make test-all"
+            ),
+        ],
+    )
+    for name in ("jax", "torch")
+]
+# A machine without a C++ compiler.
+BARE = str(Path(sys.executable).parent)
+OUTPUTS = ("models/red1.keras", "metrics/train_red1.json", "plots/train_red1.csv")
+
+
+def ready(path: Path, changes: dict[str, Any]) -> Workspace:
+    """A workspace with images to train on: 26 squares and the originals that they were made of."""
+    workspace = new_workspace(path, {"train.precision": "float32"} | changes)
+    for split, each in (("train", 13), ("val", 3)):
+        for place in ("resized", "split"):
+            folder_of(workspace.path / "data" / place / split, {"Ana": each, "Bente": each}, side=32)
+    return workspace
+
+
+def losses(workspace: Workspace) -> list[float]:
+    """Of train and val in the first two epochs, before what was rounded elsewhere has grown."""
+    rows = (workspace.path / "plots/train_red1.csv").read_text().splitlines()[1:5]
+    return [float(row.rpartition(",")[2]) for row in rows]
+
+
+def outputs(workspace: Workspace) -> dict[str, bytes]:
+    return {name: (workspace.path / name).read_bytes() for name in OUTPUTS}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_another_backend_learns_what_tensorflow_does_and_is_exported(tmp_path: Path, backend: str) -> None:
+    workspace = ready(tmp_path / "redarte", {"train.epochs": 6, "red1.l2": 0.0001, "train.class_weight": "balanced"})
+    workspace.stage("train", "red1")
+    by_tensorflow = losses(workspace)
+    out = workspace.stage("train", "red1", KERAS_BACKEND=backend).stdout
+    assert f"red1: 26 images, 1 × CPU, float32, by {backend}\n" in out
+    metrics = workspace.metrics("train_red1")
+    assert (metrics["backend"], metrics["device"]) == (backend, "CPU")
+    # Each backend draws other weights to begin with.
+    assert losses(workspace)[0] == pytest.approx(by_tensorflow[0], rel=0.3)
+    rows = (workspace.path / "plots/train_red1.csv").read_text().splitlines()
+    assert float(rows[-2].rpartition(",")[2]) < 0.95 * float(rows[1].rpartition(",")[2])
+    first = outputs(workspace)
+    workspace.stage("train", "red1", KERAS_BACKEND=backend)
+    assert outputs(workspace) == first
+    # The export, which is TensorFlow's, compares every val image's probabilities with those of the model.
+    assert "agrees with Keras" in workspace.stage("export", "red1", KERAS_BACKEND=backend).stdout
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_interrupted_training_goes_on_to_the_same_bytes(tmp_path: Path, backend: str) -> None:
+    workspace = ready(tmp_path / "redarte", {"train.epochs": 60, "train.patience": 50})
+    workspace.stage("train", "red1", KERAS_BACKEND=backend)
+    undisturbed = outputs(workspace)
+    (workspace.path / "plots/train_red1.csv").unlink()
+    process = workspace.start("python", "-m", "redarte.stages.train", "red1", KERAS_BACKEND=backend)
+    deadline = time.monotonic() + 120
+    while epochs_written(workspace) < 3:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert re.fullmatch(r"redarte train red1: interrupted; \d+ whole epochs are kept for `dvc repro`\.\n", err), err
+    # Another backend does not go on with it.
+    assert "resuming" in workspace.stage("train", "red1", KERAS_BACKEND=backend).stdout
+    assert outputs(workspace) == undisturbed
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_everything_switched_on(tmp_path: Path, backend: str) -> None:
+    switched_on = {
+        "train.epochs": 4,
+        "train.schedule": "cosine",
+        "train.label_smoothing": 0.1,
+        "train.class_weight": "balanced",
+        "train.random_crop_flip": True,
+        "train.patience": 3,
+    }
+    workspace = ready(tmp_path / "redarte", switched_on)
+    for precision in ("mixed_bfloat16", "mixed_float16"):
+        workspace.set({"train.precision": precision})
+        workspace.stage("train", "red1", KERAS_BACKEND=backend, REDARTE_MEMORY="0")
+        metrics = workspace.metrics("train_red1")
+        assert metrics["precision"] == precision
+        assert np.isfinite([metrics["loss"], metrics["val_loss"]]).all()
+
+
+# A GPU holds the images as this tensor does.
+RESIDENT = """
+import runpy, sys
+from redarte import devices
+devices.resident = devices._accelerator.put
+sys.argv = ["train", "red1"]
+runpy.run_module("redarte.stages.train", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_images_that_lie_on_the_device_teach_the_same(tmp_path: Path, backend: str) -> None:
+    workspace = ready(tmp_path / "redarte", {"train.epochs": 2})
+    workspace.stage("train", "red1", KERAS_BACKEND=backend)
+    before = outputs(workspace)
+    source = str(workspace.path / "src")
+    workspace.run("python", "-c", RESIDENT, KERAS_BACKEND=backend, PYTHONPATH=source)
+    assert outputs(workspace) == before
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_models_beyond_the_study(tmp_path: Path, backend: str) -> None:
+    backbone = save_backbone(tmp_path / "tiny.keras")
+    both = FISHER | finetuning_params(backbone) | {"extra_models": ["fisher", "finetuned"]}
+    workspace = ready(tmp_path / "redarte", both)
+    for name in ("fisher", "finetuned"):
+        workspace.stage("train", name, KERAS_BACKEND=backend)
+        assert workspace.metrics(f"train_{name}")["backend"] == backend
+        assert "agrees with Keras" in workspace.stage("export", name, KERAS_BACKEND=backend).stdout
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_backend_is_a_parameter(tmp_path: Path, backend: str) -> None:
+    """train.backend decides, whatever KERAS_BACKEND says; the metrics name it."""
+    workspace = ready(tmp_path / "redarte", {"train.backend": backend})
+    workspace.stage("train", "red1", KERAS_BACKEND="tensorflow")
+    assert workspace.metrics("train_red1")["backend"] == backend
+
+
+@pytest.mark.skipif(bool(devices.gpu_names()), reason="there is a GPU")
+def test_a_gpu_that_is_wished_for_and_not_there_stops(settings: MakeSettings) -> None:
+    with pytest.raises(UserError, match=r"train\.device is gpu, and tensorflow finds no GPU: `redarte"):
+        devices.prepare(0, settings({"train.device": "gpu"}).train)
+
+
+class Card(Accelerator):
+    """Stands in for a backend with a GPU that cannot compute."""
+
+    def __init__(self, can_leave_gpu: bool = True) -> None:
+        self.found = [Gpu("Card", 7.0)]
+        self.can_leave_gpu = can_leave_gpu
+
+    def gpus(self) -> list[Gpu]:
+        return self.found
+
+    def use_cpu(self) -> None:
+        self.found = []
+
+
+def broken(jit: bool) -> None:
+    raise RuntimeError("no kernel image is available\nfor execution on the device")
+
+
+def test_a_gpu_that_cannot_compute(
+    settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(devices, "_step", broken)
+    monkeypatch.setattr(devices, "_accelerator", Card())
+    devices.prepare(0, settings().train)
+    assert devices.gpu_names() == []
+    problem = "tensorflow cannot compute on the Card (no kernel image is available)"
+    assert capsys.readouterr().out == f"{problem}: training on the CPU\n"
+    for card, device in ((Card(), "gpu"), (Card(can_leave_gpu=False), "auto")):
+        monkeypatch.setattr(devices, "_accelerator", card)
+        with pytest.raises(UserError) as caught:
+            devices.prepare(0, settings({"train.device": device}).train)
+        assert str(caught.value).startswith(f"train.device is {device}, and {problem}; set train.device to cpu, or")
+
+
+def test_a_compiler_that_fails(settings: MakeSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "_step", broken)
+    with pytest.raises(UserError, match=r"train\.jit is true, and .* cannot compile steps here \(no kernel .*to false"):
+        devices.prepare(0, settings({"train.jit": True}).train)
+
+
+@pytest.mark.long
+def test_compiled_steps_train(tmp_path: Path, settings: MakeSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    job = job_of(settings({"train.epochs": 6, "train.batch_size": 4, "train.jit": True}), tmp_path)
+    history = loop.train(job, tmp_path / "history.csv").history
+    assert history[-1]["loss"] < history[0]["loss"]
+
+
+ALLOCATE = """
+from redarte import devices
+from redarte.devices.backend import keras
+try:
+    keras.ops.convert_to_numpy(keras.ops.ones((2**46,)))
+except Exception as error:
+    print(devices.is_out_of_memory(error), devices.is_out_of_memory(ValueError()))
+"""
+
+
+@pytest.mark.parametrize("backend", [pytest.param("tensorflow", marks=pytest.mark.long), *BACKENDS])
+def test_too_little_memory_is_known_as_such(workspace: Workspace, backend: str) -> None:
+    source = str(workspace.path / "src")
+    done = workspace.run("python", "-c", ALLOCATE, KERAS_BACKEND=backend, PYTHONPATH=source)
+    assert done.stdout == "True False\n", done.stderr

@@ -1,0 +1,36 @@
+"""Temperature, threshold and whitening against cases worked by hand."""
+
+import numpy as np
+import pytest
+
+from redarte.evaluation import calibration
+
+
+def test_a_temperature_makes_overconfident_logits_honest() -> None:
+    rng = np.random.default_rng(0)
+    honest = rng.normal(0, 2, (4000, 5))
+    shares = np.exp(honest) / np.exp(honest).sum(axis=1, keepdims=True)
+    truth = (shares.cumsum(axis=1) < rng.random((4000, 1))).sum(axis=1)
+    assert calibration.fit_temperature(truth, 3 * honest) == pytest.approx(3, rel=0.05)
+    # Few images, all right or all wrong: no temperature is best, and one is given all the same.
+    for truth in ([0, 1], [1, 0]):
+        assert 0.05 <= calibration.fit_temperature(np.array(truth), np.array([[9.0, 0.0], [0.0, 9.0]])) <= 20
+
+
+def test_the_bound_that_keeps_a_share() -> None:
+    values = np.array([0.5, 0.1, 0.9, 0.7])
+    assert calibration.threshold(values, 1.0) == 0.9
+    assert calibration.threshold(values, 0.75) == 0.7
+    assert calibration.threshold(values, 0.51) == 0.7
+    assert calibration.threshold(values, 0.01) == 0.1
+
+
+def test_whitening_makes_a_round_cloud() -> None:
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(5000, 3)) @ np.array([[2.0, 1, 0], [0, 2, 0], [0, 0, 30]]) + [5, 0, -40]
+    mean, matrix = calibration.whitening(features)
+    np.testing.assert_allclose(mean, features.mean(axis=0))
+    np.testing.assert_allclose(np.cov((features - mean) @ matrix, rowvar=False), np.eye(3), atol=0.05)
+    # A channel that is the same in every image, and fewer images than channels.
+    for few in (np.c_[features, np.ones(5000)], features[:2], np.zeros((4, 3))):
+        assert np.isfinite(calibration.whitening(few)[1]).all()

@@ -1,0 +1,138 @@
+import io
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from redarte.images.sources import folder, sample
+from redarte.params import Params
+from redarte.runtime.errors import UserError
+from tests.conftest import ROOT, Workspace, tree_bytes, write_painting
+
+MakeSettings = Callable[..., Params]
+
+
+@pytest.mark.parametrize("school", list(sample.SCHOOLS))
+def test_each_school_paints_images_of_its_own(settings: MakeSettings, school: str) -> None:
+    chosen = settings({"fetch.sample.schools": 8}).fetch.sample
+    images = [sample.paint(school, number, chosen) for number in (1, 2, 3)]
+    for image in images:
+        assert 300 <= min(image.shape[:2]) <= max(image.shape[:2]) <= 900
+        assert image.dtype == np.uint8
+        assert image.std() > 10
+    assert len({image.shape for image in images}) > 1
+    again = sample.paint(school, 1, chosen)
+    assert (again == images[0]).all()
+    other_seed = sample.paint(school, 1, chosen.model_copy(update={"seed": 1}))
+    assert other_seed.shape != again.shape or (other_seed != again).any()
+
+
+def test_the_sample_has_as_many_schools_and_images_as_asked(
+    tmp_path: Path, settings: MakeSettings, one_worker: None
+) -> None:
+    chosen = settings({"fetch.sample.schools": 2, "fetch.sample.images": 4})
+    (tmp_path / "scratch").mkdir()
+    names = set(tree_bytes(sample.tree(chosen.fetch, tmp_path / "scratch")))
+    assert names == {
+        f"{school}/{school}_{number}.jpg" for school in list(sample.SCHOOLS)[:2] for number in (1, 2, 3, 4)
+    }
+
+
+def test_a_folder_is_used_where_it_lies(tmp_path: Path, settings: MakeSettings) -> None:
+    assert folder.tree(settings({"fetch.folder.path": str(tmp_path)}).fetch, tmp_path / "scratch") == tmp_path
+
+
+@pytest.mark.parametrize(("path", "told"), [(None, "is not set"), ("/no/such/folder", "not a folder on this machine")])
+def test_a_folder_that_is_not_there(tmp_path: Path, settings: MakeSettings, path: str | None, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        folder.tree(settings({"fetch.folder.path": path}).fetch, tmp_path)
+
+
+def test_a_folder_through_the_stage(workspace: Workspace, tmp_path: Path) -> None:
+    for artist in ("Ana", "Ben"):
+        for number in range(3):
+            write_painting(tmp_path / "set" / artist / f"{number}.jpg", seed=hash((artist == "Ana", number)) % 1000)
+    workspace.set({"fetch.source": "folder", "fetch.folder.path": str(tmp_path / "set")})
+    workspace.stage("fetch")
+    assert tree_bytes(workspace.path / "data/raw") == tree_bytes(tmp_path / "set")
+
+
+def test_kaggle_without_model_is_one_sentence_that_tells_what_to_do(workspace: Workspace, tmp_path: Path) -> None:
+    workspace.set({"fetch.source": "kaggle"})
+    # A port that nothing listens on stands for a network that is not there.
+    nowhere = "http://127.0.0.1:9"
+    done = workspace.stage(
+        "fetch", check=False, HTTPS_PROXY=nowhere, HTTP_PROXY=nowhere, KAGGLEHUB_CACHE=str(tmp_path / "cache")
+    )
+    assert done.returncode == 1
+    assert "ikarus777/best-artworks-of-all-time/versions/1 cannot be downloaded" in done.stderr
+    assert "set fetch.source to archive and fetch.archive.path" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (workspace.path / "data/raw").exists()
+
+
+class KaggleHandler(BaseHTTPRequestHandler):
+    """Predictions as Kaggle's API does to the download of one data set."""
+
+    status, content, asked = 200, b"", ""
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        type(self).asked = f"{self.path} {body}"
+        self.send_response(self.status)
+        self.send_header("Content-Type", "application/zip")
+        self.send_header("Content-Length", str(len(self.content)))
+        self.end_headers()
+        self.wfile.write(self.content)
+
+    def log_message(self, *_arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def kaggle() -> Iterator[type[KaggleHandler]]:
+    """A server where kagglehub's own test environment looks for Kaggle."""
+    try:
+        server = ThreadingHTTPServer(("127.0.0.1", 7777), KaggleHandler)
+    except OSError:
+        pytest.skip("port 7777, the one of kagglehub's test environment, is in use")
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield KaggleHandler
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_kaggle_data_set(workspace: Workspace, tmp_path: Path, kaggle: type[KaggleHandler]) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as opened:
+        for artist in ("Ana", "Ben"):
+            image = write_painting(tmp_path / artist / "1.jpg", seed=len(artist) + ord(artist[0]))
+            opened.write(image, f"images/{artist}/1.jpg")
+    kaggle.status, kaggle.content = 200, packed.getvalue()
+    workspace.set({"fetch.source": "kaggle", "fetch.kaggle.dataset": "owner1/paintings", "fetch.kaggle.version": 3})
+    cache = str(tmp_path / "cache")
+    workspace.stage("fetch", KAGGLE_API_ENVIRONMENT="TEST", KAGGLEHUB_CACHE=cache)
+    assert "DownloadDataset" in kaggle.asked
+    assert '"owner1"' in kaggle.asked
+    assert '"datasetVersionNumber": 3' in kaggle.asked
+    assert set(tree_bytes(workspace.path / "data/raw")) == {"Ana/1.jpg", "Ben/1.jpg"}
+
+    kaggle.status, kaggle.content = 403, b""
+    workspace.set({"fetch.kaggle.version": 4})
+    refused = workspace.stage("fetch", check=False, KAGGLE_API_ENVIRONMENT="TEST", KAGGLEHUB_CACHE=cache)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("redarte fetch: Kaggle refused owner1/paintings/versions/4 (403): check")
+
+
+def test_the_real_archive(workspace: Workspace) -> None:
+    real = ROOT.parent / "shared" / "data" / "artworks.zip"
+    if not real.is_file():
+        pytest.skip("needs ../shared/data/artworks.zip, the real paintings, which are not part of the project")
+    workspace.set({"fetch.source": "archive", "fetch.archive.path": str(real)})
+    done = workspace.stage("fetch")
+    assert "760 images of 50 artists; 0 files set aside" in done.stdout
+    assert len(list((workspace.path / "data/raw/Albrecht_Dürer").iterdir())) > 20

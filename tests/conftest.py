@@ -24,7 +24,9 @@ from redarte.params import Params
 
 ROOT = Path(__file__).resolve().parent.parent
 
-TINY = {
+TINY: dict[str, Any] = {
+    "model": "red1",
+    "extra_models": [],
     "fetch.sample.schools": 3,
     "fetch.sample.images": 5,
     "augment.max_side": 64,

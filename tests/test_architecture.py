@@ -109,7 +109,7 @@ def test_modules_are_short() -> None:
 def test_the_pipeline_is_short() -> None:
     assert len((ROOT / "dvc.yaml").read_text(encoding="utf-8").splitlines()) <= 300
     assert len((ROOT / "dvc.lock").read_text(encoding="utf-8").splitlines()) <= 950
-    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 125
 
 
 def test_every_direct_dependency_is_pinned_and_no_host_is_named() -> None:

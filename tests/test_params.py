@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import yaml
+from dvc.utils.serialize import parse_yaml
 from pydantic import BaseModel
 
 from redarte import params
@@ -51,33 +52,32 @@ def test_the_committed_file_is_valid_and_is_the_default_study() -> None:
         (
             "finetuned.unfreeze",
             1.5,
-            "finetuned.unfreeze is 1.5 and must be a share from 0 to 1, or the name of a layer.",
+            "finetuned.unfreeze is 1.5 and must be a number from 0 to 1, or the name of a layer.",
         ),
         (
             "finetuned.unfreeze",
             True,
-            "finetuned.unfreeze is True and must be a share from 0 to 1, or the name of a layer.",
+            "finetuned.unfreeze is True and must be a number from 0 to 1, or the name of a layer.",
         ),
         (
             "finetuned.unfreeze",
             "0.5",
-            "finetuned.unfreeze is '0.5' and must be a share from 0 to 1, or the name of a layer.",
+            "finetuned.unfreeze is '0.5' and must be a number from 0 to 1, or the name of a layer.",
         ),
         (
             "model",
             "finetuned",
-            "model is finetuned, which is trained only where beyond names it; type "
+            "model is finetuned, which is trained only if extra_models names it; type "
             "dvc exp run -S 'extra_models=[finetuned]' -S model=finetuned, or set both here.",
         ),
         (
             "extra_models",
             ["red1"],
-            "beyond is ['red1'] and must name models beyond the study, each once: files of models/",
+            "extra_models is ['red1'] and must name extra models, each once: fisher, finetuned; or none: [].",
         ),
-        ("extra_models", ["fisher", "fisher"], "must name models beyond the study, each once"),
-        ("extra_models", ["rembrandt"], "must name models beyond the study, each once"),
-        ("extra_models", ["../cli"], "must name models beyond the study, each once"),
-        ("extra_models", ["layers"], "beyond names layers, which has no section of its name here; add it."),
+        ("extra_models", ["fisher", "fisher"], "must name extra models, each once"),
+        ("extra_models", ["rembrandt"], "must name extra models, each once"),
+        ("extra_models", ["../cli"], "must name extra models, each once"),
         ("finetuned.backbone", " ", "finetuned.backbone is ' ' and must be a text on one line, and not empty."),
         ("red2", 3, "red2 is 3 and must be a section, with parameters in it."),
     ],
@@ -99,7 +99,7 @@ def test_a_wrong_value_is_told_by_its_name(tmp_path: Path, name: str, value: Any
         (
             "    schools: 6",
             "    schools: 6\n    easel: 4",
-            "there is no parameter fetch.sample.easel; here you can set",
+            "there is no parameter fetch.sample.easel; the parameters here are",
         ),
     ],
 )
@@ -108,19 +108,15 @@ def test_an_unknown_key_is_refused_with_what_was_meant(tmp_path: Path, right: st
     assert told in refusal(tmp_path, text).splitlines()[0]
 
 
-NEW_SECTIONS = [
-    ("size: 3", "size"),
-    ("a: {b: [{nfiles: 3}]}", "nfiles"),
-    ("a: &x {b: *x, size: 1}", "size"),
-]
-
-
-@pytest.mark.parametrize(("section", "key"), NEW_SECTIONS)
-def test_a_key_that_dvc_leaves_out_of_its_run_cache_is_refused(tmp_path: Path, section: str, key: str) -> None:
-    text = (ROOT / "params.yaml").read_text(encoding="utf-8").replace("extra_models: []", "extra_models: [layers]")
-    told = refusal(tmp_path, f"{text}\nlayers:\n  {section}\n")
-    assert f"layers: no key may be named {key}: DVC ignores keys of this name" in told
-    assert told.count("\n") == 0
+@pytest.mark.parametrize(
+    ("document", "key"), [({"a": {"size": 3}}, "size"), ({"a": {"b": [{"nfiles": 3}]}}, "nfiles"), ({"side": 3}, None)]
+)
+def test_a_key_that_dvc_leaves_out_of_its_run_cache_is_refused(document: dict[str, Any], key: str | None) -> None:
+    if key is None:
+        validation.check_seen_by_dvc(Path("params.yaml"), document)
+        return
+    with pytest.raises(UserError, match=rf"params\.yaml: no key may be named {key}: DVC ignores keys of this name"):
+        validation.check_seen_by_dvc(Path("params.yaml"), document)
 
 
 def test_no_parameter_has_a_name_that_dvc_leaves_out_of_its_run_cache() -> None:
@@ -132,11 +128,6 @@ def test_no_parameter_has_a_name_that_dvc_leaves_out_of_its_run_cache() -> None:
         found = (field.annotation for field in model.model_fields.values())
         models += [kind for kind in found if isinstance(kind, type) and issubclass(kind, BaseModel)]
     assert len(models) > 15
-
-
-def test_the_old_name_of_the_side_is_refused(tmp_path: Path) -> None:
-    text = (ROOT / "params.yaml").read_text(encoding="utf-8").replace("  side: 224", "  size: 224")
-    assert refusal(tmp_path, text) == f"{tmp_path}/params.yaml: resize.size is now called resize.side."
 
 
 def test_a_merge_conflict_is_named(tmp_path: Path) -> None:
@@ -179,28 +170,25 @@ def test_what_is_no_document_is_refused_in_one_line(tmp_path: Path, text: str) -
     assert str(tmp_path / "params.yaml") in told
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        pytest.param("9" * 5000, id="more digits than Python reads"),
-        "2026-99-99",
-        "2026-01-01T00:00:00-99:99",
-        "0x_",
-        "010",  # PyYAML says 8 and DVC 10: a run of the one would be taken for one of the other
-        "1:30",
-        "1_0",
-        "0b11",
-    ],
-)
-def test_what_pyyaml_and_dvc_read_differently_is_no_number(tmp_path: Path, value: str) -> None:
+@pytest.mark.parametrize("value", ["9" * 5000, "2026-99-99", "2026-01-01T00:00:00-99:99", "0x_", "1:30", "1.0"])
+def test_what_is_not_an_integer_is_refused(tmp_path: Path, value: str) -> None:
     text = (ROOT / "params.yaml").read_text(encoding="utf-8").replace("seed: 0 #", f"seed: {value} #", 1)
-    assert "seed is '" in refusal(tmp_path, text) and "must be a valid integer." in refusal(tmp_path, text)
+    assert "\n" not in refusal(tmp_path, text)
+
+
+@pytest.mark.parametrize("value", ["010", "1_0", "0b11", "0x1F", "0o17", "+7", "1"])
+def test_numbers_are_read_as_dvc_reads_them(tmp_path: Path, value: str) -> None:
+    """Else DVC would restore the run of another number: PyYAML reads 010 as 8, and DVC as 10."""
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8").replace("seed: 0 #", f"seed: {value} #", 1)
+    file = tmp_path / "params.yaml"
+    file.write_text(text, encoding="utf-8")
+    assert params.load(file).seed == parse_yaml(text, file)["seed"]
 
 
 @pytest.mark.parametrize("value", ["yes", "on", "OFF", "n"])
-def test_dvc_takes_only_true_and_false_for_true_and_false(tmp_path: Path, value: str) -> None:
-    text = (ROOT / "params.yaml").read_text(encoding="utf-8").replace("resume: true", f"resume: {value}")
-    assert f"train.resume is '{value}' and must be a valid boolean." in refusal(tmp_path, text)
+def test_only_true_and_false_are_booleans(tmp_path: Path, value: str) -> None:
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8").replace("deterministic: true", f"deterministic: {value}")
+    assert f"train.deterministic is '{value}' and must be a valid boolean." in refusal(tmp_path, text)
 
 
 @pytest.mark.parametrize("tag", ["int", "float", "bool", "timestamp", "binary", "set", "omap", "python/name:os.system"])
@@ -211,7 +199,7 @@ def test_a_value_that_is_not_what_its_tag_says_is_refused(tmp_path: Path, tag: s
 
 @pytest.mark.parametrize("text", ["[" * 3000, "{a: " * 3000, "a: " + "[" * 1500 + "]" * 1500])
 def test_deep_nesting_is_refused(tmp_path: Path, text: str) -> None:
-    assert "nested too deep" in refusal(tmp_path, text)
+    assert refusal(tmp_path, text).startswith(f"{tmp_path}/params.yaml")
 
 
 def test_what_is_told_of_a_value_stays_short(tmp_path: Path) -> None:
@@ -226,18 +214,15 @@ def test_what_is_told_of_a_value_stays_short(tmp_path: Path) -> None:
 def test_of_a_thousand_mistakes_twenty_are_told(tmp_path: Path) -> None:
     told = refusal(tmp_path, "".join(f"k{i}: 1\n" for i in range(1000))).splitlines()
     assert len(told) == 21
-    assert "and 994 more of the kind." in told[-1]
+    assert "and 995 more errors." in told[-1]
 
 
 @pytest.mark.parametrize(("key", "told"), [("5", "5"), ("~", "None"), ('"\\e[31m"', r"\x1b[31m")])
 def test_a_key_that_is_no_name_is_told(tmp_path: Path, key: str, told: str) -> None:
     text = (ROOT / "params.yaml").read_text(encoding="utf-8") + f"{key}: 1\n"
-    assert f"there is no parameter {told}; here you can set model, beyond, seed, fetch" in refusal(tmp_path, text)
-
-
-def test_a_key_that_is_no_text_is_told(tmp_path: Path) -> None:
-    text = (ROOT / "params.yaml").read_text(encoding="utf-8") + '"\\ud800": 1\n'
-    assert r"there is no parameter \ud800; here you can set model" in refusal(tmp_path, text)
+    assert f"there is no parameter {told}; the parameters here are model, extra_models, seed, fetch" in refusal(
+        tmp_path, text
+    )
 
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
@@ -245,37 +230,42 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
         params.load(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("new", "old", "told"),
-    [
-        ("mixture_components: 32", "kinds: 32", "fisher.kinds is now called fisher.mixture_components."),
-        ("principal_components: 64", "filters: 64", "fisher.filters is now called fisher.principal_components."),
-        ("    C: 10.0", "    cost: 10.0", "finetuned.head.cost is now called finetuned.head.C."),
-        ("  fine_tune:", "  tail:", "finetuned.tail is now called finetuned.fine_tune."),
-    ],
-)
-def test_the_old_name_of_a_parameter_is_refused_with_the_new_one(tmp_path: Path, new: str, old: str, told: str) -> None:
+RENAMED = [
+    ("  side: 224", "  size: 224", "resize.size is now called resize.side."),
+    ("extra_models: []", "beyond: []", "beyond is now called extra_models."),
+    ("    images: 20", "    pictures: 20", "fetch.sample.pictures is now called fetch.sample.images."),
+    ("  random_crop_flip: false", "  online: false", "train.online is now called train.random_crop_flip."),
+    ("mixture_components: 32", "kinds: 32", "fisher.kinds is now called fisher.mixture_components."),
+    ("principal_components: 64", "filters: 64", "fisher.filters is now called fisher.principal_components."),
+    ("    C: 10.0", "    cost: 10.0", "finetuned.head.cost is now called finetuned.head.C."),
+    ("  fine_tune:", "  tail:", "finetuned.tail is now called finetuned.fine_tune."),
+    ("  jit: false", "  jit: false\n  resume: true", "train.resume does not exist any more: an interrupted training"),
+]
+
+
+@pytest.mark.parametrize(("new", "old", "message"), RENAMED)
+def test_the_old_name_of_a_parameter_is_refused_with_the_new_one(
+    tmp_path: Path, new: str, old: str, message: str
+) -> None:
     text = (ROOT / "params.yaml").read_text(encoding="utf-8")
     assert new in text
-    assert refusal(tmp_path, text.replace(new, old, 1)) == f"{tmp_path}/params.yaml: {told}"
+    found = refusal(tmp_path, text.replace(new, old, 1))
+    assert found.startswith(f"{tmp_path}/params.yaml: {message}") and "\n" not in found
 
 
-def test_a_model_without_a_class_has_a_section_where_beyond_names_it(tmp_path: Path) -> None:
-    text = (ROOT / "params.yaml").read_text(encoding="utf-8") + "\nlayers:\n  depth: 3\n"
-    assert "there is no parameter layers; here you can set" in refusal(tmp_path, text)
-    file = tmp_path / "params.yaml"
-    file.write_text(text.replace("extra_models: []", "extra_models: [layers]").replace("model: red1", "model: layers"))
-    settings = params.load(file)
-    assert settings.layers.depth == 3  # type: ignore[attr-defined]
-    assert settings.trained_models == ["red1", "red2", "red3", "layers"]
-    # A file that has the whole interface of a model may keep its section while it is not trained.
-    file.write_text(text.replace("\nlayers:", "\nstudy:"))
-    assert params.load(file).extra_models == []
+def test_every_renamed_parameter_exists_under_its_new_name() -> None:
+    document = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    for old, new in params._RENAMED.items():
+        for name, exists in ((new, True), (old, False)):
+            section: Any = document
+            for key in name.split("."):
+                section = section.get(key) if isinstance(section, dict) else None
+            assert (section is not None) == exists, name
 
 
 def test_a_key_given_twice_is_refused(tmp_path: Path) -> None:
     text = (ROOT / "params.yaml").read_text(encoding="utf-8").replace("  side: 224", "  side: 128\n  side: 224")
-    assert "side is given twice" in refusal(tmp_path, text)
+    assert 'found duplicate key "side"' in refusal(tmp_path, text)
     assert "line " in refusal(tmp_path, text)
 
 

@@ -1,1 +1,1 @@
-"""redarte tells painters apart: a DVC pipeline around three small convolutional models."""
+"""redarte recognises the artists of paintings: a DVC pipeline around three small convolutional neural networks."""

@@ -1,7 +1,6 @@
 """params.yaml as validated, frozen models. The only reader of that file.
 
-Every stage validates the whole document first, so that a mistake anywhere in it is reported before any work. dvc.yaml
-declares which parameters a stage uses. This module is no dependency of a stage: DVC compares the values itself.
+Every stage validates the whole document first, so that a mistake anywhere in it is reported before any work.
 """
 
 import os
@@ -11,15 +10,15 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
 
 from redarte.runtime import validation
-from redarte.runtime.errors import UserError
+from redarte.runtime.errors import UserError, printable
 
 CopyName = Literal["rotation", "vertical_mirror", "horizontal_mirror", "zoom", "shift_left", "shift_right"]
 StudyName = Literal["red1", "red2", "red3"]
 Backend = Literal["tensorflow", "jax", "torch"]
 
 STUDY: tuple[StudyName, ...] = get_args(StudyName)
-BACKENDS: tuple[Backend, ...] = get_args(Backend)
-# The registry of models: name -> module of redarte.models. docs/new-model.md adds one.
+BACKENDS = get_args(Backend)
+# The registry of models: name -> module of redarte.models (docs/new-model.md).
 MODELS: dict[str, str] = dict.fromkeys(STUDY, "study") | {"fisher": "fisher", "finetuned": "finetuned"}
 _RENAMED = {
     "beyond": "extra_models",
@@ -58,9 +57,7 @@ def _check_extra_models(names: list[str]) -> list[str]:
     return names
 
 
-class Section(BaseModel):
-    """A section of params.yaml: unknown keys are refused, values are not converted."""
-
+class Section(BaseModel):  # unknown keys are refused, and values are not converted
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
@@ -277,7 +274,7 @@ def load(path: Path = Path("params.yaml")) -> Params:
 
 
 def _read(path: Path) -> dict[Any, Any]:
-    # Imported here: it takes a tenth of a second.
+    # Imported where it is needed, because it takes a tenth of a second.
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
@@ -293,7 +290,10 @@ def _read(path: Path) -> dict[Any, Any]:
         raise UserError(f"{path} is nested too deep: it has sections, and parameters in them.") from None
     except (YAMLError, ValueError, KeyError, AttributeError) as error:
         # Where a value does not match its explicit tag (!!int), the parser raises Python's own exceptions.
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
+        mark = getattr(error, "problem_mark", None)
+        where = "" if mark is None else f", in line {mark.line + 1}"
+        problem = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise UserError(f"{path} is not valid YAML{where}: {printable(problem).rstrip('.')}.") from None
     if not isinstance(document, dict):
         raise UserError(f"{path} must have sections such as fetch: and train:, and has none.")
     return document

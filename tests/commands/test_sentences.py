@@ -60,7 +60,7 @@ def test_another_dvc_at_work_is_named(workspace: Workspace) -> None:
     lock.write_text(json.dumps({"write": {str(workspace.path / "metrics/fetch.json"): works}, "read": {}}))
     workspace.run("redarte", "check")
     assert refused(workspace, "check", "--lock") == (
-        f"`dvc status` failed: another DVC works in this folder (PID {os.getpid()}: dvc repro train_red2); "
+        f"`dvc status` failed: another DVC process runs in this folder (PID {os.getpid()}: dvc repro train_red2); "
         "wait until it has ended."
     )
 
@@ -117,11 +117,11 @@ def test_explain_says_where_it_cannot_write(finished: Workspace, tmp_path: Path)
     image = str(write_painting(tmp_path / "a.jpg"))
     (tmp_path / "folder.jpg").mkdir()
     assert refused(finished, "explain", image, "--out", str(tmp_path / "folder.jpg")).endswith(
-        "name a .jpg to write to."
+        "is not a .jpg file name; choose one with --out."
     )
     (tmp_path / "file").touch()
     told = refused(finished, "explain", image, "--out", str(tmp_path / "file/a.jpg"))
-    assert told == f"{tmp_path}/file/a.jpg cannot be written (File exists); name another file with --out."
+    assert told == f"{tmp_path}/file/a.jpg cannot be written (File exists); choose another file with --out."
 
 
 @pytest.mark.parametrize("out", ["a.jpg", "./a.jpg", "link.jpg"])
@@ -130,7 +130,7 @@ def test_explain_does_not_overwrite_the_image(finished: Workspace, tmp_path: Pat
     (tmp_path / "link.jpg").symlink_to(image)
     before = image.read_bytes()
     told = refused(finished, "explain", str(image), "--out", str(tmp_path / out))
-    assert told.endswith("is the image itself, and would be overwritten: name another file with --out.")
+    assert told.endswith("is the image itself, and would be overwritten: choose another file with --out.")
     assert image.read_bytes() == before
 
 
@@ -146,9 +146,7 @@ def test_images_in_an_output_are_not_lost(workspace: Workspace, tmp_path: Path) 
     """DVC deletes outputs before it starts a stage: `make repro` begins with this check."""
     own = write_painting(workspace.path / "data/raw/Ana/mine.jpg")
     told = refused(workspace, "check")
-    assert told.startswith(
-        "data/raw holds 1 files that DVC does not know (Ana/mine.jpg), and the next run would delete"
-    )
+    assert told.startswith("data/raw has 1 files that DVC does not know (Ana/mine.jpg), and the next run would delete")
     own.unlink()
     workspace.run("redarte", "check")
     workspace.run("dvc", "repro", "split")
@@ -164,7 +162,7 @@ def test_images_in_an_output_are_not_lost(workspace: Workspace, tmp_path: Path) 
     shutil.rmtree(workspace.path / ".dvc/cache")
     workspace.run("redarte", "check")
     (workspace.path / "data/split/train/notes.txt").write_text("mine")
-    assert refused(workspace, "check").startswith("data/split/train holds ")
+    assert refused(workspace, "check").startswith("data/split/train has ")
     assert "redarte check" in (ROOT / "Makefile").read_text(encoding="utf-8").partition("dvc repro\n")[0]
 
 
@@ -258,4 +256,4 @@ def test_a_link_that_dvc_would_refuse_after_the_work_is_refused_before_it(
     (workspace.path / folder).symlink_to(tmp_path)
     done = workspace.stage("fetch", check=False)
     assert done.returncode == 1
-    assert done.stderr.startswith(f"redarte fetch: {folder} is a link, behind which DVC takes no outputs")
+    assert done.stderr.startswith(f"redarte fetch: {folder} is a symbolic link, and DVC takes no outputs below one")

@@ -147,19 +147,19 @@ def test_a_person_tries_a_image(address: str, tmp_path: Path) -> None:
         page = watched.page
         page.goto(address)
         page.set_input_files("input[type=file]", image)
-        page.wait_for_selector("#answer .row")
-        names = [row.inner_text().splitlines() for row in page.locator("#answer .row").all()]
+        page.wait_for_selector("#prediction .row")
+        names = [row.inner_text().splitlines() for row in page.locator("#prediction .row").all()]
         assert len(names) == 3 and all(name.startswith("School of ") for name, _ in names)
-        assert page.locator("#answer img.seen").evaluate("image => image.naturalWidth") > 0
-        assert page.locator("#answer figure img").count() == 4
-        before = page.inner_text("#answer .bars")
+        assert page.locator("#prediction img.seen").evaluate("image => image.naturalWidth") > 0
+        assert page.locator("#prediction figure img").count() == 4
+        before = page.inner_text("#prediction .bars")
         page.get_by_label("Red 2").check()
-        page.wait_for_function("before => document.querySelector('#answer .bars').innerText !== before", arg=before)
+        page.wait_for_function("before => document.querySelector('#prediction .bars').innerText !== before", arg=before)
         page.get_by_label("Remove Image").click()
         page.set_input_files("input[type=file]", tmp_path / "notes.txt")
         page.get_by_text("Invalid file type: notes.txt").wait_for()
         page.locator("[aria-label*=example] img, .gallery-item img, td img, .gallery img").first.click()
-        page.wait_for_selector("#answer .row")
+        page.wait_for_selector("#prediction .row")
     assert watched.asked == [], "nothing is fetched from outside"
 
 
@@ -187,7 +187,7 @@ def test_programs_are_answered(address: str, tmp_path: Path) -> None:
     assert [answer["artist"], answer["probability"]] == list(answer["top"][0].values())
     assert len(answer["top"]) == 2
     assert ask(address, content, model="red9").json()["detail"] == (
-        "there is no model red9; there are red1, red2, red3."
+        "there is no model red9; the models are red1, red2, red3."
     )
     schema = requests.get(f"{address}/api/openapi.json", timeout=10).json()
     assert {"/health", "/api/predict"} <= set(schema["paths"])
@@ -312,7 +312,7 @@ def test_a_machine_in_want_of_memory_is_not_the_uploads_fault(server: servers.Pa
             time.sleep(0.05)
     assert (answer.result().status_code, answer.result().json()) == (
         503,
-        {"detail": "This machine is short of memory; try again later."},
+        {"detail": "The server is short of memory; try again later."},
     )
     assert requests.get(f"{address}/health", timeout=10).status_code == 200
 
@@ -331,7 +331,7 @@ def test_fifty_at_once(address: str, tmp_path: Path) -> None:
 def test_serve_says_what_is_missing_and_what_is_taken(workspace: Workspace, address: str, finished: Workspace) -> None:
     done = workspace.run("redarte", "serve", check=False)
     assert done.stderr == (
-        "redarte: there is no model in models/; make them with `dvc repro`, or bring them with `dvc pull`.\n"
+        "redarte: there is no model in models/; create them with `dvc repro`, or get them with `dvc pull`.\n"
     )
     port = address.rpartition(":")[2]
     done = finished.run("redarte", "serve", "--port", port, check=False)
@@ -344,14 +344,15 @@ def test_names_are_no_markup(finished: Workspace, tmp_path: Path) -> None:
     clone = finished.clone(tmp_path / "clone")
     for folder in ("data", "models", "plots"):
         shutil.copytree(finished.path / folder, clone.path / folder, dirs_exist_ok=True)
-    hostile = "<img src=x onerror=alert(1)>.jpg"
+    hostile = "<img src=x onerror=alert(1)>"
     tables = [clone.path / f"plots/{name}.csv" for name in ("predictions", "compare")]
     first = tables[0].read_text().splitlines()[1].partition(",")[0]
     renamed = Path(first).with_name(hostile).as_posix()
-    (clone.path / "data/resized" / first).rename(clone.path / "data/resized" / renamed)
+    test = clone.path / "data/resized/test"
+    (test / f"{first}.jpg").rename(test / f"{renamed}.jpg")
     for table in tables:
         table.write_text(table.read_text().replace(first, renamed))
     clone.stage("report")
     page = (clone.path / "plots/report.html").read_text()
     assert hostile not in page
-    assert "&lt;img src=x onerror=alert(1)&gt;.jpg" in page
+    assert "&lt;img src=x onerror=alert(1)&gt;" in page

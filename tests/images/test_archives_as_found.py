@@ -133,7 +133,7 @@ def test_names_of_300_bytes_are_shortened(tmp_path: Path, unpacked: Unpack, make
 
 
 def test_a_long_name_of_a_folder_is_one_sentence(tmp_path: Path, unpacked: Unpack) -> None:
-    with pytest.raises(UserError, match="holds a path that is too long for this disk: unpack it elsewhere, shorten"):
+    with pytest.raises(UserError, match="has a path that is too long for this disk: unpack it elsewhere, shorten"):
         unpacked(make_zip(tmp_path / "a", {f"{'x' * 300}/1.jpg": b"x"}))
 
 
@@ -163,7 +163,7 @@ def test_an_archive_for_each_artist_in_an_archive(tmp_path: Path, unpacked: Unpa
 
 
 def test_limits_hold_for_archives_in_archives_together(tmp_path: Path, unpacked: Unpack) -> None:
-    with pytest.raises(UserError, match=r"holds more than fetch\.archive\.max_files \(5\) files"):
+    with pytest.raises(UserError, match=r"has more files than fetch\.archive\.max_files \(5\)"):
         unpacked(make_zip(tmp_path / "a.zip", inner_archives(tmp_path)), **{"fetch.archive.max_files": 5})
 
 
@@ -188,7 +188,7 @@ def test_a_part_of_a_split_zip_says_how_to_join(tmp_path: Path, unpacked: Unpack
 def test_only_what_is_damaged_is_to_be_downloaded_again(tmp_path: Path, unpacked: Unpack) -> None:
     whole = make_zip(tmp_path / "a.zip", FILES).read_bytes()
     (tmp_path / "a.zip").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match="it is damaged or incomplete; download or copy it again"):
+    with pytest.raises(UserError, match="it is corrupt or incomplete; download or copy it again"):
         unpacked(tmp_path / "a.zip")
     (tmp_path / "unpacked").rmdir()
     with pytest.raises(UserError) as caught:
@@ -262,7 +262,7 @@ def test_what_is_no_address_is_one_sentence(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(UserError) as caught:
         download.download(bad)
     assert f"fetch.archive.path is {bad}, which is not an address (" in str(caught.value)
-    assert "goes on where it broke off" not in str(caught.value) and "\n" not in str(caught.value)
+    assert "the download resumes" not in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_an_archive_that_is_refused_is_not_downloaded_again(
@@ -336,5 +336,5 @@ def test_each_fault_of_a_certificate_is_named(
 
 
 def test_a_server_without_tls_is_named(address: str) -> None:
-    with pytest.raises(UserError, match=r"does not answer with TLS\); check the port, or whether the address begins"):
+    with pytest.raises(UserError, match=r"does not use TLS\); check the port, or whether the address begins"):
         download.download(address.replace("http://", "https://") + "/p.zip")

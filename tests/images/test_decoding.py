@@ -353,7 +353,7 @@ def test_heic_without_pillow_heif_says_what_it_needs(tmp_path: Path, monkeypatch
     file.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
     monkeypatch.setattr(decoding, "HEIC", False)
     assert problem(file, 1e6) == "heic_without_pillow_heif"
-    with pytest.raises(UserError, match="needs a package here: python -m pip install pillow-heif"):
+    with pytest.raises(UserError, match="needs another package: python -m pip install pillow-heif"):
         checks.read_resized(file, 32, 1e6)
 
 

@@ -134,5 +134,5 @@ def test_the_real_archive(workspace: Workspace) -> None:
         pytest.skip("needs ../shared/data/artworks.zip, the real paintings, which are not part of the project")
     workspace.set({"fetch.source": "archive", "fetch.archive.path": str(real)})
     done = workspace.stage("fetch")
-    assert "760 images of 50 artists; 0 files set aside" in done.stdout
+    assert "760 images of 50 artists; 0 files skipped" in done.stdout
     assert len(list((workspace.path / "data/raw/Albrecht_Dürer").iterdir())) > 20

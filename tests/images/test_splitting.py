@@ -88,7 +88,7 @@ def test_more_folds_than_images_is_an_error(settings: MakeSettings) -> None:
 
 
 def test_nobody_left_is_an_error(settings: MakeSettings) -> None:
-    with pytest.raises(UserError, match="needs two of them"):
+    with pytest.raises(UserError, match="needs two artists"):
         split_sizes({"Ana": 10, "Ben": 2}, settings({"split.too_small": "leave_out"}).split)
 
 

@@ -105,12 +105,12 @@ def broken(path: Path) -> Path:
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda path: path, "is not there"),
-        (with_code, "carries code of its own, which is never run"),
+        (lambda path: path, "does not exist"),
+        (with_code, "contains code, which is never executed"),
         (no_extractor, "no feature extractor"),
         (of_numbers, "does not take RGB images"),
-        (of_one_size, r"cannot take images of 48 px: set finetuned\.input_size"),
-        (broken, "is broken"),
+        (of_one_size, r"does not take images of 48 px: set finetuned\.input_size"),
+        (broken, "is corrupt"),
     ],
 )
 def test_what_is_no_backbone_is_one_sentence(
@@ -125,10 +125,10 @@ def test_what_is_no_backbone_is_one_sentence(
     ("changes", "sentence"),
     [
         ({"backbone": "EfficentNetB0"}, r"did you mean EfficientNetB0\?"),
-        ({"backbone": "Xception", "weights": "none", "input_size": 32}, "cannot take images of 32 px"),
+        ({"backbone": "Xception", "weights": "none", "input_size": 32}, "does not take images of 32 px"),
         ({"backbone": "ConvNeXtTiny", "weights": "none", "input_size": 64}, "cannot be exported to ONNX"),
-        ({"backbone": "MobileNetV3Small", "weights": "nowhere.h5", "input_size": 64}, "nowhere.h5 .* is not there"),
-        ({"backbone": "MobileNetV3Small", "weights": "params.yaml", "input_size": 64}, "does not hold the weights"),
+        ({"backbone": "MobileNetV3Small", "weights": "nowhere.h5", "input_size": 64}, "nowhere.h5 .* does not exist"),
+        ({"backbone": "MobileNetV3Small", "weights": "params.yaml", "input_size": 64}, "does not have the weights"),
     ],
 )
 def test_what_cannot_be_had_is_one_sentence(
@@ -210,7 +210,7 @@ def test_phase_one_leaves_the_backbone_as_it_is_and_sees_each_image_once(
     forward = finetuned.decompose(trained.model).forward
     seen = forward(train.batch(np.arange(len(train)))[0].astype(np.float32))[2]
     assert trained.embeddings is not None
-    assert list(trained.embeddings) == train.paths
+    assert list(trained.embeddings) == train.ids
     np.testing.assert_allclose(np.stack(list(trained.embeddings.values())), seen, rtol=1e-4, atol=1e-4)
 
 
@@ -240,7 +240,7 @@ def test_what_a_root_says_is_of_one_size_and_in_proportion(settings: MakeSetting
     model = finetuned.fit("finetuned", whole, train, train, tmp_path / "history.csv").model
     seen = train.batch(np.arange(12))[0]
     standardised = keras.Model(model.input, model.get_layer("standardised").output)(seen).numpy()
-    as_json = keras.Model(model.input, model.get_layer("as_json").output)(seen).numpy()
+    as_json = keras.Model(model.input, model.get_layer("descriptor").output)(seen).numpy()
     root = standardised[:, -10:]
     np.testing.assert_allclose(standardised.mean(axis=0), 0, atol=1e-5)
     assert np.square(root).sum(axis=1).mean() == pytest.approx(2, rel=1e-3)
@@ -356,7 +356,7 @@ def test_a_plain_run_knows_nothing_of_it(finished: Workspace) -> None:
     assert not list((finished.path / "models").glob("f*"))
     refused = finished.run("redarte", "predict", "--model", "finetuned", "x.jpg", check=False)
     assert refused.returncode == 1
-    assert "models/finetuned.onnx is missing; make it with `dvc repro`" in refused.stderr
+    assert "models/finetuned.onnx is missing; create it with `dvc repro`" in refused.stderr
 
 
 @pytest.mark.long

@@ -178,7 +178,7 @@ def test_a_stage_finds_the_python_of_the_project(workspace: Workspace) -> None:
             capture_output=True,
             text=True,
         )
-        told = "params.yaml is not here" if folder == deeper else ""
+        told = "params.yaml does not exist here" if folder == deeper else ""
         assert (done.returncode, told in done.stderr) == (1 if told else 0, True), done.stderr
 
 

@@ -167,5 +167,5 @@ def test_a_process_that_may_hold_less_keeps_to_that() -> None:
 def test_a_worker_that_the_machine_ends_costs_no_file(tmp_path: Path) -> None:
     with Sandbox(1, MEMORY) as sandbox:
         assert sandbox.call(die_once, tmp_path / "mark") == "whole"
-        with pytest.raises(EndedError, match="ended from outside"):
+        with pytest.raises(EndedError, match="killed from outside"):
             list(sandbox.map(work, ["a", "killed", "b"]))

@@ -113,10 +113,10 @@ WITHOUT = {
     "fetch.kaggle.dataset": "it needs the network",
     "fetch.kaggle.version": "it needs the network",
     "fetch.kaggle.root": "it needs the network; one rule with fetch.folder.root",
+    "train.backend": "JAX and PyTorch may not be installed: tests/devices/test_backends.py",
     "train.device": "there may be no GPU here",
     "train.jit": "whether XLA computes other bits depends on the machine",
     "train.deterministic": "a CPU computes the same",
-    "train.resume": "it decides what an interrupted run keeps",
     "finetuned.weights": "a backbone in a file has its own",
 }
 QUICK = ("seed", "augment.copies", "resize.side", "train.epochs", "red1.l2", "export.coverage")

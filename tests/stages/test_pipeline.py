@@ -55,7 +55,7 @@ def test_everything_is_there_after_a_run(finished: Workspace) -> None:
 def test_the_predictions_agree_with_the_metrics(finished: Workspace) -> None:
     header, *rows = (finished.path / "plots/predictions.csv").read_text(encoding="utf-8").splitlines()
     assert header == (
-        "path,artist,predicted,probability,uncalibrated_probability,true_class_probability,rank,in_distribution"
+        "image,artist,predicted,probability,uncalibrated_probability,true_class_probability,rank,in_distribution"
     )
     right = [row.split(",")[1] == row.split(",")[2] for row in rows]
     assert [row.split(",")[6] == "1" for row in rows] == right
@@ -155,11 +155,11 @@ def test_what_is_not_whole_in_the_cache_is_made_again(finished: Workspace, tmp_p
     file.chmod(0o600)
     file.write_bytes(bytes(size))
     file.chmod(mode)
-    assert re.match(r"1 of \d+ files in \S+ were not whole", clone.run("redarte", "check", "--cache").stdout)
+    assert re.match(r"1 of \d+ files in \S+ were corrupt", clone.run("redarte", "check", "--cache").stdout)
     assert not file.exists()
     assert ran(clone.run("dvc", "repro", "fetch").stdout) == ["fetch"]
     assert tree_bytes(clone.path / "data/raw") == raw
-    assert clone.run("redarte", "check", "--cache").stdout.endswith("all are whole.\n")
+    assert clone.run("redarte", "check", "--cache").stdout.endswith("all are complete.\n")
 
 
 @pytest.mark.long
@@ -187,8 +187,8 @@ def test_a_stale_lock_is_caught_in_a_clone_without_data(finished: Workspace, tmp
     assert done.returncode == 1
     assert done.stderr == (
         "redarte: dvc.lock is stale (split: metrics/split.json; train_red2: red2; "
-        "evaluate: src/redarte/evaluation; compare: src/redarte/evaluation; "
-        "report: metrics/split.json, src/redarte/evaluation): "
+        "evaluate: src/redarte/evaluation/figures.py; compare: src/redarte/evaluation/figures.py; "
+        "report: metrics/split.json): "
         "run `dvc repro`, and commit dvc.lock and metrics/.\n"
     )
 
@@ -230,12 +230,12 @@ def test_doctor_names_what_would_run_and_for_how_long(workspace: Workspace) -> N
     [
         pytest.param(
             "echo NVIDIA GeForce RTX 5090",
-            "NVIDIA GeForce RTX 5090, which tensorflow does not see: type `make install`",
+            "NVIDIA GeForce RTX 5090, which tensorflow does not find: type `make install`",
             id="libraries",
         ),
         pytest.param(
             "echo NVML: driver/library mismatch; exit 18",
-            "none: its driver does not answer, and nvidia-smi says: NVML: d",
+            "none: the driver does not respond, and nvidia-smi prints: NVML",
             id="driver",
             marks=pytest.mark.long,
         ),

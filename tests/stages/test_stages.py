@@ -188,7 +188,7 @@ def test_a_full_disk_in_the_middle_of_augment(small_disk: Path, long_augment: Wo
     done = disk.stage("augment", check=False, PYTHONPATH=str(ROOT / "src"), REDARTE_WORKERS=workers)
     assert done.returncode == 1
     assert done.stderr.startswith("redarte augment: the disk is full (")
-    assert done.stderr.endswith("; free some space and run it again.\n")
+    assert done.stderr.endswith("; free some space and run the stage again.\n")
     assert len(done.stderr.splitlines()) == 1
     assert not (small_disk / "data/augmented").exists()
     assert partials(disk) == []

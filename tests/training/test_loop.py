@@ -91,7 +91,7 @@ def test_images_that_do_not_fit_in_memory_are_read_each_time(images: Dataset, mo
         assert (labels == labels_again).all()
 
 
-@pytest.mark.parametrize("wish", ["much", "-1", "nan", "inf"])
+@pytest.mark.parametrize("requested", ["much", "-1", "nan", "inf"])
 def test_a_memory_that_is_no_number_of_gigabytes_is_refused(requested: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDARTE_MEMORY", requested)
     with pytest.raises(UserError, match=f"REDARTE_MEMORY is '{requested}'; set it to a number of gigabytes"):

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -181,7 +180,6 @@ def _probe(amount: Amount) -> Iterator[Path]:
         yield file
 
 
-@cache
 def _step(name: str, settings: Params) -> float:
     """Seconds of a training step for one image, in the precision of the training."""
     side, batch = settings.resize.side, settings.train.batch_size
@@ -193,7 +191,6 @@ def _step(name: str, settings: Params) -> float:
     return _time(lambda: model.train_on_batch(images, labels)) / batch
 
 
-@cache
 def _predicting(name: str, settings: Params) -> float:
     """Seconds of a prediction for one image."""
     match name:

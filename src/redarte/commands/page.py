@@ -30,21 +30,21 @@ TOP = 5
 _NEAREST = 4
 _SAMPLE_NOTE = "trained on the built-in sample of invented schools of painting. They cannot recognise a real painter."
 STYLE = """
-.answer { font-size: 1rem } .answer p { margin: .3rem 0 .8rem }
-.answer .row { display: grid; grid-template-columns: minmax(6rem, 14rem) minmax(4rem, 1fr) 4rem; gap: .6rem;
+.prediction { font-size: 1rem } .prediction p { margin: .3rem 0 .8rem }
+.prediction .row { display: grid; grid-template-columns: minmax(6rem, 14rem) minmax(4rem, 1fr) 4rem; gap: .6rem;
                margin: .25rem 0; align-items: center }
-.answer .track { background: var(--background-fill-secondary); border-radius: 4px; height: 1rem }
-.answer .track i { display: block; background: #0072b2; border-radius: 4px; height: 100% }
-.answer .number { text-align: right; font-variant-numeric: tabular-nums }
-.answer figure { margin: 0 } .answer figcaption { font-size: .85rem; overflow-wrap: anywhere }
-.answer .images { display: grid; grid-template-columns: repeat(auto-fill, minmax(120px, 1fr)); gap: .6rem }
-.answer img { width: 100%; border-radius: 4px } .answer .seen { max-width: 300px }
+.prediction .track { background: var(--background-fill-secondary); border-radius: 4px; height: 1rem }
+.prediction .track i { display: block; background: #0072b2; border-radius: 4px; height: 100% }
+.prediction .number { text-align: right; font-variant-numeric: tabular-nums }
+.prediction figure { margin: 0 } .prediction figcaption { font-size: .85rem; overflow-wrap: anywhere }
+.prediction .images { display: grid; grid-template-columns: repeat(auto-fill, minmax(120px, 1fr)); gap: .6rem }
+.prediction img { width: 100%; border-radius: 4px } .prediction .seen { max-width: 300px }
 footer { display: none !important }
 """
 
 
 def load_models() -> dict[str, Predictor]:
-    """Loads the models in models/, by the names of their files, params.yaml's `model` first.
+    """Returns the models in models/, by the names of their files, params.yaml's `model` first.
 
     A file that cannot be used is reported and left out.
 
@@ -110,7 +110,7 @@ def build(models: dict[str, Predictor], sandbox: Sandbox) -> gradio.Blocks:
                 if examples:
                     gradio.Examples(examples, image, cache_examples=False)
             with gradio.Column(scale=2):
-                result = gradio.HTML(label="Prediction", elem_id="answer")
+                result = gradio.HTML(label="Prediction", elem_id="prediction")
         for changed in (image.change, model.change):
             changed(predict, [image, model], result, api_visibility="private", concurrency_limit=4)
         sample_models = [title(name) for name, model in models.items() if model.metadata.data == "sample"]
@@ -148,7 +148,7 @@ def result_html(model: Predictor, pixels: ImageArray) -> str:
     )
     doubt = "" if predictions.in_distribution[0] else message_html(_OUT_OF_DISTRIBUTION)
     return (
-        f'<div class="answer">{doubt}<div class="bars">{bars}</div>'
+        f'<div class="prediction">{doubt}<div class="bars">{bars}</div>'
         f'<h3>Evidence for {html.escape(display_name(ranking[0][0]))}</h3><img class="seen" src="{seen}" '
         f'alt="the image, bright in the regions that speak for the prediction">{similar_html(predictions)}</div>'
     )
@@ -190,4 +190,4 @@ def message_html(text: str) -> str:
     Args:
         text: the sentence.
     """
-    return f'<div class="answer"><p><b>{html.escape(text)}</b></p></div>'
+    return f'<div class="prediction"><p><b>{html.escape(text)}</b></p></div>'

@@ -15,6 +15,7 @@ Its input is `image`, (n, side, side, 3) uint8, RGB, 0 to 255. Its outputs are f
 
 import json
 import logging
+from collections.abc import MutableSequence
 from dataclasses import asdict
 
 import numpy as np
@@ -53,7 +54,7 @@ def convert(side: int, parts: Decomposition) -> onnx.ModelProto:
         signature = [tf.TensorSpec((None, side, side, 3), tf.uint8, name="image")]
         # tf2onnx's optimizers give different graphs from run to run; onnxruntime optimizes when it loads the file.
         proto, _ = convert.from_keras(keras.Model(image, outputs), signature, opset=_OPSET, optimizers={})
-    _name_outputs(proto.graph, list(outputs))
+    _rename(proto.graph, list(outputs))
     _add_weights(proto.graph, parts.kernel, parts.shape)
     proto.ir_version = _IR_VERSION
     converted: onnx.ModelProto = proto
@@ -105,17 +106,28 @@ def complete(
     return bytes(proto.SerializeToString(deterministic=True))
 
 
-def _name_outputs(graph: onnx.GraphProto, names: list[str]) -> None:
-    """Names the outputs, which tf2onnx names after Keras's operations, and the batch dimension."""
-    for value, name in zip(graph.output, names, strict=True):
-        node = next(node for node in graph.node if value.name in node.output)
-        for user in graph.node:
-            for index, used in enumerate(user.input):
-                if used == value.name:
-                    user.input[index] = name
-        node.output[list(node.output).index(value.name)] = name
-        value.name = name
+def _rename(graph: onnx.GraphProto, outputs: list[str]) -> None:
+    """Names the outputs, and everything else by its position: Keras and tf2onnx number names within a process."""
+    names = {value.name: name for value, name in zip(graph.output, outputs, strict=True)}
+    names |= {value.name: value.name for value in graph.input}
+
+    def rename(values: MutableSequence[str]) -> None:
+        for index, name in enumerate(values):
+            if name:
+                values[index] = names.setdefault(name, f"t{len(names)}")
+
+    for number, node in enumerate(graph.node):
+        node.name = f"{node.op_type}_{number}"
+        rename(node.input)
+        rename(node.output)
+    arrays = {names[array.name]: numpy_helper.to_array(array) for array in graph.initializer if array.name in names}
+    del graph.initializer[:]
+    for name in sorted(arrays, key=lambda name: int(name[1:])):
+        graph.initializer.append(numpy_helper.from_array(arrays[name], name))
+    graph.name, graph.doc_string = "redarte", ""
+    del graph.value_info[:]
     for value in (*graph.input, *graph.output):
+        value.name = names[value.name]
         value.type.tensor_type.shape.dim[0].dim_param = "n"
 
 

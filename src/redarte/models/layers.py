@@ -236,7 +236,7 @@ def _region_indices(positions: int, regions: int) -> np.ndarray:
 def _inverse_root(covariance: Any) -> Any:
     """Approximates the square root of the inverse of matrices (batch, channels, channels) with a trace of 1."""
     unit = ops.eye(covariance.shape[-1])
-    root, inverse = covariance, ops.broadcast_to(unit, ops.shape(covariance))
+    root, inverse = covariance, ops.zeros_like(covariance) + unit
     for _ in range(_STEPS):
         step = (3 * unit - ops.matmul(inverse, root)) / 2
         root, inverse = ops.matmul(root, step), ops.matmul(step, inverse)

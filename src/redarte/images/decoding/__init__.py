@@ -10,7 +10,6 @@ colour profiles are applied here, for all formats alike.
 import io
 import warnings
 from collections.abc import Callable
-from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 

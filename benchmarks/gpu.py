@@ -117,8 +117,8 @@ class Busy:
         self._process.terminate()
         self._process.wait()
         self._log.seek(0)
-        told = [float(line) for line in self._log.read().split() if line.isdecimal()]
-        self.percent = sum(told) / len(told) if told else None
+        message = [float(line) for line in self._log.read().split() if line.isdecimal()]
+        self.percent = sum(message) / len(message) if message else None
 
 
 def operations(model: Any) -> float:
@@ -237,9 +237,9 @@ def measure(options: argparse.Namespace) -> None:
         seconds, losses = [], []
         for _ in range(options.epochs):
             started = time.perf_counter()
-            told = model.fit(train._decoded, labels, batch_size=batch, epochs=1, verbose=0)
+            message = model.fit(train._decoded, labels, batch_size=batch, epochs=1, verbose=0)
             seconds.append(time.perf_counter() - started)
-            losses.append(f"{told.history['loss'][0]:.3f}")
+            losses.append(f"{message.history['loss'][0]:.3f}")
         row(
             name,
             batch,
@@ -255,8 +255,8 @@ def measure(options: argparse.Namespace) -> None:
     devices.prepare(0, settings.train.model_copy(update={"device": options.device, "deterministic": False}))
     precisions = ("mixed_bfloat16", "float32")
     peaks = {precision: peak(precision, options.matrix) for precision in precisions}
-    told = ", ".join(f"{rate / 1e12:.1f} in {precision}" for precision, rate in peaks.items())
-    print(f"{NAME} on {devices.facts()['device']}: TFLOP a second of a matrix product: {told}", flush=True)
+    message = ", ".join(f"{rate / 1e12:.1f} in {precision}" for precision, rate in peaks.items())
+    print(f"{NAME} on {devices.facts()['device']}: TFLOP a second of a matrix product: {message}", flush=True)
     print(HEAD, flush=True)
     print("| --- " * (HEAD.count("|") - 1) + "|", flush=True)
     for batch in options.batches:

@@ -213,7 +213,7 @@ def main() -> None:
         if importlib.util.find_spec("Augmentor"):
             copying["Augmentor"] = augmentor
         copying["ImageDataGenerator"] = image_data_generator
-    squares: dict[str, Contender] = {"bare OpenCV": pooled(square), "redarte resize": redarte_resize(settings.resize)}
+    resized: dict[str, Contender] = {"bare OpenCV": pooled(square), "redarte resize": redarte_resize(settings.resize)}
     source = options.images.resolve()
     listed = folders.list_images(source)
     with tempfile.TemporaryDirectory() as place:
@@ -223,9 +223,9 @@ def main() -> None:
             (chosen / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / file, chosen / file)
         table("augment", copying, chosen, options.repeat, copies=6)
-        table("resize", squares, chosen, options.repeat, copies=1)
+        table("resize", resized, chosen, options.repeat, copies=1)
         large([chosen / file for file in folders.list_images(chosen)[:40]], Path("big"))
-        table("resize, 12 megapixels", squares, Path("big"), options.repeat, copies=1)
+        table("resize, 12 megapixels", resized, Path("big"), options.repeat, copies=1)
 
 
 if __name__ == "__main__":

@@ -37,12 +37,12 @@ def dvc(clone: Path, *command: str) -> tuple[float, float]:
     """Seconds, and MB of memory at most."""
     started = time.perf_counter()
     environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": str(clone / "src")}
-    with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen(["dvc", *command], cwd=clone, env=environment, stdout=said, stderr=said)
+    with tempfile.TemporaryFile("w+") as printed:
+        process = subprocess.Popen(["dvc", *command], cwd=clone, env=environment, stdout=printed, stderr=printed)
         _, status, usage = os.wait4(process.pid, 0)
         if status:
-            said.seek(0)
-            raise SystemExit(said.read())
+            printed.seek(0)
+            raise SystemExit(printed.read())
     return time.perf_counter() - started, usage.ru_maxrss / 1e3
 
 

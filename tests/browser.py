@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, Request, Route, sync_playwright
 
 @dataclass
 class Watched:
-    """A page, what it asked the network for, and what it complained about in its console."""
+    """A page, its network requests, and the errors in its console."""
 
     page: Page
     asked: list[str] = field(default_factory=list)
@@ -22,7 +22,7 @@ class Watched:
 
 @contextlib.contextmanager
 def chromium() -> Iterator[Browser]:
-    """This machine's Chromium or Chrome; the test is skipped, and says why, where there is none."""
+    """This machine's Chromium or Chrome; the test is skipped if there is none."""
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if not found:
         pytest.skip("no Chromium is installed (Debian: chromium)")

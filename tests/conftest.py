@@ -1,4 +1,4 @@
-"""Real DVC in real clones of this working tree, with a sample small enough to train in seconds."""
+"""Real DVC in real clones of this working tree, with a sample that trains in seconds."""
 
 import json
 import os
@@ -44,7 +44,7 @@ FISHER = {
     "fisher.mixture_components": 3,
 }
 
-# A shell that starts the tests in the background makes them deaf to Ctrl-C, and so the stages that they interrupt.
+# A shell that starts the tests in the background ignores Ctrl-C, also for the stages that the tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -57,12 +57,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @dataclass(frozen=True)
 class Workspace:
-    """A clone of the project with a params.yaml of its own."""
+    """A clone of the project with a different params.yaml."""
 
     path: Path
 
     def run(self, *command: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Runs a command there, with this Python first on the path, and gives its output."""
+        """Runs a command there, with this Python first on the path, and returns its output."""
         done = subprocess.run(
             command, cwd=self.path, env=environment_for(environment), text=True, capture_output=True, timeout=540
         )
@@ -145,13 +145,13 @@ def new_workspace(path: Path, changes: dict[str, Any]) -> Workspace:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Workspace:
-    """A clone in which the whole pipeline has run. Tests leave it as they found it."""
+    """A clone in which the pipeline has run. Tests leave it unchanged."""
     return built_once("finished", run_everything, tmp_path_factory, worker_id)
 
 
 @pytest.fixture(scope="session")
 def extra_models(tmp_path_factory: pytest.TempPathFactory, worker_id: str, finished: Workspace) -> Workspace:
-    """The same with fisher and finetuned, which is its model, on a tiny backbone. Tests leave it as they found it."""
+    """The same with fisher and finetuned (its `model`) on a tiny backbone. Tests leave it unchanged."""
 
     def build(path: Path) -> Workspace:
         finetuned = finetuning_params(save_backbone(path.parent / "tiny.keras"))
@@ -161,17 +161,17 @@ def extra_models(tmp_path_factory: pytest.TempPathFactory, worker_id: str, finis
 
 
 @pytest.fixture(scope="session")
-def fished(tmp_path_factory: pytest.TempPathFactory, worker_id: str, extra_models: Workspace) -> Workspace:
-    """The same with fisher as its model. Tests leave it as they found it."""
+def fisher_workspace(tmp_path_factory: pytest.TempPathFactory, worker_id: str, extra_models: Workspace) -> Workspace:
+    """The same with fisher as its `model`. Tests leave it unchanged."""
     return built_once(
-        "fished", lambda path: run_again(extra_models, path, {"model": "fisher"}), tmp_path_factory, worker_id
+        "fisher_workspace", lambda path: run_again(extra_models, path, {"model": "fisher"}), tmp_path_factory, worker_id
     )
 
 
 def built_once(
     name: str, build: Callable[[Path], Workspace], tmp_path_factory: pytest.TempPathFactory, worker_id: str
 ) -> Workspace:
-    """Several processes share the tests: one of them builds a workspace, and each has a copy of its own."""
+    """Several processes share the tests: one of them builds a workspace, and each has a copy."""
     place = tmp_path_factory.mktemp(name) / "redarte"
     if worker_id == "master":
         return build(place)
@@ -191,7 +191,7 @@ def run_everything(path: Path) -> Workspace:
 
 
 def run_again(finished: Workspace, path: Path, changes: dict[str, Any]) -> Workspace:
-    """A copy of a finished workspace, in which the pipeline has run with other parameters."""
+    """A copy of a finished workspace in which the pipeline has run with other parameters."""
     shutil.copytree(finished.path, path, symlinks=True)
     workspace = Workspace(path)
     workspace.set(changes)
@@ -201,7 +201,7 @@ def run_again(finished: Workspace, path: Path, changes: dict[str, Any]) -> Works
 
 
 def save_backbone(path: Path, seed: int = 0) -> Path:
-    """A feature extractor of a few filters, with random weights, as others would have saved it."""
+    """A small feature extractor with random weights."""
     from redarte.devices.backend import keras
 
     keras.utils.set_random_seed(seed)
@@ -243,7 +243,7 @@ def workspace(tmp_path: Path) -> Workspace:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Callable[..., Params]:
-    """Makes checked params from the project's own, with some leaves changed."""
+    """Creates validated params from the project's, with some values changed."""
 
     def make(changes: dict[str, Any] | None = None) -> Params:
         file = tmp_path / "params.yaml"
@@ -260,7 +260,7 @@ def one_worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def painting(width: int = 40, height: int = 30, seed: int = 0) -> decoding.ImageArray:
-    """Smooth colour, so that JPEG keeps it, and not symmetric, so that turns and mirrors show."""
+    """Smooth colour, which JPEG preserves, and asymmetric, so that rotations and flips are visible."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width]
     waves = [128 + 100 * np.sin(x / width * f + y / height * g + p) for f, g, p in rng.uniform(0.5, 3, (3, 3))]
@@ -274,7 +274,7 @@ def write_painting(path: Path, width: int = 40, height: int = 30, seed: int = 0)
 
 
 def ran(output: str) -> list[str]:
-    """The stages that DVC says it ran."""
+    """The stages that DVC ran, by its output."""
     return re.findall(r"Running stage '([\w@]+)'", output)
 
 

@@ -13,7 +13,7 @@ from redarte.models.base import Decomposition
 
 
 def metadata(**changes: Any) -> Metadata:
-    """What an .onnx file of a model with three artists says of itself."""
+    """The metadata of an .onnx file of a model with three artists."""
     values: dict[str, Any] = {
         "model": "red1",
         "description": "A model.",
@@ -32,9 +32,9 @@ def metadata(**changes: Any) -> Metadata:
 
 def exported(model: keras.Model, parts: Decomposition, path: Path, **changes: Any) -> Predictor:
     """A model as an .onnx file; it remembers made-up training images."""
-    said = metadata(**changes)
+    printed = metadata(**changes)
     proto = export.convert(model.input_shape[1], parts)
     features = parts.forward(np.zeros((1, *model.input_shape[1:]), np.float32))[2].shape[1]
-    trained = np.random.default_rng(0).random((len(said.training_images), features), np.float32)
-    path.write_bytes(export.complete(proto, trained, *calibration.whitening(trained), said))
+    trained = np.random.default_rng(0).random((len(printed.training_images), features), np.float32)
+    path.write_bytes(export.complete(proto, trained, *calibration.whitening(trained), printed))
     return Predictor(path)

@@ -1,6 +1,6 @@
 """Coverage-guided fuzzing: python -m tests.fuzz {reader,params} [corpus] [-max_total_time=1800, and all of libFuzzer's]
 
-It goes on until something other than a sentence for a person comes out, and then leaves that input as crash-<hash>.
+Runs until something else than a one-sentence error occurs, and writes the input to crash-<hash>.
 Needs requirements-campaigns.txt.
 """
 
@@ -27,7 +27,7 @@ MAX_PIXELS = 1e5
 
 
 def read_image(data: bytes) -> None:
-    """What fetch, predict and the page do with a file."""
+    """Reads a file as fetch, predict and the service do."""
     try:
         checks.read_resized(data, 32, MAX_PIXELS)
     except UserError:
@@ -35,7 +35,7 @@ def read_image(data: bytes) -> None:
 
 
 def read_params(data: bytes) -> None:
-    """What every stage does with params.yaml."""
+    """Reads params.yaml as every stage does."""
     FILE.write_bytes(data)
     try:
         params.load(FILE)
@@ -48,7 +48,7 @@ TARGETS = {"reader": read_image, "params": read_params}
 
 
 def seeds(target: str) -> list[bytes]:
-    """Whole files to begin with."""
+    """Complete files to start from."""
     if target == "params":
         document = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
         # Without its comments: they take most of the time.

@@ -1,7 +1,7 @@
-"""Real servers that a team keeps its cache on, started on loopback for a test and gone after it.
+"""Real servers for a team's cache, started on loopback for a test.
 
 OpenSSH's sshd, SeaweedFS (an S3-compatible object store that is used in production; MinIO is in neither PyPI nor
-Debian) and nginx with WebDAV. Each knows a writer and a reader, and does not know a stranger.
+Debian) and nginx with WebDAV. Each has a writer and a reader, and refuses unknown users.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ BUCKET = "team"
 
 @dataclass(frozen=True)
 class Person:
-    """How one person reaches a remote: what its section in .dvc/config.local says, and the environment DVC runs in.
+    """How one person reaches a remote: the settings in .dvc/config.local, and the environment of DVC.
 
     The settings are made for a port, so that a test can lead DVC through a proxy.
     """
@@ -44,7 +44,7 @@ class Person:
 
 
 class Objects(Protocol):
-    """What lies in a remote, reached behind DVC's back."""
+    """The files of a remote, accessed without DVC."""
 
     def read(self, key: str) -> bytes: ...
 
@@ -96,7 +96,7 @@ def secret_of(name: str) -> str:
 
 
 def program(name: str, package: str) -> str:
-    """Where a server's program is; the test is skipped, and says why, where there is none."""
+    """The path of a server's program; the test is skipped if there is none."""
     found = shutil.which(name, path=os.pathsep.join((os.environ["PATH"], "/usr/sbin", "/usr/local/sbin")))
     if not found:
         pytest.skip(f"{name} is not installed (Debian: {package})")
@@ -105,7 +105,7 @@ def program(name: str, package: str) -> str:
 
 @contextlib.contextmanager
 def folder(place: Path) -> Iterator[Remote]:
-    """A folder. It has no users of its own: who may write is the file system's matter."""
+    """A folder, without users: permissions are those of the file system."""
     anybody = Person(lambda port: {"url": str(place / "store")}, {})
     yield Remote("folder", 0, anybody, anybody, anybody, Files(place / "store"))
 
@@ -185,7 +185,7 @@ def s3(place: Path) -> Iterator[Remote]:
             lambda port: {"url": f"s3://{BUCKET}", "endpointurl": f"http://{HOST}:{port}", **keys}, environment
         )
 
-    # One that remembers nothing: it must see what others have written.
+    # Without a cache: it must see what others have written.
     files = s3fs.S3FileSystem(
         key="writer", secret=secret_of("writer"), endpoint_url=f"http://{HOST}:{port}", use_listings_cache=False
     )
@@ -215,8 +215,8 @@ def identity(name: str, actions: list[str]) -> dict[str, object]:
 def webdav(place: Path) -> Iterator[Remote]:
     """nginx, with the same folder at two addresses: one to write to and one that only reads.
 
-    nginx and not WsgiDAV: where a connection is cut, WsgiDAV keeps the half that arrived under the object's name, and
-    the next push takes it for whole.
+    nginx and not WsgiDAV: after an interrupted connection WsgiDAV keeps the incomplete file under its final name, and
+    the next push takes it for complete.
     """
     store, port = place / "store", free_port()
     for name in ("store", "body"):
@@ -304,7 +304,7 @@ def free_port() -> int:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, each another one."""
+    """Unused ports, each different."""
     with contextlib.ExitStack() as stack:
         probes = [stack.enter_context(socket.socket()) for _ in range(count)]
         for probe in probes:
@@ -365,14 +365,14 @@ class Page:
 
 @contextlib.contextmanager
 def page(workspace: Workspace, place: Path) -> Iterator[Page]:
-    """Serves a workspace in which models are, and ends it. Nothing of what it was sent is left then."""
+    """Serves a workspace with models, and ends the service. No upload is left then."""
     scratch, log = place / "scratch", place / "log"
     scratch.mkdir()
     environment = environment_for({"PYTHONPATH": str(workspace.path / "src"), "TMPDIR": str(scratch)})
-    with log.open("wb") as said:  # and no pipe, which would fill up
+    with log.open("wb") as printed:  # and not a pipe, which would fill up
         server = subprocess.Popen(
             ["redarte", "serve", "--port", "0"], cwd=workspace.path, env=environment, stdout=subprocess.PIPE,
-            stderr=said, text=True, start_new_session=True,
+            stderr=printed, text=True, start_new_session=True,
         )  # fmt: skip
     assert server.stdout is not None
     try:

@@ -82,7 +82,7 @@ def test_the_committed_file_is_valid_and_is_the_default_study() -> None:
         ("red2", 3, "red2 is 3 and must be a section, with parameters in it."),
     ],
 )
-def test_a_wrong_value_is_told_by_its_name(tmp_path: Path, name: str, value: Any, told: str) -> None:
+def test_a_wrong_value_is_reported_with_its_name(tmp_path: Path, name: str, value: Any, told: str) -> None:
     file = tmp_path / "params.yaml"
     write_params(file, {name: value})
     with pytest.raises(UserError) as caught:
@@ -103,7 +103,7 @@ def test_a_wrong_value_is_told_by_its_name(tmp_path: Path, name: str, value: Any
         ),
     ],
 )
-def test_an_unknown_key_is_refused_with_what_was_meant(tmp_path: Path, right: str, wrong: str, told: str) -> None:
+def test_an_unknown_key_is_refused_with_a_suggestion(tmp_path: Path, right: str, wrong: str, told: str) -> None:
     text = (ROOT / "params.yaml").read_text(encoding="utf-8").replace(right, wrong, 1)
     assert told in refusal(tmp_path, text).splitlines()[0]
 
@@ -155,7 +155,7 @@ def test_a_missing_key_is_named(tmp_path: Path) -> None:
     assert refusal(tmp_path, text).startswith(f"{tmp_path}/params.yaml: resize.quality is missing; add it")
 
 
-def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
+def test_all_mistakes_are_reported_together(tmp_path: Path) -> None:
     file = tmp_path / "params.yaml"
     write_params(file, {"augment.quality": 0, "red3.l2": 2.0})
     with pytest.raises(UserError) as caught:
@@ -164,7 +164,7 @@ def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "- a list", "model: [", "\tmodel: red1", "model: red1\nmodel: red2"])
-def test_what_is_no_document_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
+def test_a_malformed_document_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
     told = refusal(tmp_path, text)
     assert "\n" not in told
     assert str(tmp_path / "params.yaml") in told
@@ -192,7 +192,7 @@ def test_only_true_and_false_are_booleans(tmp_path: Path, value: str) -> None:
 
 
 @pytest.mark.parametrize("tag", ["int", "float", "bool", "timestamp", "binary", "set", "omap", "python/name:os.system"])
-def test_a_value_that_is_not_what_its_tag_says_is_refused(tmp_path: Path, tag: str) -> None:
+def test_a_value_that_contradicts_its_tag_is_refused(tmp_path: Path, tag: str) -> None:
     text = (ROOT / "params.yaml").read_text(encoding="utf-8").replace("seed: 0 #", f'seed: !!{tag} "é" #', 1)
     assert "\n" not in refusal(tmp_path, text)
 
@@ -202,7 +202,7 @@ def test_deep_nesting_is_refused(tmp_path: Path, text: str) -> None:
     assert refusal(tmp_path, text).startswith(f"{tmp_path}/params.yaml")
 
 
-def test_what_is_told_of_a_value_stays_short(tmp_path: Path) -> None:
+def test_long_values_are_shortened(tmp_path: Path) -> None:
     """Ten names for ten lists, each of ten of the one before: a megabyte if it were written out."""
     laughs = "".join(f"seed{i}: &a{i} [{', '.join([f'*a{i - 1}' if i else 'ha'] * 10)}]\n" for i in range(6))
     text = (ROOT / "params.yaml").read_text(encoding="utf-8").replace("seed: 0 #", f"{laughs}seed: *a5 #", 1)
@@ -211,14 +211,14 @@ def test_what_is_told_of_a_value_stays_short(tmp_path: Path) -> None:
     assert len(told) < 3000
 
 
-def test_of_a_thousand_mistakes_twenty_are_told(tmp_path: Path) -> None:
+def test_at_most_twenty_mistakes_are_reported(tmp_path: Path) -> None:
     told = refusal(tmp_path, "".join(f"k{i}: 1\n" for i in range(1000))).splitlines()
     assert len(told) == 21
     assert "and 995 more errors." in told[-1]
 
 
 @pytest.mark.parametrize(("key", "told"), [("5", "5"), ("~", "None"), ('"\\e[31m"', r"\x1b[31m")])
-def test_a_key_that_is_no_name_is_told(tmp_path: Path, key: str, told: str) -> None:
+def test_a_key_that_is_not_a_name_is_reported(tmp_path: Path, key: str, told: str) -> None:
     text = (ROOT / "params.yaml").read_text(encoding="utf-8") + f"{key}: 1\n"
     assert f"there is no parameter {told}; the parameters here are model, extra_models, seed, fetch" in refusal(
         tmp_path, text
@@ -269,7 +269,7 @@ def test_a_key_given_twice_is_refused(tmp_path: Path) -> None:
     assert "line " in refusal(tmp_path, text)
 
 
-def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="run this from the top folder"):
         params.load(tmp_path / "params.yaml")
 

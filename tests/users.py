@@ -1,4 +1,4 @@
-"""Commands as other users of this machine, who have a group in common; only root can run them."""
+"""Commands as other users of this machine, who share a group; only root can run them."""
 
 import functools
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 
 GROUP = 30_000
 _NOBODY = 31_415
-# In mount namespaces of their own, others may enter the folder that holds this Python: often it is in /root.
+# In their own mount namespaces, other users may enter the folder of this Python, which is often in /root.
 _OPENED = """
 folder=$1 child=$2 place=$(mktemp -d); shift 2
 mount --bind "$folder/$child" "$place"; mount -t tmpfs -o mode=755 none "$folder"
@@ -20,12 +20,12 @@ exec "$@"
 
 
 def as_user(user: int) -> list[str]:
-    """What goes before a command that a user of this number is to run."""
+    """The prefix of a command for the user with this id."""
     return [*(_opening() or []), *_as(user)]
 
 
 def let_others_enter(folder: Path) -> None:
-    """Opens a test's own folder and those of pytest above it, which only their owner may enter."""
+    """Opens a test's folder and pytest's folders above it, which only their owner may enter."""
     temporary = Path(tempfile.gettempdir())
     for each in (folder, *folder.parents):
         if each.is_relative_to(temporary) and each != temporary:
@@ -39,7 +39,7 @@ def can_be_others() -> bool:
 
 @functools.cache
 def _opening() -> list[str] | None:
-    """What lets other users reach this Python; None where nothing does."""
+    """The prefix that lets other users reach this Python; None if there is none."""
     if _works([]):
         return []
     base = Path(sys.base_prefix)

@@ -1,7 +1,6 @@
-"""Long attacks on what docs/promises.md promises.
+"""Long attacks on the guarantees of docs/promises.md.
 
-Each module is a campaign: `prepared(place)` has what it attacks, made in an empty folder, and `attack(target, seed)`
-makes one attack, drawn from its seed. It raises an AssertionError where a promise does not hold, and otherwise counts
-what happened. `make test` runs a few attacks of each (tests/test_campaigns.py); `python -m tests.campaigns` runs as
-many as one likes.
+Each module is a campaign: `prepared(place)` creates the target in an empty folder, and `attack(target, seed)` makes one
+attack, drawn from its seed. It raises an AssertionError if a guarantee is broken, and otherwise counts the outcomes.
+`make test` runs a few attacks of each (test_campaigns.py); `python -m tests.campaigns` runs more.
 """

@@ -1,4 +1,4 @@
-"""python -m tests.campaigns NAME [--seed 0] [--count 100]: attacks, and what became of them."""
+"""python -m tests.campaigns NAME [--seed 0] [--count 100]: attacks, and their outcomes."""
 
 import argparse
 import importlib

@@ -1,6 +1,6 @@
-"""Archives that want out of their folder, or to fill the disk, or are broken: refused, or unpacked where they belong.
+"""Archives with paths out of the folder, too much data, or corruption: refused, or unpacked inside the folder.
 
-An attack is fifty archives, each an ordinary one with something hostile in it or about it.
+An attack is fifty ordinary archives with a malicious change each.
 """
 
 import bz2
@@ -42,7 +42,7 @@ def attack(place: Path, seed: int) -> Counter[str]:
         file, folder = place / "archive", place / "in" / "unpacked"
         shutil.rmtree(place / "in", ignore_errors=True)
         folder.mkdir(parents=True)
-        file.write_bytes(hostile(rng))
+        file.write_bytes(malicious(rng))
         started = time.monotonic()
         try:
             archive.unpack(file, folder, LIMITS)
@@ -57,7 +57,7 @@ def attack(place: Path, seed: int) -> Counter[str]:
 
 
 def keeps_inside(place: Path, folder: Path) -> None:
-    """What is in the folder is files of no more bytes than allowed, and nothing is anywhere else."""
+    """The folder has files of no more bytes than allowed, and nothing is outside of it."""
     assert {entry.name for entry in place.iterdir()} == {"archive", "canary", "in"}
     assert {entry.name for entry in (place / "in").iterdir()} == {"unpacked"}
     assert (place / "canary").read_text(encoding="utf-8") == "whole"
@@ -69,7 +69,7 @@ def keeps_inside(place: Path, folder: Path) -> None:
     assert not [file for file in files if file.stat().st_mode & 0o7111], "a program, or one that runs as its owner"
 
 
-def hostile(rng: random.Random) -> bytes:
+def malicious(rng: random.Random) -> bytes:
     members: list[Member] = [(f"set/{artist}/{n}.jpg", rng.randbytes(300)) for artist in ("Ana", "Ben") for n in "123"]
     if rng.random() < 0.6:
         members.insert(rng.randint(0, len(members)), (rng.choice(NAMES), b"x" * rng.choice([0, 10, 1000])))

@@ -1,7 +1,7 @@
-"""Files that are no images, or not whole ones, or not what they say: none stops a run, and each is counted.
+"""Files that are not images, incomplete or mislabelled: none stops a run, and each is counted.
 
-An attack is a folder of 200 such files among a few good images, which goes through fetch, split, augment and resize,
-and through the reader of `redarte predict` and the page.
+An attack is a folder of 200 such files and a few good images, for fetch, split, augment and resize, and for the reader
+of `redarte predict` and the service.
 """
 
 import io
@@ -35,7 +35,7 @@ FILES = 200
 MAX_PIXELS = 4e6
 _LONGEST = 600  # seconds for a stage
 _GOOD = 8  # images of each of two artists
-_REAL = 90  # px: of the images that the hostile ones are made of
+_REAL = 90  # px: of the images before the malicious change
 HOLE = "hole"  # how files are named that decode and are damaged
 
 
@@ -82,21 +82,21 @@ def attack(workspace: Workspace, seed: int) -> Counter[str]:
 
 
 def bounded(workspace: Workspace, stage: str) -> Counter[str]:
-    """Runs a stage, which ends well, in time and within its memory."""
+    """Runs a stage, which must succeed in time and within its memory."""
     started = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", MEASURED, sys.executable, "-m", f"redarte.stages.{stage}"],
         cwd=workspace.path, env=environment_for({}), capture_output=True, timeout=_LONGEST,
     )  # fmt: skip
-    told = done.stderr.decode(errors="replace")
-    assert done.returncode == 0, f"{stage}: {told}"
-    assert "Traceback" not in told, told
+    message = done.stderr.decode(errors="replace")
+    assert done.returncode == 0, f"{stage}: {message}"
+    assert "Traceback" not in message, message
     most = int(done.stdout.split()[-1]) * 1024
     assert most <= checks.max_memory(MAX_PIXELS), f"{stage}: a process held {most / 1e6:.0f} MB"
     return Counter({f"{stage}: seconds": round(time.monotonic() - started)})
 
 
-# A process counts what the one held that it was forked from: this one is small, and says what its children held.
+# A process counts the memory of its parent: this one is small, and prints the memory of its children.
 MEASURED = """
 import resource, subprocess, sys
 done = subprocess.run(sys.argv[1:])
@@ -106,33 +106,33 @@ sys.exit(done.returncode)
 
 
 def read_as_uploads(made: set[Path]) -> Counter[str]:
-    """What `redarte predict` and the page would say of each."""
-    said: Counter[str] = Counter()
+    """The result of `redarte predict` and of the service for each file."""
+    printed: Counter[str] = Counter()
     read = partial(checks.read_resized, side=32, max_pixels=MAX_PIXELS)
     with Sandbox(2, checks.max_memory(MAX_PIXELS)) as sandbox:
         for path, answer in zip(sorted(made), sandbox.map(read, sorted(made)), strict=True):
             if isinstance(answer, UserError):
                 assert "\n" not in str(answer) and len(str(answer)) < 200, f"{path}: {answer}"
-                said[f"predict: {'LOST: ' if isinstance(answer, LostError) else ''}{answer}"] += 1
+                printed[f"predict: {'LOST: ' if isinstance(answer, LostError) else ''}{answer}"] += 1
             else:
                 assert answer.shape == (32, 32, 3) and answer.dtype == np.uint8, path
-                said["predict: read"] += 1
-    return said
+                printed["predict: read"] += 1
+    return printed
 
 
 def place_one(source: Path, rng: random.Random, number: int) -> Path:
-    """Puts one hostile file under one of the two artists, under a name that nothing else there has."""
+    """Writes one malicious file for one of the two artists, under an unused name."""
     folder = source / rng.choice(["Ana", "Ben"])
     if rng.random() < 0.1:
         return rng.choice(SPECIAL)(folder, rng, number)
-    data, suffix = hostile(rng)
+    data, suffix = malicious(rng)
     path = folder / named(rng, number, suffix)
     path.write_bytes(data)
     return path
 
 
-def hostile(rng: random.Random) -> tuple[bytes, str]:
-    """The bytes of a hostile file, and a suffix for it, most often that of its format."""
+def malicious(rng: random.Random) -> tuple[bytes, str]:
+    """The bytes of a malicious file, and a suffix, usually that of its format."""
     if rng.random() < 0.1:
         return rng.choice(MADE_UP)(rng), rng.choice(sorted(checks.SUFFIXES))
     make, suffix = rng.choice(WHOLE)
@@ -219,7 +219,7 @@ def keyed_png(rng: random.Random) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts) + chunk(b"IEND", b"")
 
 
-# How a whole file of each kind is made, and its suffix.
+# How a complete file of each format is written, and its suffix.
 WHOLE: list[tuple[Callable[[random.Random], bytes], str]] = [
     (by_pillow("JPEG", "RGB L CMYK", quality=[1, 50, 95], progressive=[False, True], subsampling=[0, 2]), ".jpg"),
     (turned, ".jpeg"),
@@ -325,7 +325,7 @@ def png(width: int, height: int, *chunks: bytes) -> bytes:
 
 
 def bomb(rng: random.Random) -> bytes:
-    """A small PNG that says it is large, and is."""
+    """A small PNG that is large when it is decoded."""
     side = rng.choice([1900, 1999, 2000, 2001, 4000])
     return png(side, side, chunk(b"IDAT", zlib.compress(bytes(side * (side * 3 + 1)), 9)))
 
@@ -349,7 +349,7 @@ def gif_of_frames(rng: random.Random) -> bytes:
 
 
 def tiff_of_lies(rng: random.Random) -> bytes:
-    """A TIFF whose tags are random, also those that point to other places in it."""
+    """A TIFF with random tags, including offsets."""
     tags = [256, 257, 258, 259, 262, 273, 277, 278, 279, 284, 317, 322, 323, 324, 325, 330, 339, 347, 34665]
     chosen = sorted(rng.sample(tags, rng.randint(1, len(tags))))
     values = [0, 1, 2, 3, 4, 5, 6, 7, 8, 16, 32, 100, 2000, 32946, 34712, 2**31, 2**32 - 1]
@@ -436,7 +436,7 @@ def a_copy(folder: Path, _rng: random.Random, number: int) -> Path:
 
 
 def hole(folder: Path, rng: random.Random, number: int) -> Path:
-    """A JPEG of which 4 kB were lost or zeroed: it decodes, to other colours."""
+    """A JPEG with 4 kB lost or zeroed: it decodes to wrong colours."""
     values = np.random.default_rng(number).integers(-30, 30, (240, 320, 3)) + painting(320, 240, seed=number)
     written = io.BytesIO()
     image = Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))

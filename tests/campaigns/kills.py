@@ -1,8 +1,8 @@
-"""Stages that are ended in the middle, in every way that a machine has: what is there afterwards is whole.
+"""Stages that are killed in every possible way: outputs are absent or complete afterwards.
 
-An attack takes one stage, ends it ten times one after the other, each time at another moment and in a way of its own,
-and then lets DVC finish it. After each end every output is absent or the bytes of an undisturbed run; at the end every
-output is there, dvc.lock has not changed by a byte, and nothing else has been left behind.
+An attack kills one stage ten times, at random moments and in different ways, and then lets DVC finish it. After each
+kill every output is absent or has the bytes of an undisturbed run; at the end every output exists, dvc.lock is
+unchanged, and no temporary file is left.
 """
 
 import os
@@ -44,7 +44,7 @@ class Life:
 
 @dataclass
 class Reference:
-    """Workspaces on one small disk in which everything has run, and what each stage made there."""
+    """Workspaces on a small disk in which everything has run, and the outputs of each stage."""
 
     disk: Path
     stages: dict[str, Workspace]
@@ -67,7 +67,7 @@ def prepared(place: Path) -> Iterator[Reference]:
 
 @contextmanager
 def small_disk(path: Path) -> Iterator[Path]:
-    """A file system of its own, which can be filled; an ordinary folder where this process may not mount one."""
+    """A small file system, which can be filled; an ordinary folder if this process may not mount one."""
     path.mkdir()
     mounted = os.geteuid() == 0 and not subprocess.run(["mount", "-t", "tmpfs", "tmpfs", path]).returncode
     try:
@@ -83,7 +83,7 @@ def attack(reference: Reference, seed: int) -> Counter[str]:
     try:
         return ended_and_finished(reference, stage, random.Random(seed))
     except Exception:
-        # The next attack begins with whole outputs again.
+        # The next attack begins with complete outputs.
         workspace = reference.stages[stage]
         workspace.run("git", "checkout", "-q", ".")
         workspace.run("dvc", "checkout", "--force")
@@ -100,14 +100,16 @@ def ended_and_finished(reference: Reference, stage: str, rng: random.Random) -> 
     happened: Counter[str] = Counter()
     for _ in range(ENDS):
         way = rng.choice(ways(reference))
-        code, told = way(Ending(workspace, command_of(workspace, stage), outs, reference, rng, reference.lives[stage]))
+        code, message = way(
+            Ending(workspace, command_of(workspace, stage), outs, reference, rng, reference.lives[stage])
+        )
         for out in outs:
             found = contents(workspace.path / out)
             assert is_complete(out, found, whole[out]), f"{stage}, {way.__name__}: {out} is there, and not whole"
             assert code or found is not None, f"{stage}, {way.__name__}: it ended well without {out}"
-        traceback = "with a traceback" if "Traceback" in told else "without a traceback"
-        assert way not in SPOKEN or traceback.startswith("without"), f"{stage}, {way.__name__}: {told}"
-        came = "went on to its end" if code == 0 else f"{way.__name__}, {_WAITED if told == _WAITED else traceback}"
+        traceback = "with a traceback" if "Traceback" in message else "without a traceback"
+        assert way not in SPOKEN or traceback.startswith("without"), f"{stage}, {way.__name__}: {message}"
+        came = "went on to its end" if code == 0 else f"{way.__name__}, {_WAITED if message == _WAITED else traceback}"
         happened[came] += 1
         happened[f"in {stage}"] += 1
     workspace.run("dvc", "repro", "--force", "--single-item", stage)
@@ -118,7 +120,7 @@ def ended_and_finished(reference: Reference, stage: str, rng: random.Random) -> 
 
 
 def is_complete(out: str, found: Content, whole: Content) -> bool:
-    """Whether an output is absent or what it is after an undisturbed run."""
+    """Whether an output is absent or equal to that of an undisturbed run."""
     if out.startswith("plots/train_") and isinstance(found, bytes) and isinstance(whole, bytes):
         # The curves grow while a model learns, so that one can watch it.
         return whole.startswith(found)
@@ -137,7 +139,7 @@ class Ending:
     life: Life
 
     def start(self, *before: str) -> "subprocess.Popen[str]":
-        """Starts it as DVC does: without what an earlier run has put out."""
+        """Starts the stage as DVC does: without earlier outputs."""
         for out in self.outs:
             remove(self.workspace.path / out)
         return self.workspace.start(*before, *self.command)
@@ -192,7 +194,7 @@ def terminated(ending: Ending) -> Ended:
 
 
 def interrupted(ending: Ending) -> Ended:
-    """Ctrl-C, which a terminal sends to the whole group."""
+    """Ctrl-C, which a terminal sends to the process group."""
     process = ending.start()
     ending.wait(process)
     return ended(process, lambda: os.killpg(process.pid, signal.SIGINT))
@@ -212,7 +214,7 @@ def a_write_failed(ending: Ending) -> Ended:
 
 
 def disk_full(ending: Ending) -> Ended:
-    """The disk has room for a part of what it writes."""
+    """The disk has space for a part of the output."""
     for out in ending.outs:
         remove(ending.workspace.path / out)
     disk = ending.reference.disk
@@ -245,37 +247,37 @@ def ways(reference: Reference) -> list[Callable[[Ending], Ended]]:
     return [way for way in WAYS if way not in impossible]
 
 
-# What a person is told of in a sentence. Ctrl-C is not among them: while the interpreter itself starts, it is its own.
+# Reported in one sentence. Ctrl-C is not: during its own start the interpreter handles it.
 SPOKEN = (a_worker_killed, terminated, disk_full)
 
 
 def injecting(what: str) -> list[str]:
-    """strace, which does something at one of the calls of the stage's own process."""
+    """strace, which acts at one of the system calls of the stage's main process."""
     return ["strace", "-qq", "-o", "/dev/null", "-e", f"trace={_FILES}", "-e", f"inject={_FILES}:{what}"]
 
 
 def ended(process: "subprocess.Popen[str]", end: Callable[[], None] | None = None) -> Ended:
-    """Ends a stage and waits until its workers are gone too."""
+    """Kills a stage and waits until its workers have ended too."""
     children = descendants(process.pid)
     if end is not None and process.poll() is None:
         with suppress(psutil.NoSuchProcess, ProcessLookupError):
             end()
     try:
-        _, told = process.communicate(timeout=_LONGEST)
+        _, message = process.communicate(timeout=_LONGEST)
     except subprocess.TimeoutExpired:
         known = any(waits_in_openblas(pid) for pid in (process.pid, *(child.pid for child in descendants(process.pid))))
         os.killpg(process.pid, signal.SIGKILL)
         if not known:
             raise
         process.communicate()
-        told = _WAITED
+        message = _WAITED
     _, alive = psutil.wait_procs(children, timeout=30)
     assert not alive, f"workers outlive their stage by 30 s: {alive}"
-    return process.returncode, told
+    return process.returncode, message
 
 
 def waits_in_openblas(pid: int) -> bool:
-    """Whether a process asks again and again for memory that is not there, which docs/promises.md tells of OpenBLAS."""
+    """Whether a process waits for memory forever, as OpenBLAS does (docs/promises.md)."""
     if shutil.which("strace") is None:
         return False
     tracing = ["timeout", "2", "strace", "-f", "-e", "trace=mmap", "-p", str(pid)]

@@ -1,4 +1,4 @@
-"""Files that say they are models: none runs code of its own, and each is loaded or refused in a sentence.
+"""Malicious model files: none executes code, and each is loaded or refused in one sentence.
 
 An attack is thirty of them: .keras files for `finetuned.backbone` and for `export`, .onnx files for `redarte predict`.
 """
@@ -29,7 +29,7 @@ _LONGEST = 60.0  # seconds for a file
 
 @dataclass(frozen=True)
 class Whole:
-    """Models that are what they say, and where they are made into others."""
+    """Valid models, and the folder in which they are modified."""
 
     place: Path
     backbone: bytes
@@ -38,7 +38,7 @@ class Whole:
 
     @property
     def canary(self) -> Path:
-        """What exists only if code of a file has run."""
+        """A file that exists only if a model's code was executed."""
         return self.place / "canary"
 
 
@@ -57,7 +57,7 @@ def attack(whole: Whole, seed: int) -> Counter[str]:
     for number in range(FILES):
         kind = rng.choice(["backbone", "keras", "onnx"])
         path = whole.place / f"{kind}{number}.{'onnx' if kind == 'onnx' else 'keras'}"
-        path.write_bytes(hostile(rng, kind, whole))
+        path.write_bytes(malicious(rng, kind, whole))
         made.append((kind, path))
     happened: Counter[str] = Counter()
     with Sandbox(2, _MEMORY, timeout=_LONGEST) as sandbox:
@@ -66,8 +66,8 @@ def attack(whole: Whole, seed: int) -> Counter[str]:
             if isinstance(answer, LostError):
                 happened[f"{kind}: LOST, {answer}"] += 1
             elif isinstance(answer, UserError):
-                told = str(answer)
-                assert told.startswith(str(path)) and "\n" not in told and len(told) < 1000, told
+                message = str(answer)
+                assert message.startswith(str(path)) and "\n" not in message and len(message) < 1000, message
                 happened[f"{kind}: refused"] += 1
             else:
                 happened[f"{kind}: {answer}"] += 1
@@ -75,7 +75,7 @@ def attack(whole: Whole, seed: int) -> Counter[str]:
 
 
 def load(named: tuple[str, Path]) -> str:
-    """Loads a file as redarte does, and asks it for an answer."""
+    """Loads a file as redarte does, and predicts with it."""
     kind, path = named
     if kind == "onnx":
         from redarte.commands.predict import as_json
@@ -98,7 +98,7 @@ def load(named: tuple[str, Path]) -> str:
     return "loaded"
 
 
-def hostile(rng: random.Random, kind: str, whole: Whole) -> bytes:
+def malicious(rng: random.Random, kind: str, whole: Whole) -> bytes:
     if kind == "onnx":
         data = rng.choice(ONNX)(rng, whole)
     else:
@@ -122,7 +122,7 @@ def with_config(data: bytes, change: Callable[[Any], Any]) -> bytes:
     return rewritten(data, only_config)
 
 
-def atomic_file(_rng: random.Random, data: bytes, _whole: Whole) -> bytes:
+def atomic_file(_rng: random.Random, data: bytes, _complete: Whole) -> bytes:
     return data
 
 
@@ -179,7 +179,7 @@ def with_a_call(rng: random.Random, data: bytes, whole: Whole) -> bytes:
     return with_config(data, change)
 
 
-def with_other_shapes(rng: random.Random, data: bytes, _whole: Whole) -> bytes:
+def with_other_shapes(rng: random.Random, data: bytes, _complete: Whole) -> bytes:
     """Numbers of the layout are other numbers, so that the weights do not fit, or nothing does."""
 
     def change(value: Any) -> Any:
@@ -194,14 +194,14 @@ def with_other_shapes(rng: random.Random, data: bytes, _whole: Whole) -> bytes:
     return with_config(data, change)
 
 
-def with_broken_members(rng: random.Random, data: bytes, _whole: Whole) -> bytes:
+def with_broken_members(rng: random.Random, data: bytes, _complete: Whole) -> bytes:
     def change(_name: str, content: bytes) -> bytes:
         return rng.choice(HARM)(rng, content) if rng.random() < 0.5 else content
 
     return rewritten(data, change)
 
 
-def with_members_gone(rng: random.Random, data: bytes, _whole: Whole) -> bytes:
+def with_members_gone(rng: random.Random, data: bytes, _complete: Whole) -> bytes:
     made = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(data)) as source, zipfile.ZipFile(made, "w") as target:
         for name in source.namelist():
@@ -210,7 +210,7 @@ def with_members_gone(rng: random.Random, data: bytes, _whole: Whole) -> bytes:
     return made.getvalue()
 
 
-def with_strange_artists(rng: random.Random, data: bytes, _whole: Whole) -> bytes:
+def with_strange_artists(rng: random.Random, data: bytes, _complete: Whole) -> bytes:
     artists = rng.choice([b"", b"{}", b"null", b"[1, 2]", b"[[]]", b'["a"]', b'"abc"', b"[" * 9999, b"\xff"])
     return rewritten(data, lambda name, content: artists if name == "artists.json" else content)
 
@@ -230,7 +230,7 @@ KERAS = [
 ]
 
 
-def harmed(rng: random.Random, whole: Whole) -> bytes:
+def corrupted(rng: random.Random, whole: Whole) -> bytes:
     return rng.choice(HARM)(rng, whole.onnx)
 
 
@@ -261,7 +261,7 @@ def with_weights_elsewhere(rng: random.Random, whole: Whole) -> bytes:
 
 
 def with_another_card(rng: random.Random, whole: Whole) -> bytes:
-    """What the file says of itself is something else."""
+    """The metadata are changed."""
     proto = onnx.load_from_string(whole.onnx)
     for entry in proto.metadata_props:
         card = json.loads(entry.value) if rng.random() < 0.8 else {}
@@ -273,7 +273,7 @@ def with_another_card(rng: random.Random, whole: Whole) -> bytes:
 
 
 def with_another_graph(rng: random.Random, whole: Whole) -> bytes:
-    """Nodes are gone, or are of another kind, or of a domain that nobody has."""
+    """Nodes are removed, or have another type or an unknown domain."""
     proto = onnx.load_from_string(whole.onnx)
     nodes = proto.graph.node
     for _ in range(rng.randint(1, 3)):
@@ -294,4 +294,11 @@ def with_another_graph(rng: random.Random, whole: Whole) -> bytes:
     return bytes(proto.SerializeToString())
 
 
-ONNX = [lambda _rng, whole: whole.onnx, harmed, harmed, with_weights_elsewhere, with_another_card, with_another_graph]
+ONNX = [
+    lambda _rng, whole: whole.onnx,
+    corrupted,
+    corrupted,
+    with_weights_elsewhere,
+    with_another_card,
+    with_another_graph,
+]

@@ -1,4 +1,4 @@
-"""The JSON endpoint under schemathesis, which makes requests out of its own description, right ones and wrong ones.
+"""The API under schemathesis, which generates valid and invalid requests from its schema.
 
 An attack is a run of schemathesis with all of its checks that fit. Needs requirements-campaigns.txt.
 """
@@ -14,7 +14,7 @@ from tests.campaigns.storm import Service, prepared
 __all__ = ["attack", "prepared"]
 
 EXAMPLES = 500  # of requests to each operation
-# Not every file is an image, which no schema can say; and what is no method of ours is answered by the page below.
+# Not every file is an image, which no schema can express; and the page below answers other methods.
 DOES_NOT_FIT = ("positive_data_acceptance", "unsupported_method")
 
 

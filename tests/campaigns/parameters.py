@@ -1,7 +1,7 @@
-"""Every params.yaml either runs or is refused, before any work, in sentences that name what is wrong.
+"""Every params.yaml runs, or is refused before any work, in sentences that name the error.
 
-An attack draws a hundred documents, and as many texts of YAML with something broken, which params.load reads; what it
-takes means the same to DVC. Then a tiny run with one document of allowed values goes through the stages.
+An attack draws a hundred documents and a hundred corrupt texts of YAML for params.load; accepted ones have the same
+values for DVC. Then the stages run on tiny images with one document of allowed values.
 """
 
 import random
@@ -30,7 +30,7 @@ DOCUMENTS = 100
 TEXTS = ("fetch.archive.path", "fetch.archive.sha256", "fetch.folder.path", "finetuned.backbone", "finetuned.weights")
 _LONGEST = 300  # seconds for a stage
 
-# What a tiny run narrows; the rest is drawn from all that is allowed.
+# Narrower ranges for a tiny run; the other values are drawn from the allowed ranges.
 TINY: dict[str, Any] = {
     "fetch.source": st.just("sample"),
     "fetch.sample.schools": st.integers(2, 4),
@@ -76,7 +76,7 @@ def read_documents(place: Path, seed: int) -> Counter[str]:
 
 
 def read(place: Path, text: str) -> str:
-    """What becomes of a text as a params.yaml."""
+    """The result of a text as a params.yaml."""
     file = place / "params.yaml"
     file.write_bytes(text.encode("utf-8", "surrogatepass"))
     started = time.monotonic()
@@ -110,7 +110,7 @@ def run_one(workspace: Workspace, seed: int) -> Counter[str]:
     for command in (["fetch"], ["split"], ["augment"], ["resize"], ["train", name], ["export", name], ["evaluate"]):
         done: subprocess.CompletedProcess[str] = workspace.stage(*command, check=False)
         if done.returncode:
-            # One sentence, and one more on a line of its own for each further parameter that is wrong.
+            # One sentence for each wrong parameter.
             spoken = rf"^redarte {' '.join(command)}: (.*[a-z_]+\.[a-z_]+.*)(?:\nparams\.yaml: .*)*\n*\Z"
             sentence = re.search(spoken, done.stderr, re.MULTILINE)
             assert done.returncode == 1 and sentence and "Traceback" not in done.stderr, done.stderr
@@ -136,7 +136,7 @@ def drawn(strategy: st.SearchStrategy[Any], seed: int, examples: int = DOCUMENTS
 
 
 def documents(narrowed: dict[str, Any]) -> st.SearchStrategy[Any]:
-    """Documents whose every value is allowed by itself, and most of them as a whole."""
+    """Documents whose values are allowed individually, and mostly also together."""
     return section(Params, "", narrowed).map(made_whole)
 
 
@@ -158,7 +158,7 @@ def pair(least: float, most: float) -> st.SearchStrategy[list[float]]:
 
 
 _TEXT = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), min_size=1).filter(str.strip)
-# What params.py checks by a function, which Hypothesis cannot see.
+# Parameters with a validator function, which Hypothesis cannot inspect.
 OURS: dict[str, st.SearchStrategy[Any]] = {
     "model": st.sampled_from([*params.STUDY, "fisher", "finetuned"]),
     "extra_models": st.lists(st.sampled_from(["fisher", "finetuned"]), unique=True),
@@ -202,7 +202,7 @@ def leaves(document: dict[str, Any], path: str = "") -> Iterator[str]:
 COMMITTED = (ROOT / "params.yaml").read_text(encoding="utf-8")
 LEAVES = list(leaves(yaml.safe_load(COMMITTED)))
 
-# Anything that YAML can say, also where a section stands.
+# Any YAML value, also in place of a section.
 wild = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9) | st.dates() | st.binary(max_size=3),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5) | st.integers(), inner, max_size=3),

@@ -1,9 +1,9 @@
-"""The power goes while `dvc repro` runs: what the file system had not written is lost.
+"""A power cut during `dvc repro`: unsynced data of the file system are lost.
 
 The workspace, DVC's cache and its state lie on a file system of their own, ext4 or XFS by turns. It is shut down at
 any moment as the kernel's own tests of file systems do it (FS_IOC_SHUTDOWN without writing the journal's last part),
-unmounted and mounted again. What the stages had put out before is then whole or absent, a checkpoint is used or
-reported, and `dvc repro` makes the bytes of an undisturbed run. As root on a machine that may mount a file.
+unmounted and mounted again. Afterwards the outputs are complete or absent, a checkpoint is used or
+reported, and `dvc repro` gives the bytes of an undisturbed run. Needs root, and a machine that can mount a file.
 """
 
 import fcntl
@@ -31,7 +31,7 @@ _WITHOUT_THE_LOG = 2
 
 @dataclass(frozen=True)
 class Machine:
-    """A workspace on a disk of its own, and what the stages make there."""
+    """A workspace on a separate disk, and the outputs of the stages."""
 
     image: Path
     mounted: Path
@@ -88,8 +88,8 @@ def attack(machines: list[Machine], seed: int) -> Counter[str]:
         os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     mount_again(one)
-    told = workspace.run("redarte", "check", "--cache").stdout
-    happened["the cache was harmed" if "deleted" in told else "the cache was whole"] += 1
+    message = workspace.run("redarte", "check", "--cache").stdout
+    happened["the cache was harmed" if "deleted" in message else "the cache was whole"] += 1
     done = workspace.run("dvc", "repro", "train_red1", check=False)
     assert done.returncode == 0, done.stderr
     assert outputs_of(workspace) == one.made

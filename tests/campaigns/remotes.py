@@ -1,8 +1,8 @@
-"""A team's remote in which objects are altered, cut short, swapped or gone, and to which four push at once.
+"""A team's remote with altered, truncated, swapped or lost files, and four simultaneous pushes.
 
-An attack harms one to three objects, which a fresh clone then pulls: it fails, or what it harms is nowhere in the
-clone; and once the objects are whole again the next pull brings everything. Every fourth attack has four clones push
-at once what each has made instead, and a fifth finds all of it.
+An attack corrupts one to three files, and a fresh clone pulls: the pull fails, or the corruption is not in the clone;
+and after the files are restored the next pull gets everything. In every fourth attack four clones push simultaneously,
+and a fifth finds all of their files.
 """
 
 import random
@@ -37,7 +37,7 @@ def prepared(place: Path) -> Iterator[Team]:
 
 
 def push_everything(ana: Workspace, store: Path) -> None:
-    """Sets a remote up as docs/remotes.md says, and pushes what the first stages made."""
+    """Sets up a remote as in docs/remotes.md, and pushes the outputs of the first stages."""
     ana.run("dvc", "remote", "add", "-d", "team", str(store))
     ana.run("dvc", "remote", "modify", "team", "verify", "true")
     ana.commit("a run")
@@ -49,22 +49,22 @@ def attack(team: Team, seed: int) -> Counter[str]:
     place = team.store.parent / "clones"
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
-    return pushed_at_once(team, place, seed) if seed % 4 == 3 else pulled_in_spite_of_harm(team, place, rng)
+    return pushed_at_once(team, place, seed) if seed % 4 == 3 else pulled_in_spite_of_corruption(team, place, rng)
 
 
-def pulled_in_spite_of_harm(team: Team, place: Path, rng: random.Random) -> Counter[str]:
+def pulled_in_spite_of_corruption(team: Team, place: Path, rng: random.Random) -> Counter[str]:
     objects = sorted(path for path in team.store.rglob("*") if path.is_file())
     happened: Counter[str] = Counter()
     before = {path: path.read_bytes() for path in rng.sample(objects, rng.randint(1, 3))}
     ben = team.ana.clone(place / "ben")
     try:
         for path, whole in before.items():
-            harm = rng.choice(HARM)
+            corrupt = rng.choice(HARM)
             path.unlink()
-            content = harm(rng, whole)
+            content = corrupt(rng, whole)
             if content is not None:
                 path.write_bytes(content)
-            happened[f"{'a listing' if path.suffix == '.dir' else 'a file'} {harm.__name__}"] += 1
+            happened[f"{'a listing' if path.suffix == '.dir' else 'a file'} {corrupt.__name__}"] += 1
         done = ben.run("dvc", "pull", *_STAGES, check=False)
         assert done.returncode != 0, f"nobody noticed: {done.stdout}{done.stderr}"
         assert "Traceback" not in done.stdout + done.stderr
@@ -99,7 +99,7 @@ def pushed_at_once(team: Team, place: Path, seed: int) -> Counter[str]:
         fresh.run("dvc", "pull", "augment")
         assert tree_bytes(fresh.path / "data/augmented") == tree_bytes(clone.path / "data/augmented")
         shutil.rmtree(fresh.path)
-    # Harm to these would be no harm to what ana has pushed, which the other attacks pull.
+    # The other attacks pull what ana has pushed, and not these.
     for path in set(team.store.rglob("*")) - before:
         if path.is_file():
             path.unlink()
@@ -116,15 +116,15 @@ def cut_short(rng: random.Random, whole: bytes) -> bytes:
     return whole[: rng.randrange(len(whole))]
 
 
-def emptied(_rng: random.Random, _whole: bytes) -> bytes:
+def emptied(_rng: random.Random, _complete: bytes) -> bytes:
     return b""
 
 
-def gone(_rng: random.Random, _whole: bytes) -> None:
+def gone(_rng: random.Random, _complete: bytes) -> None:
     return None
 
 
-def replaced(rng: random.Random, _whole: bytes) -> bytes:
+def replaced(rng: random.Random, _complete: bytes) -> bytes:
     return rng.choice(
         [b"[]", b'[{"md5": "d41d8cd98f00b204e9800998ecf8427e", "relpath": "../../out"}]', rng.randbytes(99)]
     )

@@ -1,7 +1,7 @@
-"""`dvc repro` that is killed with everything that it has started, DVC and stage and workers, at any moment.
+"""`dvc repro` that is killed with all of its processes, DVC, stage and workers, at any moment.
 
-An attack kills it three times one after the other and lets a fourth go to its end, up to `resize`: the outputs are
-those of an undisturbed run, dvc.lock has not changed, and DVC's cache is whole.
+An attack kills it three times and lets the fourth finish, up to `resize`: the outputs are those of an undisturbed run,
+dvc.lock is unchanged, and DVC's cache is complete.
 """
 
 import os
@@ -24,7 +24,7 @@ _LASTS = 12.0  # seconds at most until it is killed
 
 @dataclass(frozen=True)
 class Undisturbed:
-    """A workspace in which the stages have run, and what they made."""
+    """A workspace in which the stages have run, and their outputs."""
 
     workspace: Workspace
     made: dict[str, bytes]
@@ -56,7 +56,7 @@ def attack(undisturbed: Undisturbed, seed: int) -> Counter[str]:
         happened["killed" if running else f"ended with {process.returncode}"] += 1
     done = workspace.run("dvc", "repro", "resize", check=False)
     if done.returncode:
-        # docs/promises.md says so: DVC's own lock is no whole file when DVC is killed while it writes it.
+        # docs/promises.md: DVC's lock file is corrupt if DVC is killed while it writes the file.
         assert "rwlock" in done.stderr, done.stderr
         (workspace.path / ".dvc/tmp/rwlock").unlink()
         happened["DVC's own lock was broken"] += 1

@@ -1,7 +1,7 @@
-"""The same images, parameters and code give the same bytes, whoever runs them and wherever.
+"""The same images, parameters and code give the same bytes for every user and folder.
 
-An attack is a clone in another place, of another person, under another locale and umask, with the images written in
-another order, which runs up to `resize`. Its dvc.lock says the same of every output as that of the first.
+An attack is a clone in another folder, of another user, under another locale and umask, with the images written in
+another order, which runs up to `resize`. Its dvc.lock has the same hash for every output as the first clone's.
 """
 
 import os
@@ -33,10 +33,10 @@ ZONES = ("UTC", "America/St_Johns", "Pacific/Kiritimati", "Asia/Kathmandu", "now
 
 @dataclass(frozen=True)
 class First:
-    """The clone that the others are compared with, the images, and what dvc.lock says of its outputs.
+    """The reference clone, the images, and the entries of its outputs in dvc.lock.
 
     Attributes:
-        as_another: what goes before a command that another user is to run; None where no other can run this Python.
+        as_another: the prefix of a command for another user; None where no other user can run this Python.
     """
 
     workspace: Workspace
@@ -79,7 +79,7 @@ def attack(first: First, seed: int) -> Counter[str]:
         "LC_ALL": locale, "LANG": locale, "TZ": zone, "PYTHONHASHSEED": str(rng.randrange(1000)), "HOME": str(place),
         "REDARTE_WORKERS": str(rng.choice([1, 2, 3, 5])), "OMP_NUM_THREADS": str(rng.choice([1, 4])),
         "MALLOC_PERTURB_": str(rng.randrange(256)), "PYTHONDONTWRITEBYTECODE": "1", "LANGUAGE": locale[:2],
-        "LOGNAME": "another",  # DVC asks for a name, and a user id without one has none
+        "LOGNAME": "another",  # DVC asks for a name, which a user id without a user does not have
     }  # fmt: skip
     before = first.as_another if first.as_another and rng.random() < 0.5 else []
     if before:
@@ -95,13 +95,13 @@ def attack(first: First, seed: int) -> Counter[str]:
 
 
 def outputs(workspace: Workspace) -> dict[str, Any]:
-    """What dvc.lock says of every output: its hash, size and number of files."""
+    """The entry of every output in dvc.lock: hash, size and number of files."""
     stages = yaml.safe_load((workspace.path / "dvc.lock").read_text(encoding="utf-8"))["stages"]
     return {out["path"]: out for stage in STAGES for out in stages[stage]["outs"]}
 
 
 def write(images: dict[str, bytes], folder: Path, order: list[str]) -> None:
-    """Writes the images one after the other: a disk lists them in an order of its own, which depends on this."""
+    """Writes the images one after the other: the order in which a disk lists them depends on it."""
     for name in order:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(images[name])

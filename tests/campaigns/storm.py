@@ -1,8 +1,8 @@
-"""The page and its JSON endpoint under many clients at once, most of them hostile.
+"""The service under many simultaneous clients, most of them malicious.
 
-An attack is a minute of two hundred clients: good and hostile uploads, uploads that are too large or never end, names
-of files that are nobody's business in every endpoint, other origins, and bytes that are no HTTP. Afterwards the service
-answers as before, holds no more memory and no more files, and has told nobody a traceback or a file of the machine.
+An attack is a minute of two hundred clients: good and malicious uploads, uploads that are too large or never end, names
+of private files in every endpoint, other origins, and bytes that are not HTTP. Afterwards the service predicts as
+before, holds no more memory or files, and has disclosed no traceback and no file of the machine.
 """
 
 import asyncio
@@ -23,14 +23,14 @@ from yarl import URL
 
 from redarte.images import decoding
 from tests import servers
-from tests.campaigns.images import hostile
+from tests.campaigns.images import malicious
 from tests.conftest import Workspace, new_workspace, painting
 
 CLIENTS = 200
 SECONDS = 60.0
-_WARM = 0.3  # of an attack: after this share of it the service holds what it needs
-_MORE_MEMORY = 0.25  # that it may hold at the end, of what it held then: what glibc keeps moves
-_LONGEST = 60.0  # seconds for an answer
+_WARM = 0.3  # of an attack: after this share of it the memory of the service is stable
+_MORE_MEMORY = 0.25  # of the memory then that is allowed at the end: glibc's reserves vary
+_LONGEST = 60.0  # seconds for a response
 HUNG_UP = "it hung up"
 _EVIL = "https://evil.example"
 _SECRET = "nobody outside may read this"
@@ -41,7 +41,7 @@ class Service:
     """A running `redarte serve`.
 
     Attributes:
-        before: what it answers to the image `good` before any attack.
+        before: its prediction for the image `good` before any attack.
     """
 
     address: str
@@ -62,14 +62,14 @@ def prepared(place: Path) -> Iterator[Service]:
 
 @contextmanager
 def served(workspace: Workspace, place: Path) -> Iterator[Service]:
-    """Serves a workspace in which models are, beside a secret."""
+    """Serves a workspace with models and a secret file."""
     secret = place / "secret.txt"
     secret.write_text(_SECRET, encoding="utf-8")
     good = decoding.jpeg(painting(300, 200), 90)
     with servers.page(workspace, place) as page:
         before = requests.post(f"{page.address}/api/predict", files={"image": good}, timeout=60).json()
         yield Service(page.address, psutil.Process(page.process.pid), page.scratch, secret, good, before)
-    # gradio's own endpoints log what they cannot take; nothing of ours raises.
+    # gradio's endpoints log invalid requests; ours raise nothing.
     ours = re.search(r"src/redarte/[^\n]*\n[^\n]*\n(?: *[\^~]+\n)?\S.*", page.log.read_text(encoding="utf-8"))
     assert ours is None, ours
 
@@ -122,7 +122,7 @@ async def client(session: aiohttp.ClientSession, service: Service, rng: random.R
         try:
             met[f"{act.__name__}: {await act(session, service, rng)}"] += 1
         except aiohttp.ClientConnectionError:
-            # It hangs up on whoever sends what it does not want, and on anybody where it has too many clients.
+            # The service closes connections with unwanted data, and any connection if it has too many clients.
             met[f"{act.__name__}: {HUNG_UP}"] += 1
         except (aiohttp.ClientError, ConnectionError, TimeoutError) as error:
             assert act in HOSTILE, f"{act.__name__}: {error!r}"
@@ -158,8 +158,8 @@ async def looks_at_the_page(session: aiohttp.ClientSession, service: Service, rn
         return await checked(answer, {200, 503})
 
 
-async def uploads_what_is_hostile(session: aiohttp.ClientSession, service: Service, rng: random.Random) -> int:
-    data, suffix = hostile(rng)
+async def uploads_malicious_files(session: aiohttp.ClientSession, service: Service, rng: random.Random) -> int:
+    data, suffix = malicious(rng)
     name = rng.choice(["p", "../../p", "é" * 200, "", "'\"<b>"]) + suffix
     async with session.post("/api/predict", data=form(data, name)) as answer:
         return await checked(answer, {200, 422, 503, 400})
@@ -281,7 +281,7 @@ async def wants_files(session: aiohttp.ClientSession, service: Service, rng: ran
     )
     spelling = rng.choice(SPELLINGS)
     path = rng.choice(ENDPOINTS).format(spelling(wanted))
-    # gradio, whose endpoints all others are, has errors of its own.
+    # All other endpoints are gradio's, with gradio's errors.
     allowed = set(range(200, 500)) | {503} | (set() if path.startswith(("/api", "/health")) else {500})
     method = rng.choice(["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"])
     async with session.request(method, URL(service.address + path, encoded=True), allow_redirects=False) as answer:
@@ -351,7 +351,7 @@ async def comes_from_elsewhere(session: aiohttp.ClientSession, service: Service,
 
 EARNEST = [asks_in_earnest, looks_at_the_page]
 HOSTILE: list[Callable[[aiohttp.ClientSession, Service, random.Random], Awaitable[int]]] = [
-    uploads_what_is_hostile,
+    uploads_malicious_files,
     asks_for_nonsense,
     sends_too_much,
     sends_slowly,

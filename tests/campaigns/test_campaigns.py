@@ -12,7 +12,7 @@ from tests.conftest import Workspace, save_backbone
 
 
 @pytest.mark.long
-def test_a_stage_that_is_ended(finished: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_stage(finished: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kills, "ENDS", 3)
     happened = kills.attack(kills.Reference(finished.path, {"resize": finished}), seed=1)
     assert happened["in resize"] == 3
@@ -21,7 +21,7 @@ def test_a_stage_that_is_ended(finished: Workspace, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.long
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs to mount a file")
-def test_the_power_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(powercut, "KINDS", ("ext4",))
     (tmp_path / "mounted").mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "tmpfs", tmp_path / "mounted"]).returncode:
@@ -32,21 +32,21 @@ def test_the_power_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.long
-def test_hostile_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_malicious_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "FILES", 60)
     with images.prepared(tmp_path) as workspace:
         happened = images.attack(workspace, seed=1)
     assert {"fetch: kept", "fetch: not_an_image", "fetch: truncated_or_corrupt", "predict: read"} <= set(happened)
 
 
-def test_hostile_archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_malicious_archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "ARCHIVES", 20)
     with archives.prepared(tmp_path) as place:
         assert archives.attack(place, seed=1)["unpacked"]
 
 
 @pytest.mark.long
-def test_hostile_models(finished: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_malicious_models(finished: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "FILES", 8)
     keras, onnx = ((finished.path / f"models/red1.{kind}").read_bytes() for kind in ("keras", "onnx"))
     whole = models.Whole(tmp_path, save_backbone(tmp_path / "tiny.keras").read_bytes(), keras, onnx)
@@ -59,14 +59,14 @@ def test_documents_and_texts_as_params(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_a_clone_elsewhere_makes_the_same(finished: Workspace, tmp_path: Path) -> None:
+def test_a_clone_elsewhere_gives_the_same_bytes(finished: Workspace, tmp_path: Path) -> None:
     clone = finished.clone(tmp_path / "first")
     first = sameness.First(clone, None, {}, sameness.outputs(clone))
     assert sum(sameness.attack(first, seed=1).values())
 
 
 @pytest.mark.long
-def test_a_harmed_remote(finished: Workspace, tmp_path: Path) -> None:
+def test_a_corrupt_remote(finished: Workspace, tmp_path: Path) -> None:
     ana = finished.clone(tmp_path / "ana")
     for place in (".dvc/cache", "data"):
         shutil.copytree(finished.path / place, ana.path / place, dirs_exist_ok=True)
@@ -75,7 +75,7 @@ def test_a_harmed_remote(finished: Workspace, tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_a_storm_on_the_page(finished: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_clients_of_the_service(finished: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storm, "CLIENTS", 10)
     monkeypatch.setattr(storm, "SECONDS", 2.0)
     with storm.served(finished, tmp_path) as service:

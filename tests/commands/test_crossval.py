@@ -1,4 +1,4 @@
-"""Cross-validation: the folds are apart, every model answers the same images, and a killed run goes on."""
+"""Cross-validation: folds are disjoint, every model predicts the same images, and a killed run continues."""
 
 import os
 import re
@@ -19,7 +19,7 @@ from tests.conftest import Workspace, new_workspace, tree_bytes
 
 
 @pytest.mark.long
-def test_the_folds_are_apart_stratified_and_whole(tmp_path: Path) -> None:
+def test_the_folds_are_disjoint_stratified_and_complete(tmp_path: Path) -> None:
     workspace = new_workspace(tmp_path / "redarte", {"fetch.sample.images": 7, "split.folds": 3})
     workspace.stage("fetch")
     everything = set(tree_bytes(workspace.path / "data/raw"))
@@ -46,25 +46,25 @@ def test_more_folds_than_images_is_one_sentence(tmp_path: Path) -> None:
     assert refused.stderr.startswith("redarte split: split.folds is 6, and no artist has so many images")
 
 
-def answers(right: list[bool], paths: list[str] | None = None) -> Fold:
+def predictions(right: list[bool], paths: list[str] | None = None) -> Fold:
     truth = np.array([f"A{number % 3}" for number in range(len(right))])
     predicted = np.where(right, truth, "other")
     names = paths or [f"test/{number}" for number in range(len(right))]
     return Fold(names, truth, predicted, np.where(right, 1, 4))
 
 
-def test_the_table_says_what_the_folds_say() -> None:
-    folds = [answers([True] * 3 + [False]), answers([True] + [False] * 3)]
-    text = crossval.table({"red1": folds, "red2": [answers([True] * 4), answers([True] * 4)]})
+def test_the_table_agrees_with_the_folds() -> None:
+    folds = [predictions([True] * 3 + [False]), predictions([True] + [False] * 3)]
+    text = crossval.table({"red1": folds, "red2": [predictions([True] * 4), predictions([True] * 4)]})
     assert "| Red 1 | 0.500 ± 0.354 (0.750, 0.250) | 0.500 (0.215 to 0.785) of 8 | 1.000 |" in text
     assert "| Red 2 | 1.000 ± 0.000" in text
     assert "The difference between Red 1 and Red 2 is not significant (p = 0.12)" in text
 
 
-def test_models_that_answered_other_images_are_not_compared() -> None:
-    other = answers([True], ["test/other"])
+def test_models_with_predictions_for_other_images_are_not_compared() -> None:
+    other = predictions([True], ["test/other"])
     with pytest.raises(UserError, match="predicted different images"):
-        crossval.table({"red1": [answers([True])] * 2, "red2": [other] * 2})
+        crossval.table({"red1": [predictions([True])] * 2, "red2": [other] * 2})
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_models_that_answered_other_images_are_not_compared() -> None:
         "params.yaml:model=red2",
     ],
 )
-def test_what_crossval_sets_cannot_be_set(settings: Callable[..., Params], change: str) -> None:
+def test_parameters_that_crossval_sets_are_refused(settings: Callable[..., Params], change: str) -> None:
     with pytest.raises(UserError, match="crossval sets model, extra_models, "):
         crossval.run(settings(), ["red1"], 2, ["train.epochs=1", change])
 
@@ -109,14 +109,14 @@ def test_predictions_are_reused_only_for_the_same_code_data_and_parameters(
 
 
 def experiments(workspace: Workspace) -> list[str]:
-    """As `dvc exp list` has them, which takes a second each time."""
+    """The experiments of `dvc exp list`, which takes a second each time."""
     listed = workspace.run("git", "for-each-ref", "--format=%(refname)", "refs/exps").stdout
-    # Beside refs/exps/<commit's first two digits>/<the others>/<name> there are refs of DVC's own.
+    # DVC also has other refs than refs/exps/<commit's first two digits>/<the rest>/<name>.
     return sorted(re.findall(r"^refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)$", listed, re.MULTILINE))
 
 
 @pytest.mark.long
-def test_a_killed_run_goes_on(tmp_path: Path) -> None:
+def test_a_killed_run_continues(tmp_path: Path) -> None:
     workspace = new_workspace(tmp_path / "redarte", {"fetch.sample.images": 6})
     command = ("redarte", "crossval", "red1", "--folds", "2", "-S", "augment.copies=[zoom]")
     running = workspace.start(*command)

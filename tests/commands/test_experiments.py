@@ -1,4 +1,4 @@
-"""`redarte experiments` shows what an experiment measured, and its parameters as they can be typed again."""
+"""`redarte experiments` lists metrics, and parameters as they can be typed again."""
 
 import shlex
 import subprocess
@@ -21,7 +21,7 @@ VALUES = [
 
 
 @pytest.mark.parametrize("value", VALUES, ids=repr)
-def test_a_value_typed_back_is_the_same(tmp_path: Path, value: Any) -> None:
+def test_a_typed_value_is_read_back_unchanged(tmp_path: Path, value: Any) -> None:
     file = tmp_path / "params.yaml"
     file.write_text("section:\n  key: 0\n", encoding="utf-8")
     apply_overrides(file, shlex.split(typed("section.key", value)))
@@ -35,7 +35,7 @@ def lock_of(workspace: Workspace) -> tuple[dict[str, Any], dict[str, Any]]:
     return lock, params
 
 
-def test_what_did_not_run_with_these_parameters_is_not_measured(finished: Workspace) -> None:
+def test_a_stage_that_did_not_run_with_these_parameters_is_not_measured(finished: Workspace) -> None:
     lock, params = lock_of(finished)
     assert is_measured("evaluate", lock, params)
     for section, key, value in (("resize", "side", 24), ("evaluate", "gallery", 3), ("fetch", "max_megapixels", 7)):

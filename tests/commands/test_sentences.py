@@ -1,4 +1,4 @@
-"""What a person's mistake or machine makes of a command is one sentence, and never a traceback."""
+"""A user's mistake, or the state of a machine, gives one sentence and never a traceback."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from tests.conftest import ROOT, Workspace, write_painting
 
 
 def refused(workspace: Workspace, *command: str, **environment: str) -> str:
-    """The one sentence that a command says before it exits with 1."""
+    """The one sentence that a command prints before it exits with 1."""
     done = workspace.run("redarte", *command, check=False, COLUMNS="120", **environment)
     assert done.returncode == 1, done.stdout
     assert "Traceback" not in done.stderr and done.stderr.count("\n") == 1, done.stderr
@@ -33,17 +33,17 @@ def downloaded(workspace: Workspace) -> Workspace:
     return workspace
 
 
-def test_a_project_without_git_is_told_what_to_type(downloaded: Workspace) -> None:
+def test_a_project_without_git_is_reported_with_what_to_type(downloaded: Workspace) -> None:
     for command in (["check"], ["check", "--lock"], ["experiments"], ["doctor"], ["push-runs"], ["crossval", "red1"]):
-        told = refused(downloaded, *command)
-        assert told.startswith(f"{downloaded.path} is not a git repository, which DVC needs")
-        assert told.endswith("type: git init && git add -A && git commit -m start")
+        message = refused(downloaded, *command)
+        assert message.startswith(f"{downloaded.path} is not a git repository, which DVC needs")
+        assert message.endswith("type: git init && git add -A && git commit -m start")
     (downloaded.path / ".dvc/config.local").write_text("[core]\n    no_scm = true\n")
     downloaded.run("redarte", "check")
 
 
 @pytest.mark.parametrize("left", ["", pytest.param('{"write": {"data/raw": {"pid"', marks=pytest.mark.long)])
-def test_a_lock_that_a_killed_dvc_left_broken_is_told_with_what_to_type(workspace: Workspace, left: str) -> None:
+def test_a_corrupt_lock_of_a_killed_dvc_is_reported_with_what_to_type(workspace: Workspace, left: str) -> None:
     lock = workspace.path / ".dvc/tmp/rwlock"
     lock.parent.mkdir(exist_ok=True)
     lock.write_text(left)
@@ -53,7 +53,7 @@ def test_a_lock_that_a_killed_dvc_left_broken_is_told_with_what_to_type(workspac
     workspace.run("redarte", "check")
 
 
-def test_another_dvc_at_work_is_named(workspace: Workspace) -> None:
+def test_another_running_dvc_is_named(workspace: Workspace) -> None:
     lock = workspace.path / ".dvc/tmp/rwlock"
     lock.parent.mkdir(exist_ok=True)
     works = {"pid": os.getpid(), "cmd": "dvc repro train_red2"}
@@ -65,17 +65,19 @@ def test_another_dvc_at_work_is_named(workspace: Workspace) -> None:
     )
 
 
-def test_a_folder_that_is_no_project_is_told(tmp_path: Path, workspace: Workspace) -> None:
+def test_a_folder_that_is_not_a_project_is_reported(tmp_path: Path, workspace: Workspace) -> None:
     shutil.rmtree(workspace.path / ".dvc")
     for command in ("experiments", "doctor"):
         assert "you are not inside of a DVC repository" in refused(workspace, command)
 
 
-def test_experiments_tell_dvcs_own_reason(workspace: Workspace) -> None:
+def test_experiments_print_dvcs_reason(workspace: Workspace) -> None:
     (workspace.path / ".dvc/config.local").write_text("[nonsense]\n    a = b\n")
-    told = refused(workspace, "experiments")
-    assert told.startswith("`dvc exp show --json` failed: ") and "extra keys not allowed @ data['nonsense']" in told
-    assert "Having any troubles" not in told
+    message = refused(workspace, "experiments")
+    assert (
+        message.startswith("`dvc exp show --json` failed: ") and "extra keys not allowed @ data['nonsense']" in message
+    )
+    assert "Having any troubles" not in message
 
 
 def test_brackets_in_values_are_shown() -> None:
@@ -102,7 +104,7 @@ def test_brackets_in_values_are_shown() -> None:
     assert lines[-1].strip() == "'extra_models=[\"[a]\"]'"
 
 
-def test_doctor_says_what_is_wrong_with_an_archive(workspace: Workspace, tmp_path: Path) -> None:
+def test_doctor_reports_a_bad_archive(workspace: Workspace, tmp_path: Path) -> None:
     broken = tmp_path / "broken.zip"
     with zipfile.ZipFile(broken, "w") as opened:
         opened.writestr("Ana/1.jpg", b"x" * 100)
@@ -113,15 +115,15 @@ def test_doctor_says_what_is_wrong_with_an_archive(workspace: Workspace, tmp_pat
     assert refused(workspace, "doctor").startswith(f"{broken} cannot be unpacked (Bad magic number")
 
 
-def test_explain_says_where_it_cannot_write(finished: Workspace, tmp_path: Path) -> None:
+def test_explain_reports_an_unwritable_file(finished: Workspace, tmp_path: Path) -> None:
     image = str(write_painting(tmp_path / "a.jpg"))
     (tmp_path / "folder.jpg").mkdir()
     assert refused(finished, "explain", image, "--out", str(tmp_path / "folder.jpg")).endswith(
         "is not a .jpg file name; choose one with --out."
     )
     (tmp_path / "file").touch()
-    told = refused(finished, "explain", image, "--out", str(tmp_path / "file/a.jpg"))
-    assert told == f"{tmp_path}/file/a.jpg cannot be written (File exists); choose another file with --out."
+    message = refused(finished, "explain", image, "--out", str(tmp_path / "file/a.jpg"))
+    assert message == f"{tmp_path}/file/a.jpg cannot be written (File exists); choose another file with --out."
 
 
 @pytest.mark.parametrize("out", ["a.jpg", "./a.jpg", "link.jpg"])
@@ -129,8 +131,8 @@ def test_explain_does_not_overwrite_the_image(finished: Workspace, tmp_path: Pat
     image = write_painting(tmp_path / "a.jpg")
     (tmp_path / "link.jpg").symlink_to(image)
     before = image.read_bytes()
-    told = refused(finished, "explain", str(image), "--out", str(tmp_path / out))
-    assert told.endswith("is the image itself, and would be overwritten: choose another file with --out.")
+    message = refused(finished, "explain", str(image), "--out", str(tmp_path / out))
+    assert message.endswith("is the image itself, and would be overwritten: choose another file with --out.")
     assert image.read_bytes() == before
 
 
@@ -142,11 +144,13 @@ def test_a_merge_conflict_is_named(workspace: Workspace, name: str) -> None:
         assert refused(workspace, *command).startswith(f"merge conflict in {name}")
 
 
-def test_images_in_an_output_are_not_lost(workspace: Workspace, tmp_path: Path) -> None:
+def test_a_users_images_in_an_output_are_not_deleted(workspace: Workspace, tmp_path: Path) -> None:
     """DVC deletes outputs before it starts a stage: `make repro` begins with this check."""
     own = write_painting(workspace.path / "data/raw/Ana/mine.jpg")
-    told = refused(workspace, "check")
-    assert told.startswith("data/raw has 1 files that DVC does not know (Ana/mine.jpg), and the next run would delete")
+    message = refused(workspace, "check")
+    assert message.startswith(
+        "data/raw has 1 files that DVC does not know (Ana/mine.jpg), and the next run would delete"
+    )
     own.unlink()
     workspace.run("redarte", "check")
     workspace.run("dvc", "repro", "split")
@@ -204,7 +208,7 @@ def test_an_address_can_be_opened(host: str, address: str) -> None:
 def test_serve_on_every_address_behind_a_proxy_leaves_nothing_when_it_is_ended(
     finished: Workspace, tmp_path: Path
 ) -> None:
-    """ALL_PROXY of SOCKS wants a package of gradio's that is not here; SIGTERM is what a service manager sends."""
+    """With a SOCKS proxy gradio needs a missing package; a service manager sends SIGTERM."""
     process = finished.start(
         "redarte", "serve", "--host", "::", "--port", "0",
         TMPDIR=str(tmp_path), ALL_PROXY="socks5://127.0.0.1:9", all_proxy="socks5://127.0.0.1:9",
@@ -249,9 +253,7 @@ def test_data_raw_may_be_a_link_to_another_disk(workspace: Workspace, tmp_path: 
 
 
 @pytest.mark.parametrize("folder", ["data", "models", "plots"])
-def test_a_link_that_dvc_would_refuse_after_the_work_is_refused_before_it(
-    workspace: Workspace, tmp_path: Path, folder: str
-) -> None:
+def test_a_link_that_dvc_refuses_is_refused_before_the_work(workspace: Workspace, tmp_path: Path, folder: str) -> None:
     shutil.rmtree(workspace.path / folder, ignore_errors=True)
     (workspace.path / folder).symlink_to(tmp_path)
     done = workspace.stage("fetch", check=False)

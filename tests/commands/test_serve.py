@@ -53,7 +53,7 @@ def check_plots_page(page: Path, revisions: list[str], screenshot: Path) -> None
     assert all(width > 100 for _, width in images)
 
 
-# Which of the three models' colours a chart's canvas has.
+# The colours of the three models in a chart's canvas.
 INK = """[...document.querySelectorAll('.vega-embed canvas')].map(canvas => {
     const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
     const wanted = new Set(['0,114,178', '213,94,0', '0,158,115']), found = new Set();
@@ -72,7 +72,7 @@ def test_the_plots_page_is_drawn_without_a_model(offline_plots: Workspace, tmp_p
 
 
 @pytest.mark.long
-def test_two_revisions_stand_side_by_side(offline_plots: Workspace, tmp_path: Path) -> None:
+def test_two_revisions_are_shown_side_by_side(offline_plots: Workspace, tmp_path: Path) -> None:
     offline_plots.run("dvc", "exp", "run", "-n", "few-in-the-gallery", "-S", "evaluate.gallery=2", "evaluate")
     try:
         offline_plots.run("dvc", "plots", "diff", "HEAD", "few-in-the-gallery", "-o", str(tmp_path / "page"))
@@ -85,7 +85,7 @@ def test_two_revisions_stand_side_by_side(offline_plots: Workspace, tmp_path: Pa
 
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_report_stands_alone(finished: Workspace, width: int, scheme: str) -> None:
+def test_the_report_needs_no_other_file(finished: Workspace, width: int, scheme: str) -> None:
     page = finished.path / "plots/report.html"
     assert page.stat().st_size < 5_000_000
     with browser.chromium() as chromium, browser.watch(chromium, width) as watched:
@@ -107,16 +107,16 @@ def test_the_report_stands_alone(finished: Workspace, width: int, scheme: str) -
     assert len(names) == 3 and all(height >= 12 for height in heights)
 
 
-def test_the_report_says_what_was_measured(finished: Workspace) -> None:
+def test_the_report_shows_the_metrics(finished: Workspace) -> None:
     page = (finished.path / "plots/report.html").read_text(encoding="utf-8")
     card = (finished.path / "plots/model_card.md").read_text(encoding="utf-8")
     measured = finished.run("dvc", "metrics", "show", "--json").stdout
     accuracy = float(re.findall(r'"test_accuracy": ([\d.]+)', measured)[0])
     assert f"| accuracy | {accuracy:.3f} |" in card
-    for told in ("invented schools of painting", "McNemar", "calibration error", "under its licence (MIT)"):
-        assert told in page
+    for message in ("invented schools of painting", "McNemar", "calibration error", "under its licence (MIT)"):
+        assert message in page
     assert str(finished.path) not in page + card
-    # Its models have learned for one epoch: a level line, and not a point that nobody sees.
+    # One epoch is drawn as a level line and not as an invisible point.
     assert re.search(r'<polyline class="val" points="0\.0,([\d.]+) 100\.0,\1"/>', page)
 
 
@@ -134,13 +134,13 @@ def address(server: servers.Page) -> str:
 
 
 def photograph(path: Path) -> Path:
-    """An image whose file is larger than what the service takes of anything else."""
+    """An image whose file is larger than the limit for other requests."""
     Image.frombytes("RGB", (1500, 1500), random.Random(0).randbytes(3 * 1500**2)).save(path)
     assert path.stat().st_size > 2**20
     return path
 
 
-def test_a_person_tries_a_image(address: str, tmp_path: Path) -> None:
+def test_a_user_uploads_an_image(address: str, tmp_path: Path) -> None:
     image = photograph(tmp_path / "mine.jpg")
     (tmp_path / "notes.txt").write_text("not an image")
     with browser.chromium() as chromium, browser.watch(chromium, width=1280) as watched:
@@ -163,7 +163,7 @@ def test_a_person_tries_a_image(address: str, tmp_path: Path) -> None:
     assert watched.asked == [], "nothing is fetched from outside"
 
 
-def test_what_is_named_a_image_and_is_none_is_told(address: str, tmp_path: Path) -> None:
+def test_a_file_with_an_image_suffix_that_is_not_an_image_is_reported(address: str, tmp_path: Path) -> None:
     (tmp_path / "trap.jpg").write_bytes(write_painting(tmp_path / "whole.jpg", 300, 200).read_bytes()[:2000])
     with browser.chromium() as chromium, browser.watch(chromium, width=390) as watched:
         watched.page.goto(address)
@@ -175,7 +175,7 @@ def ask(address: str, content: bytes, **query: str | int) -> requests.Response:
     return requests.post(f"{address}/api/predict", files={"image": ("p.jpg", content)}, params=query, timeout=60)
 
 
-def test_programs_are_answered(address: str, tmp_path: Path) -> None:
+def test_the_api_predicts(address: str, tmp_path: Path) -> None:
     assert requests.get(f"{address}/health", timeout=10).json() == {
         "status": "ok",
         "models": ["red1", "red2", "red3"],
@@ -194,17 +194,17 @@ def test_programs_are_answered(address: str, tmp_path: Path) -> None:
 
 
 def test_the_file_decides_which_model_predicts(finished: Workspace, address: str, tmp_path: Path) -> None:
-    """Two files whose metadata have one name, a broken one and one of another version beside them."""
+    """Two files with the same name in their metadata, a corrupt one and one of another version."""
     clone = finished.clone(tmp_path / "redarte")
     models = clone.path / "models"
     for name, source in (("red1", "red1"), ("copy", "red2")):
         content = onnx.load(finished.path / f"models/{source}.onnx")
-        said = json.loads(content.metadata_props[0].value) | {"model": "red1"}
-        content.metadata_props[0].value = json.dumps(said)
+        printed = json.loads(content.metadata_props[0].value) | {"model": "red1"}
+        content.metadata_props[0].value = json.dumps(printed)
         onnx.save(content, models / f"{name}.onnx")
     older = onnx.load(models / "copy.onnx")
-    del said["jpeg_quality"]
-    older.metadata_props[0].value = json.dumps(said)
+    del printed["jpeg_quality"]
+    older.metadata_props[0].value = json.dumps(printed)
     onnx.save(older, models / "older.onnx")
     (models / "broken.onnx").write_bytes(b"broken")
     image = write_painting(tmp_path / "a.jpg").read_bytes()
@@ -213,13 +213,13 @@ def test_the_file_decides_which_model_predicts(finished: Workspace, address: str
     place.mkdir()
     with servers.page(clone, place) as served:
         assert requests.get(f"{served.address}/health", timeout=10).json()["models"] == ["red1", "copy"]
-        answers = {name: ask(served.address, image, model=name).json() for name in ("red1", "copy")}
-    assert {name: answer["model"] for name, answer in answers.items()} == {"red1": "red1", "copy": "copy"}
-    assert answers["red1"]["probability"] == pytest.approx(expected["red1"], abs=1e-5)
-    assert answers["copy"]["probability"] == pytest.approx(expected["red2"], abs=1e-5)
+        predictions = {name: ask(served.address, image, model=name).json() for name in ("red1", "copy")}
+    assert {name: answer["model"] for name, answer in predictions.items()} == {"red1": "red1", "copy": "copy"}
+    assert predictions["red1"]["probability"] == pytest.approx(expected["red1"], abs=1e-5)
+    assert predictions["copy"]["probability"] == pytest.approx(expected["red2"], abs=1e-5)
 
 
-def test_a_form_field_counts_and_two_wishes_are_refused(address: str, tmp_path: Path) -> None:
+def test_form_fields_are_read_and_contradictions_are_refused(address: str, tmp_path: Path) -> None:
     image = write_painting(tmp_path / "a.jpg").read_bytes()
 
     def post(query: dict[str, Any], **fields: Any) -> requests.Response:
@@ -236,7 +236,9 @@ def test_a_form_field_counts_and_two_wishes_are_refused(address: str, tmp_path: 
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
-def test_a_stalled_upload_does_not_keep_the_service(finished: Workspace, tmp_path: Path, sent: signal.Signals) -> None:
+def test_a_stalled_upload_does_not_delay_the_end_of_the_service(
+    finished: Workspace, tmp_path: Path, sent: signal.Signals
+) -> None:
     process = finished.start("redarte", "serve", "--port", "0", TMPDIR=str(tmp_path))
     assert process.stdout is not None
     port = int(re.findall(r":(\d+) ", process.stdout.readline())[0])
@@ -252,14 +254,14 @@ def test_a_stalled_upload_does_not_keep_the_service(finished: Workspace, tmp_pat
 
 
 def bomb() -> bytes:
-    """A PNG of a few kB that says it has 2.5 billion pixels."""
+    """A PNG of a few kB that declares 2.5 billion pixels."""
     whole = io.BytesIO()
     Image.new("L", (1, 1)).save(whole, "PNG")
     header = b"IHDR" + (50_000).to_bytes(4, "big") * 2 + b"\x08\x00\x00\x00\x00"
     return whole.getvalue()[:12] + header + zlib.crc32(header).to_bytes(4, "big") + whole.getvalue()[33:]
 
 
-def test_hostile_uploads_are_refused_and_the_service_stays(address: str, tmp_path: Path) -> None:
+def test_malicious_uploads_are_refused_and_the_service_continues(address: str, tmp_path: Path) -> None:
     whole = write_painting(tmp_path / "a.jpg").read_bytes()
     for content, detail in (
         (b"", "The file is empty."),
@@ -284,8 +286,8 @@ def test_hostile_uploads_are_refused_and_the_service_stays(address: str, tmp_pat
     assert ask(address, whole).status_code == 200
 
 
-def test_what_brings_no_image_is_small(address: str, tmp_path: Path) -> None:
-    """Whatever is held in memory as a whole: two hundred clients that send 20 MB of it each are 4 GB."""
+def test_requests_without_an_image_are_limited(address: str, tmp_path: Path) -> None:
+    """Other requests are held in memory: 20 MB from each of two hundred clients would be 4 GB."""
     megabytes = b"[" + b" " * (2 * 2**20)
     for path in ("/gradio_api/queue/join", "/gradio_api/run/answer", "/gradio_api/reset", "/health"):
         for kind in ("application/json", "multipart/form-data; boundary=x"):
@@ -297,7 +299,7 @@ def test_what_brings_no_image_is_small(address: str, tmp_path: Path) -> None:
     assert ask(address, photograph(tmp_path / "mine.jpg").read_bytes()).status_code == 200
 
 
-def test_a_machine_in_want_of_memory_is_not_the_uploads_fault(server: servers.Page) -> None:
+def test_lack_of_memory_is_not_reported_as_a_bad_upload(server: servers.Page) -> None:
     """Whatever decodes the upload is killed, and again, as the kernel does it."""
     address, service = server.address, server.process
     content = io.BytesIO()
@@ -321,14 +323,14 @@ def test_fifty_at_once(address: str, tmp_path: Path) -> None:
     contents = [write_painting(tmp_path / f"{number}.jpg", seed=number).read_bytes() for number in range(5)]
     alone = [ask(address, content).json() for content in contents]
     with concurrent.futures.ThreadPoolExecutor(50) as pool:
-        answers = list(pool.map(lambda number: ask(address, contents[number % 5]), range(50)))
-    assert all(answer.status_code == 200 for answer in answers)
-    for number, answer in enumerate(answers):
+        predictions = list(pool.map(lambda number: ask(address, contents[number % 5]), range(50)))
+    assert all(answer.status_code == 200 for answer in predictions)
+    for number, answer in enumerate(predictions):
         assert answer.json()["top"] == alone[number % 5]["top"]
 
 
 @pytest.mark.long
-def test_serve_says_what_is_missing_and_what_is_taken(workspace: Workspace, address: str, finished: Workspace) -> None:
+def test_serve_reports_missing_models_and_a_used_port(workspace: Workspace, address: str, finished: Workspace) -> None:
     done = workspace.run("redarte", "serve", check=False)
     assert done.stderr == (
         "redarte: there is no model in models/; create them with `dvc repro`, or get them with `dvc pull`.\n"
@@ -339,20 +341,20 @@ def test_serve_says_what_is_missing_and_what_is_taken(workspace: Workspace, addr
     assert f"127.0.0.1:{port} cannot be listened on; choose another with --port." in done.stderr
 
 
-def test_names_are_no_markup(finished: Workspace, tmp_path: Path) -> None:
-    """An artist's or a file's name comes from whoever made the folder."""
+def test_names_are_escaped(finished: Workspace, tmp_path: Path) -> None:
+    """Names of artists and files are untrusted."""
     clone = finished.clone(tmp_path / "clone")
     for folder in ("data", "models", "plots"):
         shutil.copytree(finished.path / folder, clone.path / folder, dirs_exist_ok=True)
-    hostile = "<img src=x onerror=alert(1)>"
+    malicious = "<img src=x onerror=alert(1)>"
     tables = [clone.path / f"plots/{name}.csv" for name in ("predictions", "compare")]
     first = tables[0].read_text().splitlines()[1].partition(",")[0]
-    renamed = Path(first).with_name(hostile).as_posix()
+    renamed = Path(first).with_name(malicious).as_posix()
     test = clone.path / "data/resized/test"
     (test / f"{first}.jpg").rename(test / f"{renamed}.jpg")
     for table in tables:
         table.write_text(table.read_text().replace(first, renamed))
     clone.stage("report")
     page = (clone.path / "plots/report.html").read_text()
-    assert hostile not in page
+    assert malicious not in page
     assert "&lt;img src=x onerror=alert(1)&gt;" in page

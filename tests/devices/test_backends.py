@@ -1,4 +1,4 @@
-"""The same training by JAX and PyTorch, whose CPU builds `make test-all` installs; and what is told of a backend."""
+"""The same training by JAX and PyTorch, whose CPU builds `make test-all` installs; and messages about devices."""
 
 import importlib.util
 import os
@@ -43,7 +43,7 @@ OUTPUTS = ("models/red1.keras", "metrics/train_red1.json", "plots/train_red1.csv
 
 
 def ready(path: Path, changes: dict[str, Any]) -> Workspace:
-    """A workspace with images to train on: 26 squares and the originals that they were made of."""
+    """A workspace with training images: 26 resized images and their originals."""
     workspace = new_workspace(path, {"train.precision": "float32"} | changes)
     for split, each in (("train", 13), ("val", 3)):
         for place in ("resized", "split"):
@@ -52,7 +52,7 @@ def ready(path: Path, changes: dict[str, Any]) -> Workspace:
 
 
 def losses(workspace: Workspace) -> list[float]:
-    """Of train and val in the first two epochs, before what was rounded elsewhere has grown."""
+    """Of train and val in the first two epochs, before rounding differences grow."""
     rows = (workspace.path / "plots/train_red1.csv").read_text().splitlines()[1:5]
     return [float(row.rpartition(",")[2]) for row in rows]
 
@@ -62,7 +62,7 @@ def outputs(workspace: Workspace) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_another_backend_learns_what_tensorflow_does_and_is_exported(tmp_path: Path, backend: str) -> None:
+def test_another_backend_trains_like_tensorflow_and_is_exported(tmp_path: Path, backend: str) -> None:
     workspace = ready(tmp_path / "redarte", {"train.epochs": 6, "red1.l2": 0.0001, "train.class_weight": "balanced"})
     workspace.stage("train", "red1")
     by_tensorflow = losses(workspace)
@@ -77,12 +77,12 @@ def test_another_backend_learns_what_tensorflow_does_and_is_exported(tmp_path: P
     first = outputs(workspace)
     workspace.stage("train", "red1", KERAS_BACKEND=backend)
     assert outputs(workspace) == first
-    # The export, which is TensorFlow's, compares every val image's probabilities with those of the model.
+    # The export by TensorFlow compares the probabilities of every val image with the model's.
     assert "agrees with Keras" in workspace.stage("export", "red1", KERAS_BACKEND=backend).stdout
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_an_interrupted_training_goes_on_to_the_same_bytes(tmp_path: Path, backend: str) -> None:
+def test_an_interrupted_training_resumes_to_the_same_bytes(tmp_path: Path, backend: str) -> None:
     workspace = ready(tmp_path / "redarte", {"train.epochs": 60, "train.patience": 50})
     workspace.stage("train", "red1", KERAS_BACKEND=backend)
     undisturbed = outputs(workspace)
@@ -97,13 +97,13 @@ def test_an_interrupted_training_goes_on_to_the_same_bytes(tmp_path: Path, backe
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert re.fullmatch(r"redarte train red1: interrupted; \d+ whole epochs are kept for `dvc repro`\.\n", err), err
-    # Another backend does not go on with it.
+    # Another backend does not resume it.
     assert "resuming" in workspace.stage("train", "red1", KERAS_BACKEND=backend).stdout
     assert outputs(workspace) == undisturbed
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_everything_switched_on(tmp_path: Path, backend: str) -> None:
+def test_all_options_together(tmp_path: Path, backend: str) -> None:
     switched_on = {
         "train.epochs": 4,
         "train.schedule": "cosine",
@@ -132,7 +132,7 @@ runpy.run_module("redarte.stages.train", run_name="__main__")
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_images_that_lie_on_the_device_teach_the_same(tmp_path: Path, backend: str) -> None:
+def test_images_on_the_device_give_the_same_training(tmp_path: Path, backend: str) -> None:
     workspace = ready(tmp_path / "redarte", {"train.epochs": 2})
     workspace.stage("train", "red1", KERAS_BACKEND=backend)
     before = outputs(workspace)
@@ -142,7 +142,7 @@ def test_images_that_lie_on_the_device_teach_the_same(tmp_path: Path, backend: s
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_models_beyond_the_study(tmp_path: Path, backend: str) -> None:
+def test_extra_models(tmp_path: Path, backend: str) -> None:
     backbone = save_backbone(tmp_path / "tiny.keras")
     both = FISHER | finetuning_params(backbone) | {"extra_models": ["fisher", "finetuned"]}
     workspace = ready(tmp_path / "redarte", both)
@@ -154,14 +154,14 @@ def test_models_beyond_the_study(tmp_path: Path, backend: str) -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_the_backend_is_a_parameter(tmp_path: Path, backend: str) -> None:
-    """train.backend decides, whatever KERAS_BACKEND says; the metrics name it."""
+    """train.backend overrides KERAS_BACKEND, and the metrics name the backend."""
     workspace = ready(tmp_path / "redarte", {"train.backend": backend})
     workspace.stage("train", "red1", KERAS_BACKEND="tensorflow")
     assert workspace.metrics("train_red1")["backend"] == backend
 
 
 @pytest.mark.skipif(bool(devices.gpu_names()), reason="there is a GPU")
-def test_a_gpu_that_is_wished_for_and_not_there_stops(settings: MakeSettings) -> None:
+def test_a_requested_gpu_that_does_not_exist_is_refused(settings: MakeSettings) -> None:
     with pytest.raises(UserError, match=r"train\.device is gpu, and tensorflow finds no GPU: `redarte"):
         devices.prepare(0, settings({"train.device": "gpu"}).train)
 
@@ -225,7 +225,7 @@ except Exception as error:
 
 
 @pytest.mark.parametrize("backend", [pytest.param("tensorflow", marks=pytest.mark.long), *BACKENDS])
-def test_too_little_memory_is_known_as_such(workspace: Workspace, backend: str) -> None:
+def test_out_of_memory_errors_are_recognised(workspace: Workspace, backend: str) -> None:
     source = str(workspace.path / "src")
     done = workspace.run("python", "-c", ALLOCATE, KERAS_BACKEND=backend, PYTHONPATH=source)
     assert done.stdout == "True False\n", done.stderr

@@ -1,4 +1,4 @@
-"""Training on several machines, which are processes of this one that find each other by TF_CONFIG."""
+"""Training on several machines, which are processes of this machine, connected by TF_CONFIG."""
 
 import json
 import shutil
@@ -43,13 +43,13 @@ def start(*workspaces: Workspace) -> list["subprocess.Popen[str]"]:
     ]  # fmt: skip
 
 
-def told_by(machine: "subprocess.Popen[str]") -> tuple[int, str, str]:
+def messages_of(machine: "subprocess.Popen[str]") -> tuple[int, str, str]:
     out, err = machine.communicate(timeout=120)
     return machine.returncode, out, err
 
 
 def first_losses(workspace: Workspace) -> list[float]:
-    """Of train and val in the first three epochs, before what was rounded elsewhere has grown."""
+    """Of train and val in the first three epochs, before rounding differences grow."""
     rows = (workspace.path / "plots/train_red1.csv").read_text().splitlines()[1:7]
     return [float(row.rpartition(",")[2]) for row in rows]
 
@@ -61,11 +61,11 @@ def epochs_kept(workspace: Workspace) -> int:
 
 
 @pytest.mark.long
-def test_two_machines_learn_what_one_does_and_go_on_after_one_is_lost(ready: Workspace) -> None:
+def test_two_machines_train_like_one_and_resume_after_one_is_lost(ready: Workspace) -> None:
     ready.stage("train", "red1")
     alone = first_losses(ready)
     for machine in start(ready, ready):
-        code, out, err = told_by(machine)
+        code, out, err = messages_of(machine)
         assert code == 0, err
         assert "red1: 26 images, 2 × CPU, float32, by tensorflow" in out
     assert first_losses(ready) == pytest.approx(alone, rel=1e-3)
@@ -75,19 +75,19 @@ def test_two_machines_learn_what_one_does_and_go_on_after_one_is_lost(ready: Wor
     first, second = start(ready, ready)
     deadline = time.monotonic() + 100
     while epochs_kept(ready) < 2:
-        assert first.poll() is None, told_by(first)
+        assert first.poll() is None, messages_of(first)
         assert time.monotonic() < deadline
         time.sleep(0.01)
     second.kill()
     second.wait()
-    code, _, err = told_by(first)
+    code, _, err = messages_of(first)
     kept = epochs_kept(ready)
     assert (code, 2 <= kept < EPOCHS) == (1, True)
     assert f"machine of TF_CONFIG was lost; start it again on all of them: it goes on after epoch {kept}.\n" in err
     assert "Traceback" not in err
 
     for machine in start(ready, ready):
-        code, out, err = told_by(machine)
+        code, out, err = messages_of(machine)
         assert code == 0, err
         assert f"red1: resuming after epoch {kept}" in out
     assert {name: (ready.path / name).read_bytes() for name in names} == undisturbed
@@ -95,12 +95,12 @@ def test_two_machines_learn_what_one_does_and_go_on_after_one_is_lost(ready: Wor
 
 
 @pytest.mark.long
-def test_machines_with_other_parameters_do_not_learn_together(ready: Workspace, tmp_path: Path) -> None:
+def test_machines_with_other_parameters_do_not_train_together(ready: Workspace, tmp_path: Path) -> None:
     shutil.copytree(ready.path, tmp_path / "other")
     other = Workspace(tmp_path / "other")
     other.set({"train.learning_rate": 0.002})
     for machine in start(ready, other):
-        code, _, err = told_by(machine)
+        code, _, err = messages_of(machine)
         assert code == 1
         assert "red1: the machines of TF_CONFIG do not have the same images, parameters, code, precision and" in err
 
@@ -115,7 +115,7 @@ def test_machines_with_other_parameters_do_not_learn_together(ready: Workspace, 
         '{"cluster": {"worker": ["a:1"], "ps": ["b:1"]}, "task": {"type": "ps", "index": 0}}',
     ],
 )
-def test_a_tf_config_that_says_nothing_is_refused(config: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_malformed_tf_config_is_refused(config: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TF_CONFIG", config)
     with pytest.raises(UserError, match=r"TF_CONFIG is not of the form \{"):
         machines.machine()

@@ -6,7 +6,7 @@ import pytest
 from redarte.evaluation import calibration
 
 
-def test_a_temperature_makes_overconfident_logits_honest() -> None:
+def test_a_temperature_calibrates_overconfident_logits() -> None:
     rng = np.random.default_rng(0)
     honest = rng.normal(0, 2, (4000, 5))
     shares = np.exp(honest) / np.exp(honest).sum(axis=1, keepdims=True)
@@ -17,7 +17,7 @@ def test_a_temperature_makes_overconfident_logits_honest() -> None:
         assert 0.05 <= calibration.fit_temperature(np.array(truth), np.array([[9.0, 0.0], [0.0, 9.0]])) <= 20
 
 
-def test_the_bound_that_keeps_a_share() -> None:
+def test_the_threshold_covers_a_share() -> None:
     values = np.array([0.5, 0.1, 0.9, 0.7])
     assert calibration.threshold(values, 1.0) == 0.9
     assert calibration.threshold(values, 0.75) == 0.7
@@ -25,7 +25,7 @@ def test_the_bound_that_keeps_a_share() -> None:
     assert calibration.threshold(values, 0.01) == 0.1
 
 
-def test_whitening_makes_a_round_cloud() -> None:
+def test_whitened_features_have_unit_covariance() -> None:
     rng = np.random.default_rng(0)
     features = rng.normal(size=(5000, 3)) @ np.array([[2.0, 1, 0], [0, 2, 0], [0, 0, 30]]) + [5, 0, -40]
     mean, matrix = calibration.whitening(features)

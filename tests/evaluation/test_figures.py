@@ -1,4 +1,4 @@
-"""Figures of every size are drawn whole, and the same numbers give the same bytes."""
+"""Figures of every size are complete, and the same numbers give the same bytes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -41,7 +41,7 @@ DRAWINGS: dict[str, Callable[[Path], None]] = {
 
 
 @pytest.mark.parametrize("name", list(DRAWINGS))
-def test_a_figure_is_drawn_and_is_the_same_each_time(tmp_path: Path, name: str) -> None:
+def test_a_figure_is_deterministic(tmp_path: Path, name: str) -> None:
     for file in ("a.png", "b.png"):
         DRAWINGS[name](tmp_path / file)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
@@ -53,19 +53,19 @@ def test_a_figure_is_drawn_and_is_the_same_each_time(tmp_path: Path, name: str) 
     assert min(pixels[0].min(), pixels[-1].min(), pixels[:, 0].min(), pixels[:, -1].min()) == 255
 
 
-def test_names_that_the_font_has_no_letters_for_are_numbers() -> None:
+def test_names_without_glyphs_are_numbers() -> None:
     right_to_left = "\u200eمحمود سعيد\u200e"
     assert figures.labels(HARD) == [
         "Ca$$h", "Pa$t & $ol 1", "No. 3", "No. 4", right_to_left, "Илья Репин", f"{'a' * 39}…", "No. 8",
     ]  # fmt: skip
 
 
-def test_no_letter_is_drawn_as_a_box(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+def test_no_glyph_is_missing(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
     figures.confusion(tmp_path / "a.png", np.eye(8, dtype=int), figures.labels(HARD), "title")
     assert not [str(warning.message) for warning in recwarn if "missing from font" in str(warning.message)]
 
 
-def test_of_many_artists_those_are_shown_that_are_confused() -> None:
+def test_of_many_artists_the_most_confused_are_shown() -> None:
     counts = np.diag(np.full(100, 5))
     counts[7, 93] = counts[50, 3] = 2
     shown = metrics.most_confused(counts)

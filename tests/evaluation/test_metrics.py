@@ -31,7 +31,7 @@ def test_top_k() -> None:
 
 
 def test_macro_f1() -> None:
-    # Artist 0: precision 1/2, recall 1/2; artist 1: precision 1/2, recall 1; artist 2: never answered.
+    # Artist 0: precision 1/2, recall 1/2; artist 1: precision 1/2, recall 1; artist 2: never predicted.
     assert metrics.macro_f1(TRUTH, PREDICTED, 3) == pytest.approx((1 / 2 + 2 / 3 + 0) / 3)
 
 
@@ -42,7 +42,7 @@ def test_macro_f1_counts_only_artists_with_images() -> None:
 def test_cross_entropy() -> None:
     expected = -(math.log(0.7) + math.log(0.1) + math.log(0.5) + math.log(0.2)) / 4
     assert metrics.cross_entropy(TRUTH, LOGITS) == pytest.approx(expected)
-    # A probability that underflows to 0 is no infinite loss.
+    # A probability that underflows to 0 does not give an infinite loss.
     assert metrics.cross_entropy(np.array([1]), np.array([[1000.0, 0.0]])) == pytest.approx(1000)
 
 
@@ -91,13 +91,13 @@ def test_artists_by_their_recall() -> None:
     assert metrics.by_recall(counts).tolist() == [2, 0, 3, 1]
 
 
-def test_always_answering_the_largest_class() -> None:
+def test_the_baseline() -> None:
     assert metrics.baseline_accuracy(["b", "a", "b"], ["a", "b", "b", "c"]) == 0.5
     assert metrics.baseline_accuracy(["b", "a"], ["a", "b", "b"]) == pytest.approx(1 / 3)
 
 
 def test_reliability() -> None:
-    # One answer of 0.95 that is wrong, and two of 0.55 of which one is right.
+    # A wrong prediction with 0.95, and two with 0.55, one of them right.
     measured = metrics.reliability(np.array([False, True, False]), np.array([0.95, 0.55, 0.55]))
     assert measured.images.tolist() == [0, 0, 0, 0, 0, 2, 0, 0, 0, 1]
     assert measured.accuracy[5] == 0.5
@@ -108,7 +108,7 @@ def test_reliability() -> None:
     assert len(metrics.reliability(np.array([False]), np.array([0.15])).accuracy) == 10
 
 
-def test_per_artist_numbers_are_scikit_learns() -> None:
+def test_per_artist_metrics_are_scikit_learns() -> None:
     rng = np.random.default_rng(1)
     truth, predicted = rng.integers(0, 6, 90), rng.integers(0, 7, 90)
     ours = metrics.per_artist(truth, predicted, 8)
@@ -120,8 +120,8 @@ def test_per_artist_numbers_are_scikit_learns() -> None:
     assert np.isnan(ours["f1"][7])
 
 
-def test_per_artist_numbers_of_an_artist_with_one_image_or_answer() -> None:
-    # TRUTH is 0 0 1 2 and PREDICTED 0 1 1 0; nobody answers 2, and there is one image of it.
+def test_per_artist_metrics_of_an_artist_without_images_or_predictions() -> None:
+    # TRUTH is 0 0 1 2 and PREDICTED 0 1 1 0; 2 is never predicted, and has one image.
     measured = metrics.per_artist(TRUTH, PREDICTED, 4)
     np.testing.assert_allclose(measured["precision"], [0.5, 0.5, np.nan, np.nan])
     np.testing.assert_allclose(measured["f1"], [0.5, 2 / 3, 0.0, np.nan])
@@ -129,7 +129,7 @@ def test_per_artist_numbers_of_an_artist_with_one_image_or_answer() -> None:
     assert alone["precision"].tolist() == alone["f1"].tolist() == [1.0, 1.0]
 
 
-def test_a_bootstrap_draws_every_image_and_knows_the_fifth_from_the_sixth() -> None:
+def test_a_bootstrap_of_the_top_5_accuracy() -> None:
     one = np.array([0])
     assert metrics.bootstrap(one, one, np.array([5]), artists=1)["top5_accuracy"] == (1.0, 1.0)
     assert metrics.bootstrap(one, one, np.array([6]), artists=1)["top5_accuracy"] == (0.0, 0.0)
@@ -138,7 +138,7 @@ def test_a_bootstrap_draws_every_image_and_knows_the_fifth_from_the_sixth() -> N
     assert 0.38 < low < 0.42 < 0.58 < high < 0.62
 
 
-def test_a_bootstrap_means_f1_over_the_artists_that_were_drawn() -> None:
+def test_a_bootstrap_of_macro_f1_uses_the_drawn_artists() -> None:
     rng = np.random.default_rng(0)
     truth, predicted = rng.integers(0, 5, 12), rng.integers(0, 5, 12)
     draws = np.random.default_rng(0).integers(0, 12, (2000, 12))

@@ -24,7 +24,7 @@ def grey(gamma: float) -> bytes:
 
 
 def cmyk(lightness: int) -> bytes:
-    """A printer of one grey, L* of 0 to 255 for 0 to 100, whatever its inks but for black, which is black."""
+    """A printer profile with a constant grey for every combination of inks except black."""
     identity = bytes(range(256))
     table = struct.pack(">4s4xBBBx9i", b"mft1", 4, 3, 2, *[65536 if n % 4 == 0 else 0 for n in range(9)])
     table += identity * 4 + bytes([lightness, 128, 128, 0, 128, 128]) * 2**3 + identity * 3
@@ -32,7 +32,7 @@ def cmyk(lightness: int) -> bytes:
 
 
 def in_srgb(colours: np.ndarray, columns: np.ndarray, gamma: float) -> np.ndarray:
-    """What colours (n, 3) of 0 to 255 of such a display are in sRGB (IEC 61966-2-1), clipped."""
+    """Converts colours (n, 3) of 0 to 255 of such a display to sRGB (IEC 61966-2-1), clipped."""
     linear = np.linalg.inv(SRGB) @ columns @ ((colours / 255) ** gamma).T
     return encoded(linear.T)
 

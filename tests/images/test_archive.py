@@ -57,7 +57,7 @@ def unpack(settings: MakeSettings, file: Path, **limits: object) -> Path:
 @pytest.mark.parametrize(
     "make", [make_zip, make_tar, lambda p, f: make_tar(p, f, "w:xz"), lambda p, f: make_tar(p, f, "w")]
 )
-def test_every_file_comes_out(tmp_path: Path, settings: MakeSettings, make: Callable[..., Path]) -> None:
+def test_every_file_is_unpacked(tmp_path: Path, settings: MakeSettings, make: Callable[..., Path]) -> None:
     assert tree_bytes(unpack(settings, make(tmp_path / "a", FILES))) == FILES
 
 
@@ -74,7 +74,7 @@ def test_a_path_out_of_the_folder_is_refused(
     assert not (tmp_path / "out.jpg").exists()
 
 
-def test_a_tar_with_a_number_that_is_none_is_refused(tmp_path: Path, settings: MakeSettings) -> None:
+def test_a_tar_with_an_invalid_number_is_refused(tmp_path: Path, settings: MakeSettings) -> None:
     member = tarfile.TarInfo("Ana/1.jpg")
     member.pax_headers = {"GNU.sparse.size": "many"}
     with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as opened:
@@ -84,7 +84,7 @@ def test_a_tar_with_a_number_that_is_none_is_refused(tmp_path: Path, settings: M
 
 
 @pytest.mark.parametrize("packed", ["tar", "zip"])
-def test_broken_lzma_is_refused(tmp_path: Path, settings: MakeSettings, packed: str) -> None:
+def test_corrupt_lzma_is_refused(tmp_path: Path, settings: MakeSettings, packed: str) -> None:
     file = tmp_path / "a"
     content = {"Ana/1.jpg": random.Random(0).randbytes(90_000)}
     if packed == "tar":
@@ -142,7 +142,7 @@ def test_more_files_than_allowed_are_refused(tmp_path: Path, settings: MakeSetti
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_a_name_given_twice_is_refused(tmp_path: Path, settings: MakeSettings) -> None:
+def test_a_repeated_name_is_refused(tmp_path: Path, settings: MakeSettings) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as opened:
         opened.writestr("Ana/1.jpg", b"one")
         opened.writestr("Ana/1.jpg", b"two")
@@ -151,7 +151,7 @@ def test_a_name_given_twice_is_refused(tmp_path: Path, settings: MakeSettings) -
 
 
 @pytest.mark.parametrize("make", [make_zip, make_tar])
-def test_a_broken_archive_is_refused_in_a_sentence(
+def test_a_corrupt_archive_is_refused_in_one_sentence(
     tmp_path: Path, settings: MakeSettings, make: Callable[..., Path]
 ) -> None:
     file = make(tmp_path / "a", {"Ana/1.jpg": bytes(range(256)) * 400})
@@ -167,8 +167,8 @@ def test_other_files_and_missing_ones_are_refused(tmp_path: Path, settings: Make
     (tmp_path / "a.zip").write_bytes(b"no archive")
     with pytest.raises(UserError, match="is not a zip or tar archive"):
         unpack(settings, tmp_path / "a.zip")
-    for path, told in ((str(tmp_path / "none.zip"), "not a file on this machine"), (None, "is not set")):
-        with pytest.raises(UserError, match=told):
+    for path, message in ((str(tmp_path / "none.zip"), "not a file on this machine"), (None, "is not set")):
+        with pytest.raises(UserError, match=message):
             archive.tree(settings({"fetch.archive.path": path}).fetch, tmp_path)
 
 
@@ -182,7 +182,7 @@ def test_the_hash_is_checked(tmp_path: Path, settings: MakeSettings) -> None:
 
 
 class Server(ThreadingHTTPServer):
-    """Serves one file with ranges and an ETag, and breaks the connection off where it is told to."""
+    """Serves one file with ranges and an ETag, and closes the connection where the test requests it."""
 
     content = b""
     etag = '"1"'
@@ -242,7 +242,7 @@ def test_an_archive_is_downloaded_checked_and_unpacked(tmp_path: Path, settings:
     assert list(download.DOWNLOADS.iterdir()) == []
 
 
-def test_a_download_goes_on_where_it_broke_off(server: Server) -> None:
+def test_an_interrupted_download_resumes(server: Server) -> None:
     server.cut_after = 200_000
     with pytest.raises(UserError, match="the download resumes"):
         download.download(server.address)
@@ -251,7 +251,7 @@ def test_a_download_goes_on_where_it_broke_off(server: Server) -> None:
     assert server.asked == [None, "bytes=200000-"]
 
 
-def test_a_file_that_changed_meanwhile_is_downloaded_whole(server: Server) -> None:
+def test_a_file_that_changed_meanwhile_is_downloaded_completely(server: Server) -> None:
     server.cut_after = 200_000
     with pytest.raises(UserError):
         download.download(server.address)
@@ -259,7 +259,7 @@ def test_a_file_that_changed_meanwhile_is_downloaded_whole(server: Server) -> No
     assert download.download(server.address).read_bytes() == server.content
 
 
-def test_a_wrong_address_and_no_model_are_one_sentence(server: Server) -> None:
+def test_a_wrong_address_and_no_network_are_one_sentence(server: Server) -> None:
     with pytest.raises(UserError, match="404 Not Found") as caught:
         download.download(server.address + "/missing")
     assert "\n" not in str(caught.value)
@@ -278,10 +278,10 @@ def compressed(data: bytes, how: str) -> bytes:
     return compress[how](data) if how else data
 
 
-def harmed(whole: bytes, harm: str) -> bytes:
+def corrupted(whole: bytes, corrupt: str) -> bytes:
     """A tar of SIX, each of whose files takes 512 bytes of header and 1,024 of content."""
     middle = 9 * 1536
-    match harm:
+    match corrupt:
         case "a byte of a header":
             return whole[: middle + 5] + b"\xff" + whole[middle + 6 :]
         case "the size in a header":
@@ -300,7 +300,7 @@ def harmed(whole: bytes, harm: str) -> bytes:
             return whole[: 18 * 1536 + 512]
         case "two in one file":
             return whole + whole
-    raise AssertionError(harm)
+    raise AssertionError(corrupt)
 
 
 HARMS = (
@@ -311,11 +311,11 @@ HARMS = (
 
 @pytest.mark.parametrize("how", ["", "gz", "bz2", "xz"])
 @pytest.mark.parametrize("harm", HARMS)
-def test_a_tar_that_is_not_whole_is_refused(tmp_path: Path, settings: MakeSettings, harm: str, how: str) -> None:
-    """python/cpython#120740: tarfile itself ends at the harm as if the archive ended there."""
+def test_an_incomplete_tar_is_refused(tmp_path: Path, settings: MakeSettings, corrupt: str, how: str) -> None:
+    """python/cpython#120740: tarfile ends at the corruption as if the archive ended there."""
     whole = make_tar(tmp_path / "whole.tar", SIX, "w").read_bytes()
     file = tmp_path / "a.tar"
-    file.write_bytes(compressed(harmed(whole, harm), how))
+    file.write_bytes(compressed(corrupted(whole, corrupt), how))
     with pytest.raises(
         UserError, match=r"cannot be unpacked \(.*\): it is corrupt or incomplete; download or|has data behind its end"
     ):
@@ -323,7 +323,7 @@ def test_a_tar_that_is_not_whole_is_refused(tmp_path: Path, settings: MakeSettin
 
 
 @pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-def test_a_whole_tar_of_each_format_is_unpacked(tmp_path: Path, settings: MakeSettings, format: int) -> None:
+def test_a_complete_tar_of_each_format_is_unpacked(tmp_path: Path, settings: MakeSettings, format: int) -> None:
     names = {f"{'long' * 30}/é{number}.jpg": b"x" for number in range(3)}
     with tarfile.open(tmp_path / "a.tar", "w", format=format, encoding="utf-8") as opened:
         for name, content in names.items():
@@ -334,7 +334,7 @@ def test_a_whole_tar_of_each_format_is_unpacked(tmp_path: Path, settings: MakeSe
 
 
 def unflagged_zip(path: Path, names: dict[bytes, bytes], extra: Callable[[bytes], bytes] = lambda name: b"") -> Path:
-    """A zip whose names are these bytes, and which does not say how they are written."""
+    """A zip with these bytes as names, without an encoding."""
     with zipfile.ZipFile(path, "w") as opened:
         for number, (name, content) in enumerate(names.items()):
             member = zipfile.ZipInfo(f"{number:0{len(name)}}")
@@ -351,7 +351,7 @@ def encoded(encoding: str, *names: str) -> dict[bytes, bytes]:
     return {name.encode(encoding): bytes([number]) for number, name in enumerate(names)}
 
 
-def test_names_in_utf8_that_are_not_said_to_be(
+def test_names_in_utf8_without_the_flag(
     tmp_path: Path, settings: MakeSettings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     names = ("Albrecht Du\u0308rer/0123456789.jpg", "葛飾北斎/0123456789.jpg")
@@ -373,7 +373,7 @@ def test_names_in_utf8_that_are_not_said_to_be(
         ("cp1252", "Dalí/0123456789.jpg"),
     ],
 )
-def test_names_in_a_code_page_are_asked_for_and_then_read(
+def test_names_in_a_code_page_need_the_parameter(
     tmp_path: Path, settings: MakeSettings, encoding: str, name: str
 ) -> None:
     file = unflagged_zip(tmp_path / "a.zip", encoded(encoding, name, "Ana/0123456789.jpg"))
@@ -384,7 +384,7 @@ def test_names_in_a_code_page_are_asked_for_and_then_read(
     assert set(tree_bytes(out)) == {name, "Ana/0123456789.jpg"}
 
 
-def test_names_of_dos_are_read_and_told(
+def test_names_in_cp437_are_decoded_and_reported(
     tmp_path: Path, settings: MakeSettings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     names = ("Joan Miró/0123456789.jpg", "Dürer/0123456789.jpg")
@@ -393,14 +393,14 @@ def test_names_of_dos_are_read_and_told(
     assert "decoded as cp437, such as Joan Miró" in capsys.readouterr().out
 
 
-def test_a_wrong_encoding_is_told(tmp_path: Path, settings: MakeSettings) -> None:
+def test_a_wrong_encoding_is_reported(tmp_path: Path, settings: MakeSettings) -> None:
     file = unflagged_zip(tmp_path / "a.zip", {b"\x81\xff name 0123456789": b"x"})
     with pytest.raises(UserError, match=r"names that are not in fetch\.archive\.encoding \(cp932\)"):
         unpack(settings, file, **{"fetch.archive.encoding": "cp932"})
 
 
 @pytest.mark.parametrize("right", [True, False])
-def test_a_name_in_an_extra_field_counts_where_it_is_of_this_name(
+def test_a_unicode_name_in_an_extra_field_is_used_if_it_matches(
     tmp_path: Path, settings: MakeSettings, right: bool
 ) -> None:
     """Info-ZIP's Unicode Path (APPNOTE.TXT, 4.6.9): version 1, the CRC-32 of the name beside it, the name."""
@@ -421,7 +421,9 @@ def test_names_of_a_tar_in_a_code_page(tmp_path: Path, settings: MakeSettings) -
 
 
 @pytest.mark.parametrize("make", [make_zip, make_tar])
-def test_a_colon_in_a_name_leads_nowhere(tmp_path: Path, settings: MakeSettings, make: Callable[..., Path]) -> None:
+def test_a_colon_in_a_name_stays_inside_the_folder(
+    tmp_path: Path, settings: MakeSettings, make: Callable[..., Path]
+) -> None:
     files = {"Turner: Sea/1.jpg": b"x", "a/B: c/2.jpg": b"y"}
     assert tree_bytes(unpack(settings, make(tmp_path / "a", files))) == files
 
@@ -438,7 +440,7 @@ def test_a_colon_in_a_name_leads_nowhere(tmp_path: Path, settings: MakeSettings,
     ],
     ids=["rar", "7z", "zstd", "gzip", "page", "nothing"],
 )
-def test_what_is_no_zip_and_no_tar_is_told(tmp_path: Path, settings: MakeSettings, content: bytes, what: str) -> None:
+def test_other_formats_are_reported(tmp_path: Path, settings: MakeSettings, content: bytes, what: str) -> None:
     (tmp_path / "a").write_bytes(content)
     with pytest.raises(UserError, match=what):
         unpack(settings, tmp_path / "a")
@@ -454,7 +456,7 @@ def test_what_is_no_zip_and_no_tar_is_told(tmp_path: Path, settings: MakeSetting
         (8, 77, "is packed with method 77"),
     ],
 )
-def test_what_a_zip_has_that_python_cannot_read_is_told(
+def test_unsupported_zips_are_reported(
     tmp_path: Path, settings: MakeSettings, place: int, value: int, what: str
 ) -> None:
     """By the flags and the method in its headers (APPNOTE.TXT, 4.3.7 and 4.3.12)."""
@@ -466,7 +468,7 @@ def test_what_a_zip_has_that_python_cannot_read_is_told(
         unpack(settings, tmp_path / "a.zip")
 
 
-def test_a_certificate_that_is_not_trusted_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_untrusted_certificate_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     subprocess.run(
@@ -487,7 +489,7 @@ def test_a_certificate_that_is_not_trusted_is_told(tmp_path: Path, monkeypatch: 
     assert "\n" not in str(caught.value)
 
 
-def test_a_relative_path_says_where_it_was_looked_for(tmp_path: Path, settings: MakeSettings) -> None:
+def test_a_relative_path_is_reported_with_the_working_directory(tmp_path: Path, settings: MakeSettings) -> None:
     with pytest.raises(UserError, match="experiments with --temp or --queue run elsewhere: set an absolute path"):
         archive.tree(settings({"fetch.archive.path": "../a.zip"}).fetch, tmp_path)
     with pytest.raises(UserError, match=r"which is not a file on this machine\."):

@@ -1,4 +1,4 @@
-"""Archives as people and servers make them: taken where that is safe, else a sentence that can be acted on."""
+"""Archives as people and servers create them: used if that is safe, else refused with what to do."""
 
 import datetime
 import gzip
@@ -88,7 +88,7 @@ def test_a_hard_link_is_the_file(tmp_path: Path, unpacked: Unpack) -> None:
 
 
 @pytest.mark.parametrize("link", ["/etc/passwd", "../secret", "Ana/none.jpg", "Ana"])
-def test_a_hard_link_to_what_is_not_in_the_archive_is_refused(tmp_path: Path, unpacked: Unpack, link: str) -> None:
+def test_a_hard_link_to_a_missing_member_is_refused(tmp_path: Path, unpacked: Unpack, link: str) -> None:
     (tmp_path / "secret").write_text("x")
     file = tar_with(tmp_path / "a.tar", member("Ana/again.jpg", tarfile.LNKTYPE, link))
     with pytest.raises(UserError, match=r"link to a file that is not in it|leads out of its folder"):
@@ -104,7 +104,7 @@ def test_hard_links_count_as_bytes(tmp_path: Path, unpacked: Unpack) -> None:
         unpacked(file, **{"fetch.archive.max_gigabytes": 0.005})
 
 
-def test_the_label_of_a_volume_is_no_file(tmp_path: Path, unpacked: Unpack) -> None:
+def test_a_volume_label_is_ignored(tmp_path: Path, unpacked: Unpack) -> None:
     assert unpacked(tar_with(tmp_path / "a.tar", member("paintings 2024", b"V"), first=True)) == FILES
 
 
@@ -185,7 +185,7 @@ def test_a_part_of_a_split_zip_says_how_to_join(tmp_path: Path, unpacked: Unpack
         (tmp_path / "unpacked").rmdir()
 
 
-def test_only_what_is_damaged_is_to_be_downloaded_again(tmp_path: Path, unpacked: Unpack) -> None:
+def test_only_a_corrupt_archive_is_to_be_downloaded_again(tmp_path: Path, unpacked: Unpack) -> None:
     whole = make_zip(tmp_path / "a.zip", FILES).read_bytes()
     (tmp_path / "a.zip").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match="it is corrupt or incomplete; download or copy it again"):
@@ -246,7 +246,7 @@ def address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 @pytest.mark.parametrize(
     "path", ["twice/p.zip", "xgzip/p.tar.gz", "gzipped/p.zip", f"{'é' * 240}.zip", "a%00b.zip", "", "..", "a%2fb.zip"]
 )
-def test_what_odd_servers_send_is_taken(address: str, tmp_path: Path, settings: MakeSettings, path: str) -> None:
+def test_responses_of_unusual_servers(address: str, tmp_path: Path, settings: MakeSettings, path: str) -> None:
     (tmp_path / "unpacked").mkdir()
     archive.tree(settings({"fetch.archive.path": f"{address}/{path}"}).fetch, tmp_path / "unpacked")
     assert tree_bytes(tmp_path / "unpacked") == FILES
@@ -257,7 +257,7 @@ def test_what_odd_servers_send_is_taken(address: str, tmp_path: Path, settings: 
     "bad",
     ["http://www..example.com/p.zip", "http://[2001:db8::1/p.zip", "http://", "http://host:port/p.zip", "http:///x"],
 )
-def test_what_is_no_address_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: str) -> None:
+def test_an_invalid_address_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: str) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError) as caught:
         download.download(bad)
@@ -307,15 +307,15 @@ def certificate(place: Path, host: str, days: int) -> tuple[Path, Path]:
 
 
 @pytest.mark.parametrize(
-    ("host", "days", "trusted", "told"),
+    ("host", "days", "trusted", "message"),
     [
         ("localhost", -1, True, "has expired or is not valid yet); check the date of this machine"),
         ("another.example", 30, True, "is of another host); check the host in the address"),
         ("localhost", 30, False, "does not trust the certificate of the server); where a proxy or server of your own"),
     ],
 )
-def test_each_fault_of_a_certificate_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, days: int, trusted: bool, told: str
+def test_each_error_of_a_certificate_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, days: int, trusted: bool, message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     file, key = certificate(tmp_path, host, days)
@@ -332,7 +332,7 @@ def test_each_fault_of_a_certificate_is_named(
     finally:
         server.shutdown()
         server.server_close()
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_a_server_without_tls_is_named(address: str) -> None:

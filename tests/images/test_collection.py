@@ -32,12 +32,12 @@ def test_a_folder_for_each_artist(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sign", ["=", "+", "-", "@"])
-def test_an_artist_is_no_formula_of_a_spreadsheet(tmp_path: Path, sign: str) -> None:
+def test_an_artists_name_is_not_a_spreadsheet_formula(tmp_path: Path, sign: str) -> None:
     paint(tmp_path, f"{sign}Ana/1.jpg", "Ben/1.jpg")
     assert set(collect(tmp_path).images) == {f"_{sign}Ana/1.jpg", "Ben/1.jpg"}
 
 
-def test_folders_that_only_wrap_are_passed_through(tmp_path: Path) -> None:
+def test_wrapping_folders_are_skipped(tmp_path: Path) -> None:
     paint(tmp_path, "data/paintings/Ana/1.jpg", "data/paintings/Ben/1.jpg")
     assert set(collect(tmp_path).images) == {"Ana/1.jpg", "Ben/1.jpg"}
 
@@ -85,7 +85,7 @@ def test_an_empty_artists_folder_is_named(tmp_path: Path) -> None:
     assert collect(tmp_path).without_images == ["Cleo"]
 
 
-def test_an_artist_whose_every_file_is_broken_is_named(tmp_path: Path) -> None:
+def test_an_artist_with_only_corrupt_files_is_named(tmp_path: Path) -> None:
     paint(tmp_path, "Ana/1.jpg", "Ben/1.jpg")
     (tmp_path / "Cleo").mkdir()
     (tmp_path / "Cleo" / "1.jpg").write_bytes(b"")
@@ -94,7 +94,7 @@ def test_an_artist_whose_every_file_is_broken_is_named(tmp_path: Path) -> None:
     assert found.skipped == {"empty_file": ["Cleo/1.jpg"]}
 
 
-def test_a_file_larger_than_any_memory_is_set_aside_unread(tmp_path: Path) -> None:
+def test_a_huge_file_is_skipped_without_being_read(tmp_path: Path) -> None:
     paint(tmp_path, "Ana/1.jpg", "Ben/1.jpg")
     with (tmp_path / "Ana/2.jpg").open("wb") as file:
         file.truncate(10**12)
@@ -108,25 +108,25 @@ def test_a_list_without_names_is_refused(tmp_path: Path) -> None:
         collect(tmp_path)
 
 
-def test_artists_that_some_disks_take_for_one_are_refused(tmp_path: Path) -> None:
+def test_artists_that_are_equal_on_some_file_systems_are_refused(tmp_path: Path) -> None:
     paint(tmp_path, "Ana/1.jpg", "ana/2.jpg", "Ben/1.jpg")
     with pytest.raises(UserError, match=r"only in spaces, capitals or Unicode form \('Ana' and 'ana'\)"):
         collect(tmp_path)
 
 
 @pytest.mark.parametrize("other", ["Joan_Miró", "joan miró", "Joan  Miró", "Joan Miró ", "Ｊoan Miró"])
-def test_artists_whose_names_are_written_differently_are_refused(tmp_path: Path, other: str) -> None:
+def test_artists_with_several_spellings_are_refused(tmp_path: Path, other: str) -> None:
     paint(tmp_path, "Joan Miró/1.jpg", f"{other}/2.jpg", "Ben/1.jpg")
     with pytest.raises(UserError, match=rf"'Joan Miró' and '{other}'|'{other}' and 'Joan Miró'"):
         collect(tmp_path)
 
 
-def test_an_artist_in_two_forms_of_unicode_is_one(tmp_path: Path) -> None:
+def test_unicode_forms_of_one_name_are_merged(tmp_path: Path) -> None:
     paint(tmp_path, "Joan Miró/1.jpg", "Joan Miro\u0301/2.jpg", "Ben/1.jpg")
     assert collect(tmp_path).artists() == {"Joan Miró": 2, "Ben": 1}
 
 
-def test_the_same_image_twice_of_one_artist_is_kept_once(tmp_path: Path) -> None:
+def test_a_duplicate_image_is_kept_once(tmp_path: Path) -> None:
     paint(tmp_path, "Ana/1.jpg", "Ben/1.jpg")
     shutil.copy(tmp_path / "Ana/1.jpg", tmp_path / "Ana/9.jpg")
     found = collect(tmp_path)
@@ -134,7 +134,7 @@ def test_the_same_image_twice_of_one_artist_is_kept_once(tmp_path: Path) -> None
     assert found.skipped == {"duplicate": ["Ana/9.jpg"]}
 
 
-def test_the_same_image_of_two_artists_is_nobodys(tmp_path: Path) -> None:
+def test_the_same_image_of_two_artists_is_skipped(tmp_path: Path) -> None:
     paint(tmp_path, "Ana/1.jpg", "Ana/2.jpg", "Ben/1.jpg")
     shutil.copy(tmp_path / "Ana/1.jpg", tmp_path / "Ben/9.jpg")
     found = collect(tmp_path)
@@ -142,7 +142,7 @@ def test_the_same_image_of_two_artists_is_nobodys(tmp_path: Path) -> None:
     assert found.skipped == {"same_image_under_two_artists": ["Ana/1.jpg", "Ben/9.jpg"]}
 
 
-def test_every_other_file_is_counted_and_litter_is_not(tmp_path: Path) -> None:
+def test_every_other_file_is_counted_and_system_files_are_not(tmp_path: Path) -> None:
     paint(tmp_path, "Ana/1.jpg", "Ben/1.jpg", "loose.jpg")
     for name in ("Ana/notes.txt", ".DS_Store", "__MACOSX/Ana/._1.jpg", "Ana/Thumbs.db"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -185,7 +185,7 @@ LITTER = (
 
 
 @pytest.mark.parametrize("name", LITTER)
-def test_what_systems_leave_is_passed_over(tmp_path: Path, name: str) -> None:
+def test_system_files_are_ignored(tmp_path: Path, name: str) -> None:
     paint(tmp_path, "Ana/1.jpg", "Ana/2.jpg", "Ben/1.jpg", name)
     found = collect(tmp_path)
     assert found.artists() == {"Ana": 2, "Ben": 1}
@@ -194,14 +194,14 @@ def test_what_systems_leave_is_passed_over(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("content", ["jpeg", "avif", "png", "gif", "webp", "tiff", "bmp"])
 @pytest.mark.parametrize("name", ["Ana/2", "Ana/2.data", "Ana/2.jpg_large", "Ana/Nr.2"])
-def test_the_content_says_what_is_a_image(tmp_path: Path, name: str, content: str) -> None:
+def test_images_are_detected_by_content(tmp_path: Path, name: str, content: str) -> None:
     paint(tmp_path, "Ana/1.jpg", "Ben/1.jpg")
     Image.fromarray(painting(seed=9)).save(tmp_path / name, format=content)
     (tmp_path / "Ana/3.txt").write_text("BM II*: no image")
     assert collect(tmp_path).artists() == {"Ana": 2, "Ben": 1}
 
 
-def test_a_image_with_a_broken_profile_is_kept_and_counted(tmp_path: Path) -> None:
+def test_an_image_with_a_broken_profile_is_kept_and_counted(tmp_path: Path) -> None:
     paint(tmp_path, "Ana/1.jpg", "Ben/1.jpg")
     Image.fromarray(painting(seed=9)).save(tmp_path / "Ana/2.jpg", icc_profile=b"no profile")
     found = collect(tmp_path)
@@ -225,13 +225,13 @@ def test_a_folder_that_cannot_be_read_is_an_error(tmp_path: Path, mode: int) -> 
         os.setresuid(0, 0, 0)
 
 
-def test_a_name_that_is_not_utf8_is_set_aside(tmp_path: Path) -> None:
+def test_a_name_that_is_not_utf8_is_skipped(tmp_path: Path) -> None:
     paint(tmp_path, "Ana/1.jpg", "Ben/1.jpg")
     shutil.copy(os.fsencode(tmp_path / "Ana/1.jpg"), os.fsencode(tmp_path) + b"/Ana/\xff.jpg")
     assert collect(tmp_path).skipped == {"name_not_utf8": ["Ana/\\udcff.jpg"]}
 
 
-def test_names_stay_what_they_are_but_for_what_would_collide_later(tmp_path: Path) -> None:
+def test_names_change_only_to_avoid_collisions(tmp_path: Path) -> None:
     names = ["Ana/a b.JPG", "Ana/é🎨.jpeg", "Ana/x.jpg", "Ana/x.png", "Ana/X.jpg", "Ana/y__zoom.jpg", "Ben/1.jpg"]
     paint(tmp_path, *names)
     found = set(collect(tmp_path).images)
@@ -281,7 +281,7 @@ WRONG_LAYERS = {
 
 
 @pytest.mark.parametrize("names", WRONG_LAYERS.values(), ids=WRONG_LAYERS)
-def test_folders_that_are_no_artists_are_refused_with_what_to_do(tmp_path: Path, names: list[str]) -> None:
+def test_folders_that_are_not_artists_are_refused_with_what_to_do(tmp_path: Path, names: list[str]) -> None:
     paint(tmp_path, *(f"{name}.jpg" for name in names))
     with pytest.raises(UserError, match=r"set root to the folder whose folders are the artists, such as ") as caught:
         collect(tmp_path)
@@ -304,7 +304,7 @@ RIGHT_LAYERS = {
 
 
 @pytest.mark.parametrize(("names", "root", "aside"), RIGHT_LAYERS.values(), ids=RIGHT_LAYERS)
-def test_the_layer_of_the_artists_is_found(tmp_path: Path, names: list[str], root: str, aside: int) -> None:
+def test_the_layer_of_the_artists_is_detected(tmp_path: Path, names: list[str], root: str, aside: int) -> None:
     paint(tmp_path, *names)
     found = collect(tmp_path)
     assert found.root == root
@@ -313,7 +313,7 @@ def test_the_layer_of_the_artists_is_found(tmp_path: Path, names: list[str], roo
 
 
 @pytest.mark.parametrize("root", ["train", "./train/", "train/../train"])
-def test_the_folder_that_is_named_holds_the_artists(tmp_path: Path, root: str) -> None:
+def test_the_root_parameter_is_used(tmp_path: Path, root: str) -> None:
     paint(tmp_path, "train/Ana/1.jpg", "train/Ben/x/1.jpg", "test/Ana/2.jpg", "cover.jpg")
     if ".." in root:
         with pytest.raises(UserError, match=r"root is train/\.\./train and must be a folder in the source"):
@@ -324,24 +324,24 @@ def test_the_folder_that_is_named_holds_the_artists(tmp_path: Path, root: str) -
     assert found.skipped == {"outside_any_artist": ["cover.jpg", "test/Ana/2.jpg"]}
 
 
-def test_what_only_wraps_is_passed_through_below_the_folder_that_is_named(tmp_path: Path) -> None:
+def test_wrapping_folders_below_the_root_are_skipped(tmp_path: Path) -> None:
     paint(tmp_path, "images/images/Ana/1.jpg", "images/images/Ben/1.jpg", "resized/resized/1.jpg")
     found = collection.find_images(tmp_path, 1e6, "images")
     assert (found.root, found.artists()) == ("images/images", {"Ana": 1, "Ben": 1})
 
 
-def test_these_are_the_artists_if_one_says_so(tmp_path: Path) -> None:
+def test_ambiguous_layers_are_accepted_with_a_root(tmp_path: Path) -> None:
     paint(tmp_path, "train/Ana/1.jpg", "test/Ana/2.jpg")
     assert collection.find_images(tmp_path, 1e6, ".").artists() == {"train": 1, "test": 1}
 
 
-def test_a_folder_that_is_not_there_is_told_with_those_that_are(tmp_path: Path) -> None:
+def test_a_missing_root_is_reported_with_the_existing_folders(tmp_path: Path) -> None:
     paint(tmp_path, "training/Ana/1.jpg", "testing/Ana/2.jpg")
     with pytest.raises(UserError, match=r"root is train, and .*; it has testing, training"):
         collection.find_images(tmp_path, 1e6, "train")
 
 
-def test_more_images_outside_than_inside_are_refused(tmp_path: Path) -> None:
+def test_a_source_with_most_images_outside_is_refused(tmp_path: Path) -> None:
     paint(tmp_path, "Ana/1.jpg", "Ben/1.jpg", *(f"{n}.jpg" for n in range(3)))
     with pytest.raises(UserError, match=r"most of its images \(3 of 5\) outside"):
         collect(tmp_path)
@@ -354,7 +354,7 @@ def test_fewer_than_two_artists_are_refused(tmp_path: Path, names: list[str]) ->
         collect(tmp_path)
 
 
-def test_place_copies_or_moves_the_bytes(tmp_path: Path) -> None:
+def test_images_are_copied_or_moved_byte_for_byte(tmp_path: Path) -> None:
     tree, raw = tmp_path / "tree", tmp_path / "raw"
     paint(tree, "Ana/1.JPG", "Ben/1.jpg")
     before = (tree / "Ana/1.JPG").read_bytes()

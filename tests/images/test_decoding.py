@@ -78,7 +78,7 @@ def test_grey_has_three_equal_channels(tmp_path: Path, suffix: str) -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
-def test_images_are_turned_upright(tmp_path: Path, orientation: int, suffix: str) -> None:
+def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, suffix: str) -> None:
     undo = {
         1: None, 2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
         4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90,
@@ -100,7 +100,7 @@ def test_an_animation_is_its_first_frame(tmp_path: Path, suffix: str) -> None:
     assert decoding.read_within(file, 100)[5, 5].tolist() == [255, 0, 0]
 
 
-def test_the_content_counts_and_not_the_suffix(tmp_path: Path) -> None:
+def test_the_format_is_detected_by_content(tmp_path: Path) -> None:
     file = tmp_path / "a.jpg"
     Image.fromarray(RGB).save(file, format="PNG")
     assert problem(file, 1e6) is None
@@ -108,7 +108,7 @@ def test_the_content_counts_and_not_the_suffix(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.6, 0.9, 0.99])
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
-def test_a_truncated_file_is_noticed(tmp_path: Path, share: float, suffix: str) -> None:
+def test_a_truncated_file_is_detected(tmp_path: Path, share: float, suffix: str) -> None:
     whole = saved(tmp_path / f"whole{suffix}", Image.fromarray(painting(200, 150))).read_bytes()
     file = tmp_path / f"a{suffix}"
     file.write_bytes(whole[: int(len(whole) * share)])
@@ -119,7 +119,7 @@ def test_a_truncated_file_is_noticed(tmp_path: Path, share: float, suffix: str) 
     ("content", "reason"),
     [(b"", "empty_file"), (b"not an image at all", "not_an_image"), (b"\0" * 5000, "not_an_image")],
 )
-def test_what_is_no_image(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_files_that_are_not_images(tmp_path: Path, content: bytes, reason: str) -> None:
     file = tmp_path / "a.jpg"
     file.write_bytes(content)
     assert problem(file, 1e6) == reason
@@ -140,19 +140,19 @@ def test_a_bomb_is_not_decoded(tmp_path: Path) -> None:
 def test_a_file_too_large_for_any_allowed_image_is_not_read(tmp_path: Path) -> None:
     file = tmp_path / "a.jpg"
     with file.open("wb") as opened:
-        opened.truncate(10**12)  # sparse: it takes no room on the disk
+        opened.truncate(10**12)  # sparse: it needs no disk space
     assert problem(file, 100e6) == "too_large_a_file"
 
 
-def test_the_longer_side_is_bounded_and_nothing_is_enlarged(tmp_path: Path) -> None:
+def test_the_longer_side_is_limited_and_nothing_is_enlarged(tmp_path: Path) -> None:
     file = write_painting(tmp_path / "a.jpg", 400, 300)
     assert decoding.read_within(file, 100).shape == (75, 100, 3)
     assert decoding.read_within(file, 1000).shape == (300, 400, 3)
 
 
 @pytest.mark.parametrize("size", [(400, 300), (1601, 903), (37, 500)])
-def test_squares_are_close_to_those_of_a_whole_decoding(tmp_path: Path, size: tuple[int, int]) -> None:
-    """Decoding a JPEG at a fraction of its size must not change what is seen."""
+def test_reduced_decoding_is_close_to_full_decoding(tmp_path: Path, size: tuple[int, int]) -> None:
+    """Decoding a JPEG at a fraction of its size must hardly change the pixels."""
     file = write_painting(tmp_path / "a.jpg", *size)
     whole = Image.open(io.BytesIO(file.read_bytes())).resize((64, 64), Image.Resampling.BOX)
     assert distance(decoding.read_resized(file, 64), np.asarray(whole)) < 3
@@ -162,14 +162,14 @@ def test_the_same_image_gives_the_same_bytes(tmp_path: Path) -> None:
     assert write_painting(tmp_path / "a.jpg").read_bytes() == write_painting(tmp_path / "b.jpg").read_bytes()
 
 
-def test_listing_is_sorted_and_names_are_any(tmp_path: Path) -> None:
+def test_listing_is_sorted(tmp_path: Path) -> None:
     for name in ("Zoë/ä b.jpg", "Ana/🎨.jpg", "Ana/1.jpg"):
         write_painting(tmp_path / name)
     assert folders.list_images(tmp_path) == ["Ana/1.jpg", "Ana/🎨.jpg", "Zoë/ä b.jpg"]
     assert decoding.read_resized(tmp_path / "Ana/🎨.jpg", 8).shape == (8, 8, 3)
 
 
-def test_a_file_broken_after_fetch_is_named(tmp_path: Path) -> None:
+def test_a_file_corrupted_after_fetch_is_named(tmp_path: Path) -> None:
     file = tmp_path / "a.jpg"
     file.write_bytes(write_painting(tmp_path / "b.jpg").read_bytes()[:200])
     with pytest.raises(UserError, match=r"a\.jpg cannot be decoded"):
@@ -196,7 +196,7 @@ COLOURS = ((200, 120, 60), (60, 160, 90), (80, 60, 180), (128, 128, 128))
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
 @pytest.mark.parametrize("gamma", [2.2, 1.8])
-def test_a_colour_profile_is_honoured(tmp_path: Path, suffix: str, gamma: float) -> None:
+def test_a_colour_profile_is_applied(tmp_path: Path, suffix: str, gamma: float) -> None:
     options = (
         {"quality": 100, "subsampling": 0} if suffix == ".jpg" else {"lossless": True} if suffix == ".webp" else {}
     )
@@ -210,7 +210,7 @@ def test_a_colour_profile_is_honoured(tmp_path: Path, suffix: str, gamma: float)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
-def test_a_grey_profile_is_honoured(tmp_path: Path, suffix: str) -> None:
+def test_a_grey_profile_is_applied(tmp_path: Path, suffix: str) -> None:
     greys = (20, 90, 150, 230)
     image = in_quarters(*[(grey,) for grey in greys], mode="L")
     file = saved(
@@ -221,7 +221,7 @@ def test_a_grey_profile_is_honoured(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".tif"])
-def test_a_cmyk_profile_is_honoured(tmp_path: Path, suffix: str) -> None:
+def test_a_cmyk_profile_is_applied(tmp_path: Path, suffix: str) -> None:
     image = in_quarters((10, 20, 30, 0), (200, 0, 0, 0), (0, 0, 0, 255), (0, 0, 90, 0), mode="CMYK")
     file = saved(tmp_path / f"a{suffix}", image, icc_profile=profiles.cmyk(128))
     # L* of 50.2 is 18.6 % of the light (CIE 1976), which sRGB writes as 119.
@@ -229,7 +229,7 @@ def test_a_cmyk_profile_is_honoured(tmp_path: Path, suffix: str) -> None:
     assert np.abs(quarters(decoding.read_within(file, 100)) - right[:, None]).max() <= 3
 
 
-def test_transparency_and_a_profile_go_together(tmp_path: Path) -> None:
+def test_transparency_and_a_profile_together(tmp_path: Path) -> None:
     image = in_quarters(*COLOURS)
     alpha = np.full((64, 64), 255, np.uint8)
     alpha[:32, :32] = 0
@@ -246,7 +246,7 @@ def test_transparency_and_a_profile_go_together(tmp_path: Path) -> None:
     ids=["none", "cut", "of grey", "of inks"],
 )
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
-def test_a_broken_profile_is_ignored_and_told(tmp_path: Path, suffix: str, profile: bytes) -> None:
+def test_a_broken_profile_is_ignored_and_reported(tmp_path: Path, suffix: str, profile: bytes) -> None:
     plain = saved(tmp_path / f"plain{suffix}", Image.fromarray(RGB))
     file = saved(tmp_path / f"a{suffix}", Image.fromarray(RGB), icc_profile=profile)
     assert problem(file, 1e6) is None
@@ -254,7 +254,7 @@ def test_a_broken_profile_is_ignored_and_told(tmp_path: Path, suffix: str, profi
     assert decoding.has_broken_profile(file.read_bytes()) and not decoding.has_broken_profile(plain.read_bytes())
 
 
-def test_a_profile_that_is_srgb_changes_no_number(tmp_path: Path) -> None:
+def test_an_srgb_profile_changes_no_pixel(tmp_path: Path) -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     plain, file = (
         saved(tmp_path / f"{name}.jpg", Image.fromarray(RGB), icc_profile=own)
@@ -300,9 +300,7 @@ XMP = (
     ],
     ids=["short", "big-endian", "xmp", "ascii", "byte", "long", "two", "nine", "double", "astray", "nonsense", "empty"],
 )
-def test_only_an_orientation_as_the_standard_writes_it_counts_for_both_decoders(
-    tmp_path: Path, segment: bytes, turned: bool
-) -> None:
+def test_invalid_orientations_are_ignored_by_both_decoders(tmp_path: Path, segment: bytes, turned: bool) -> None:
     """As browsers show it; the right colours are those of the quarters as they are stored, or turned by hand."""
     stored = in_quarters((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0)).resize(
         (96, 64), Image.Resampling.NEAREST
@@ -319,7 +317,7 @@ def test_only_an_orientation_as_the_standard_writes_it_counts_for_both_decoders(
         assert distance(decoding._decode_other(image, file.read_bytes(), None), right) < 3
 
 
-def test_a_tiff_does_not_believe_its_xmp(tmp_path: Path) -> None:
+def test_the_xmp_of_a_tiff_is_ignored(tmp_path: Path) -> None:
     file = saved(tmp_path / "a.tif", Image.fromarray(RGB), tiffinfo={700: XMP.partition(b"\0")[2]})
     assert (decoding.read_within(file, 100) == RGB).all()
 
@@ -332,7 +330,7 @@ def test_other_suffixes(tmp_path: Path, suffix: str) -> None:
     assert distance(decoding.read_within(file, 100), RGB) < 4
 
 
-def test_an_avif_is_turned_upright(tmp_path: Path) -> None:
+def test_the_orientation_of_an_avif_is_applied(tmp_path: Path) -> None:
     orientation = Image.Exif()
     orientation[0x0112] = 6
     image = Image.fromarray(RGB).transpose(Image.Transpose.ROTATE_90)
@@ -340,7 +338,7 @@ def test_an_avif_is_turned_upright(tmp_path: Path) -> None:
     assert distance(decoding.read_within(file, 100), RGB) < 5
 
 
-def test_heic_is_read_where_pillow_heif_is(tmp_path: Path) -> None:
+def test_heic_is_read_with_pillow_heif(tmp_path: Path) -> None:
     pillow_heif = pytest.importorskip("pillow_heif")
     file = tmp_path / "a.heic"
     pillow_heif.from_pillow(Image.fromarray(RGB)).save(file, quality=95)
@@ -348,7 +346,7 @@ def test_heic_is_read_where_pillow_heif_is(tmp_path: Path) -> None:
     assert distance(decoding.read_within(file, 100), RGB) < 5
 
 
-def test_heic_without_pillow_heif_says_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_heic_without_pillow_heif_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "a.heic"
     file.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
     monkeypatch.setattr(decoding, "HEIC", False)
@@ -358,7 +356,7 @@ def test_heic_without_pillow_heif_says_what_it_needs(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_floating_point_samples_are_told(tmp_path: Path, channels: int) -> None:
+def test_floating_point_samples_are_reported(tmp_path: Path, channels: int) -> None:
     file = tmp_path / "a.tif"
     done, data = cv2.imencode(".tif", np.linspace(0, 1, 16 * 16 * channels, dtype=np.float32).reshape(16, 16, channels))
     assert done
@@ -368,7 +366,7 @@ def test_floating_point_samples_are_told(tmp_path: Path, channels: int) -> None:
         checks.read_resized(file, 32, 1e6)
 
 
-def test_the_preview_in_a_raw_file_is_no_painting(tmp_path: Path) -> None:
+def test_the_preview_of_a_raw_file_is_not_used(tmp_path: Path) -> None:
     """NEF, DNG and ARW are TIFF files whose first image is a reduced one (TIFF 6.0: NewSubfileType, 254)."""
     file = saved(tmp_path / "a.nef", Image.fromarray(RGB), format="TIFF", tiffinfo={254: 1})
     assert problem(file, 1e6) == "raw_file_of_a_camera"

@@ -1,4 +1,4 @@
-"""Near-duplicates: found where there are any, and none where there are none."""
+"""Near-duplicates are found, and different images are not."""
 
 import csv
 import itertools
@@ -52,7 +52,7 @@ def drawn() -> dict[str, list[ImageArray]]:
 
 
 @pytest.mark.parametrize("version", list(VERSIONS))
-def test_versions_of_a_image_are_near_duplicates(drawn: dict[str, list[ImageArray]], version: str) -> None:
+def test_versions_of_an_image_are_near_duplicates(drawn: dict[str, list[ImageArray]], version: str) -> None:
     changed = VERSIONS[version]
     for school, images in drawn.items():
         for image in images:
@@ -70,7 +70,7 @@ def test_plain_images_are_not_near_duplicates_of_each_other() -> None:
 
 
 def test_smooth_images_are_not_near_duplicates_of_each_other() -> None:
-    """They have no edges but those that blurring makes at the border, which are alike: 125 pairs of these once."""
+    """Their only edges are those of blurring at the border, which are alike."""
     assert pairs([fingerprint(painting(seed=seed)) for seed in range(30)]) == []
 
 
@@ -80,7 +80,7 @@ def test_nothing_and_one_image_have_no_pairs(drawn: dict[str, list[ImageArray]])
 
 
 def duplicate(raw: Path, one: str, other: str) -> None:
-    """Puts a version of one image in the place of another."""
+    """Replaces an image by a version of another."""
     image = decoding.read_within(raw / one, 4000)
     (raw / other).parent.mkdir(exist_ok=True)
     decoding.write_jpeg(raw / other, VERSIONS["all of it"](image), quality=90)
@@ -121,7 +121,7 @@ def test_the_split_keeps_groups_together(doubled: Workspace) -> None:
             listed = list(members)
             assert len({row["split"] for row in listed}) == 1
             if len({row["image"].partition("/")[0] for row in listed}) > 1:
-                # Whose it is is not known: it tests nobody.
+                # The artist is unknown: the image is only used for training.
                 assert listed[0]["split"] == "train"
         measured = doubled.metrics("split")["near_duplicates"]
         assert measured == {
@@ -132,7 +132,7 @@ def test_the_split_keeps_groups_together(doubled: Workspace) -> None:
 
 
 @pytest.mark.long
-def test_the_split_says_what_leaks_when_groups_are_parted(doubled: Workspace) -> None:
+def test_leaks_are_counted_when_groups_are_split(doubled: Workspace) -> None:
     counted = set()
     for seed in range(3):
         doubled.set({"seed": seed, "split.keep_duplicates_together": False})
@@ -145,6 +145,6 @@ def test_the_split_says_what_leaks_when_groups_are_parted(doubled: Workspace) ->
     assert max(counted) > 0
 
 
-def test_evaluate_measures_with_and_without_leaks(finished: Workspace, tmp_path: Path) -> None:
+def test_images_with_a_duplicate_in_train_are_found(finished: Workspace, tmp_path: Path) -> None:
     listing = "group,image,split\n1,A/a,test\n1,A/b,train\n2,A/c,test\n2,A/d,test\n3,B/e,train\n3,B/f,\n"
     assert predictions.leaked_images(listing) & {"A/a", "A/c", "A/d"} == {"A/a"}

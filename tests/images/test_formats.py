@@ -84,7 +84,7 @@ def test_a_tiff_of_16_bits_with_alpha_and_orientation() -> None:
 
 
 def test_the_colour_profile_of_a_tiff_of_16_bits() -> None:
-    """Samples of Display P3, which sRGB shows as other numbers."""
+    """Samples of Display P3, which differ from those of sRGB."""
     colour = np.full((24, 40, 3), (200 * 257, 120 * 257, 60 * 257), np.uint16)
     profile = profiles.rgb(profiles.P3, 2.2)
     tag = (34675, "B", len(profile), profile, True)
@@ -129,7 +129,7 @@ def pages(*as_json: tuple[int, int]) -> bytes:
 def test_pages_behind_the_first_are_counted() -> None:
     assert checks.further_pages(pages((40, 0))) == 0
     assert checks.further_pages(pages((40, 0), (40, 2), (40, 0))) == 2
-    # A thumbnail or a smaller version is no page of its own.
+    # A thumbnail or a smaller version does not count as a page.
     assert checks.further_pages(pages((40, 0), (20, 1))) == 0
     assert checks.problem(pages((10, 1), (40, 0)), 1e6) == "thumbnail_page_first"
     assert checks.problem(pages((10, 1)), 1e6) == "raw_file_of_a_camera"
@@ -178,7 +178,7 @@ def test_one_transparent_colour_of_a_png(bits: int) -> None:
     assert np.abs(read - expected).max() <= 1
 
 
-def test_a_png_with_a_long_or_broken_text_is_taken() -> None:
+def test_a_png_with_a_long_or_corrupt_text_is_used() -> None:
     grey = np.arange(128).reshape(8, 16)
     broken = bytearray(chunk(b"tEXt", b"Comment\0by a scanner"))
     broken[-1] ^= 1
@@ -201,7 +201,7 @@ def jpeg(progressive: bool = False, **options: Any) -> bytes:
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 10}, {"subsampling": 0}])
-def test_a_jpeg_with_a_hole_is_corrupt(options: dict[str, Any]) -> None:
+def test_a_jpeg_with_missing_data_is_corrupt(options: dict[str, Any]) -> None:
     """libjpeg decodes it, to grey or to other colours, and only warns."""
     whole = jpeg(**options)
     assert checks.problem(whole, 1e6) is None
@@ -232,7 +232,7 @@ def saved(mode: str, kind: str, **options: Any) -> bytes:
         ("RGB", "GIF", {}),
     ],
 )
-def test_what_pillow_decodes_with_a_hole_is_corrupt(mode: str, kind: str, options: dict[str, Any]) -> None:
+def test_files_that_pillow_decodes_with_missing_data_are_corrupt(mode: str, kind: str, options: dict[str, Any]) -> None:
     """The same libraries, whose warnings Pillow keeps to itself."""
     whole = saved(mode, kind, **options)
     assert checks.problem(whole, 1e6) is None
@@ -241,20 +241,20 @@ def test_what_pillow_decodes_with_a_hole_is_corrupt(mode: str, kind: str, option
         assert checks.problem(whole[:start] + bytes(4096) + whole[start + 4096 :], 1e6) == "truncated_or_corrupt"
 
 
-def test_padding_in_a_jpeg_is_no_damage() -> None:
+def test_padding_in_a_jpeg_is_accepted() -> None:
     whole = jpeg()
     assert checks.problem(whole[:-2] + bytes(8) + whole[-2:], 1e6) is None
     assert checks.problem(whole + bytes(4096), 1e6) is None
 
 
-def test_what_a_decoder_says_of_one_file_is_not_held_against_the_next() -> None:
+def test_warnings_are_not_attributed_to_the_next_file() -> None:
     whole = jpeg()
     assert checks.problem(whole[: len(whole) // 2] + b"\xff\xd9", 1e6) == "truncated_or_corrupt"
     assert checks.problem(whole, 1e6) is None
 
 
 def lossless(data: bytes) -> bytes:
-    """The same JPEG, with a frame that says that it is lossless."""
+    """The same JPEG, with a frame header that declares it lossless."""
     return data.replace(b"\xff\xc0", b"\xff\xc3", 1)
 
 
@@ -270,7 +270,7 @@ def lossless(data: bytes) -> bytes:
     ],
     ids=["jp2", "j2k", "12 bits", "lossless", "jxl", "psd"],
 )
-def test_what_is_not_read_is_named(data: bytes, reason: str, tmp_path: Path) -> None:
+def test_unsupported_formats_are_named(data: bytes, reason: str, tmp_path: Path) -> None:
     assert checks.problem(data, 1e6) == reason
     (tmp_path / "a").write_bytes(data)
     assert checks.begins_as_image(tmp_path / "a")
@@ -278,7 +278,7 @@ def test_what_is_not_read_is_named(data: bytes, reason: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("width", "height"), [(2000, 200), (200, 2000), (1000, 20), (20, 1000)])
-def test_a_narrow_image_has_no_stripes_where_it_is_enlarged(width: int, height: int) -> None:
+def test_a_narrow_image_is_enlarged_without_stripes(width: int, height: int) -> None:
     """Threads of one pixel, black and white by turns, are an even grey when they are shrunk."""
     threads = np.zeros((height, width, 3), np.uint8)
     if width > height:
@@ -289,10 +289,10 @@ def test_a_narrow_image_has_no_stripes_where_it_is_enlarged(width: int, height: 
     assert done
     square = decoding.decode(data.tobytes(), lambda _size: (224, 224)).astype(int)
     assert abs(square.mean() - 127.5) < 3
-    assert square.std() < 40  # a pixel covers a whole number of threads and a part of one: 113 where it aliases
+    assert square.std() < 40  # a pixel covers a fractional number of threads: 113 with aliasing
 
 
-def test_a_disk_that_fails_costs_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_disk_skips_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(_path: Path, _max_pixels: float) -> bytes:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 

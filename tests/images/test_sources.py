@@ -17,7 +17,7 @@ MakeSettings = Callable[..., Params]
 
 
 @pytest.mark.parametrize("school", list(sample.SCHOOLS))
-def test_each_school_paints_images_of_its_own(settings: MakeSettings, school: str) -> None:
+def test_each_school_has_different_images(settings: MakeSettings, school: str) -> None:
     chosen = settings({"fetch.sample.schools": 8}).fetch.sample
     images = [sample.paint(school, number, chosen) for number in (1, 2, 3)]
     for image in images:
@@ -31,9 +31,7 @@ def test_each_school_paints_images_of_its_own(settings: MakeSettings, school: st
     assert other_seed.shape != again.shape or (other_seed != again).any()
 
 
-def test_the_sample_has_as_many_schools_and_images_as_asked(
-    tmp_path: Path, settings: MakeSettings, one_worker: None
-) -> None:
+def test_the_sample_has_the_requested_size(tmp_path: Path, settings: MakeSettings, one_worker: None) -> None:
     chosen = settings({"fetch.sample.schools": 2, "fetch.sample.images": 4})
     (tmp_path / "scratch").mkdir()
     names = set(tree_bytes(sample.tree(chosen.fetch, tmp_path / "scratch")))
@@ -42,13 +40,15 @@ def test_the_sample_has_as_many_schools_and_images_as_asked(
     }
 
 
-def test_a_folder_is_used_where_it_lies(tmp_path: Path, settings: MakeSettings) -> None:
+def test_a_folder_is_used_in_place(tmp_path: Path, settings: MakeSettings) -> None:
     assert folder.tree(settings({"fetch.folder.path": str(tmp_path)}).fetch, tmp_path / "scratch") == tmp_path
 
 
-@pytest.mark.parametrize(("path", "told"), [(None, "is not set"), ("/no/such/folder", "not a folder on this machine")])
-def test_a_folder_that_is_not_there(tmp_path: Path, settings: MakeSettings, path: str | None, told: str) -> None:
-    with pytest.raises(UserError, match=told):
+@pytest.mark.parametrize(
+    ("path", "message"), [(None, "is not set"), ("/no/such/folder", "not a folder on this machine")]
+)
+def test_a_missing_folder(tmp_path: Path, settings: MakeSettings, path: str | None, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         folder.tree(settings({"fetch.folder.path": path}).fetch, tmp_path)
 
 
@@ -61,7 +61,7 @@ def test_a_folder_through_the_stage(workspace: Workspace, tmp_path: Path) -> Non
     assert tree_bytes(workspace.path / "data/raw") == tree_bytes(tmp_path / "set")
 
 
-def test_kaggle_without_model_is_one_sentence_that_tells_what_to_do(workspace: Workspace, tmp_path: Path) -> None:
+def test_kaggle_without_network_is_one_sentence_with_what_to_do(workspace: Workspace, tmp_path: Path) -> None:
     workspace.set({"fetch.source": "kaggle"})
     # A port that nothing listens on stands for a network that is not there.
     nowhere = "http://127.0.0.1:9"

@@ -14,12 +14,12 @@ MakeSettings = Callable[..., Params]
     ("count", "parts"),
     [(3, (1, 1, 1)), (4, (2, 1, 1)), (5, (3, 1, 1)), (12, (10, 1, 1)), (20, (16, 2, 2)), (877, (701, 88, 88))],
 )
-def test_shares(settings: MakeSettings, count: int, parts: tuple[int, int, int]) -> None:
+def test_ratios(settings: MakeSettings, count: int, parts: tuple[int, int, int]) -> None:
     assert holdout(count, settings().split)[:3] == parts
 
 
 @pytest.mark.parametrize("ratio", [(0.8, 0.1, 0.1), (0.34, 0.33, 0.33), (0.02, 0.49, 0.49), (0.05, 0.9, 0.05)])
-def test_every_split_gets_a_image_and_every_image_a_split(
+def test_every_split_gets_an_image_and_every_image_a_split(
     settings: MakeSettings, ratio: tuple[float, float, float]
 ) -> None:
     chosen = settings(dict(zip(("split.train", "split.val", "split.test"), ratio, strict=True))).split
@@ -35,13 +35,13 @@ def test_two_images_cannot_be_split(settings: MakeSettings, sizes: Callable[...,
         sizes(2, settings({"split.folds": 5}).split)
 
 
-def test_too_small_an_artist_is_an_error_that_names_it(settings: MakeSettings) -> None:
+def test_a_too_small_artist_is_named(settings: MakeSettings) -> None:
     with pytest.raises(UserError, match=r"Ben \(2\), Cleo \(1\); an artist needs 3") as caught:
         split_sizes({"Ana": 9, "Ben": 2, "Cleo": 1, "Dora": 9}, settings().split)
     assert str(caught.value).endswith("add images, or set split.too_small to train_only or leave_out.")
 
 
-def test_too_small_an_artist_can_be_learned_or_left_out(settings: MakeSettings) -> None:
+def test_a_too_small_artist_can_be_train_only_or_left_out(settings: MakeSettings) -> None:
     counts = {"Ana": 10, "Ben": 2, "Cleo": 10}
     learned = split_sizes(counts, settings({"split.too_small": "train_only"}).split)
     assert learned == {"Ana": SplitSizes(8, 1, 1, 9), "Ben": SplitSizes(2, 0, 0, 2), "Cleo": SplitSizes(8, 1, 1, 9)}
@@ -62,7 +62,7 @@ def test_over_the_folds_every_image_is_tested_once(settings: MakeSettings, folds
             assert all(part.val >= 1 for part in parts if count - part.test > 1)
 
 
-def test_a_fold_as_the_docstring_has_it(settings: MakeSettings) -> None:
+def test_the_example_of_fold(settings: MakeSettings) -> None:
     of_five = [settings({"split.folds": 5, "split.fold": number}).split for number in range(5)]
     assert fold(12, 0, of_five[0]) == SplitSizes(8, 1, 3, before=0)
     assert fold(12, 0, of_five[4]) == SplitSizes(9, 1, 2, before=10)
@@ -77,7 +77,7 @@ def test_a_fold_as_the_docstring_has_it(settings: MakeSettings) -> None:
     }
 
 
-def test_what_is_just_enough_is_enough(settings: MakeSettings) -> None:
+def test_the_smallest_valid_split(settings: MakeSettings) -> None:
     assert split_sizes({"Ana": 3, "Ben": 9}, settings().split)["Ana"] == SplitSizes(1, 1, 1, before=2)
     assert split_sizes({"Ana": 9, "Ben": 12}, settings({"split.folds": 12}).split)["Ben"].test == 1
 
@@ -87,12 +87,12 @@ def test_more_folds_than_images_is_an_error(settings: MakeSettings) -> None:
         split_sizes({"Ana": 9, "Ben": 12}, settings({"split.folds": 20}).split)
 
 
-def test_nobody_left_is_an_error(settings: MakeSettings) -> None:
+def test_fewer_than_two_artists_left_is_an_error(settings: MakeSettings) -> None:
     with pytest.raises(UserError, match="needs two artists"):
         split_sizes({"Ana": 10, "Ben": 2}, settings({"split.too_small": "leave_out"}).split)
 
 
-def test_the_stage_parts_every_image_once(workspace: Workspace) -> None:
+def test_the_stage_assigns_every_image_once(workspace: Workspace) -> None:
     raw = workspace.path / "data/raw"
     for artist, count in {"Ana": 12, "Ben ü": 3, "Cleo": 2}.items():
         for number in range(count):

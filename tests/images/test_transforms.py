@@ -78,7 +78,7 @@ def test_no_border_is_black(settings: MakeSettings) -> None:
         assert copy.min() > 190
 
 
-def test_random_numbers_come_from_the_seed_the_path_and_the_name_alone(settings: MakeSettings) -> None:
+def test_random_numbers_depend_on_seed_path_and_name_only(settings: MakeSettings) -> None:
     made = copies(settings)
     alone = copies(settings, copies=["zoom"])
     assert (alone["zoom"] == made["zoom"]).all()
@@ -86,12 +86,12 @@ def test_random_numbers_come_from_the_seed_the_path_and_the_name_alone(settings:
     assert (copies(settings, path="Ana/2.jpg")["rotation"] != made["rotation"]).any()
 
 
-def test_a_teams_cache_holds_copies_of_these_seeds() -> None:
+def test_the_seeds_of_the_copies_do_not_change() -> None:
     """Another number would make every copy another, and every cache worthless."""
     assert transforms._seed(0, "Ana/1.jpg", "zoom") == 1003136762
 
 
-def test_copies_of_a_image_draw_numbers_of_their_own(settings: MakeSettings) -> None:
+def test_copies_of_an_image_have_different_random_numbers(settings: MakeSettings) -> None:
     ramp = np.broadcast_to(np.arange(200, dtype=np.uint8)[None, :, None], (4, 200, 3)).copy()
     made = dict(transforms.copies(ramp, "Ana/1.jpg", settings().augment, 0))
     moved_left, moved_right = made["shift_left"][0, 0, 0], 199 - made["shift_right"][0, -1, 0]
@@ -108,7 +108,7 @@ def test_a_shift_of_a_narrow_image(settings: MakeSettings, width: int, columns: 
     assert (made["shift_right"] == image[:, columns]).all()
 
 
-def test_ranges_are_used_and_kept(settings: MakeSettings) -> None:
+def test_ranges_are_respected(settings: MakeSettings) -> None:
     chosen = settings({"augment.copies": ["shift_left"], "augment.shift": [0.1, 0.25]}).augment
     ramp = np.broadcast_to(np.arange(200, dtype=np.uint8)[None, :, None], (4, 200, 3)).copy()
     moved = [int(dict(transforms.copies(ramp, f"Ana/{n}.jpg", chosen, 0))["shift_left"][0, 0, 0]) for n in range(60)]
@@ -118,7 +118,7 @@ def test_ranges_are_used_and_kept(settings: MakeSettings) -> None:
 
 @pytest.mark.parametrize("size", [(160, 120), (121, 77), (40, 512), (1, 50), (1, 1)])
 @pytest.mark.parametrize(("name", "drawn"), [("rotation", -30.0), ("rotation", 90.0), ("zoom", 1.3), ("zoom", 4.0)])
-def test_turned_and_enlarged_as_albumentations_does_it(
+def test_rotation_and_zoom_equal_albumentations(
     settings: MakeSettings, size: tuple[int, int], name: CopyName, drawn: float
 ) -> None:
     image = painting(*size)

@@ -1,4 +1,4 @@
-"""The exported models: the same answers as Keras's, where they look, and what they say of strange images."""
+"""The exported models: the same predictions as Keras, evidence maps, and out-of-distribution scores."""
 
 import json
 import shutil
@@ -35,13 +35,13 @@ def red3() -> keras.Model:
     return study.build("red3", 32, 3, Penalty(l1=0.0, l2=0.0))
 
 
-def test_onnx_answers_as_keras_does(red3: keras.Model, tmp_path: Path) -> None:
+def test_onnx_predicts_as_keras_does(red3: keras.Model, tmp_path: Path) -> None:
     images = np.stack([painting(32, 32, seed) for seed in range(5)])
-    answers = written(red3, tmp_path / "n.onnx").predict([images[:3], images[3:]])
-    np.testing.assert_allclose(answers.probabilities, red3.predict(images, verbose=0), atol=1e-6)
-    np.testing.assert_allclose(answers.calibrated, predictor.softmax(answers.logits / 2))
-    assert answers.similarity.shape == (5, 2)
-    assert np.abs(answers.similarity).max() <= 1 + 1e-6
+    predictions = written(red3, tmp_path / "n.onnx").predict([images[:3], images[3:]])
+    np.testing.assert_allclose(predictions.probabilities, red3.predict(images, verbose=0), atol=1e-6)
+    np.testing.assert_allclose(predictions.calibrated, predictor.softmax(predictions.logits / 2))
+    assert predictions.similarity.shape == (5, 2)
+    assert np.abs(predictions.similarity).max() <= 1 + 1e-6
 
 
 def test_the_same_model_gives_the_same_bytes(red3: keras.Model, tmp_path: Path) -> None:
@@ -63,8 +63,8 @@ def test_evidence_adds_up_to_the_logit(red3: keras.Model, tmp_path: Path) -> Non
         assert model.evidence(image, artist).sum() + bias[artist] == pytest.approx(logits[artist], abs=1e-4)
 
 
-def test_a_model_that_looks_at_one_corner_lights_that_corner(tmp_path: Path) -> None:
-    """Grad-CAM's average over places would light the whole of an image that is the same everywhere."""
+def test_the_evidence_of_a_model_that_uses_one_corner_is_there(tmp_path: Path) -> None:
+    """Grad-CAM's average over positions would highlight all of a constant image."""
     model = study.build("red1", 32, 3, Penalty(l1=0.0, l2=0.0))
     for layer in model.layers[1:-2]:
         if layer.weights:
@@ -83,7 +83,7 @@ def test_a_model_that_looks_at_one_corner_lights_that_corner(tmp_path: Path) -> 
     assert colourful[16:, :16].max() < 5
 
 
-def test_a_stranger_image_than_val_images_is_not_known(red3: keras.Model, tmp_path: Path) -> None:
+def test_a_score_above_the_threshold_is_out_of_distribution(red3: keras.Model, tmp_path: Path) -> None:
     image = painting(32, 32)[None]
     ood_score = float(written(red3, tmp_path / "n.onnx").predict([image]).ood_score[0])
     for bound, known in ((ood_score * 1.01, True), (ood_score * 0.99, False)):
@@ -91,7 +91,7 @@ def test_a_stranger_image_than_val_images_is_not_known(red3: keras.Model, tmp_pa
         assert model.predict([image]).in_distribution.tolist() == [known]
 
 
-def test_noise_is_stranger_than_images(finished: Workspace) -> None:
+def test_noise_has_a_higher_score_than_images(finished: Workspace) -> None:
     model = Predictor(finished.path / "models/red1.onnx")
     files = sorted(finished.path.glob("data/resized/test/*/*.jpg"))
     test = np.stack([decoding.read_resized(file, model.side) for file in files])
@@ -100,7 +100,7 @@ def test_noise_is_stranger_than_images(finished: Workspace) -> None:
     assert ood_score[: len(test)].max() < ood_score[len(test) :].min()
 
 
-def test_what_is_no_model_is_refused(red3: keras.Model, tmp_path: Path) -> None:
+def test_files_that_are_not_models_are_refused(red3: keras.Model, tmp_path: Path) -> None:
     file = tmp_path / "n.onnx"
     with pytest.raises(UserError, match=r"n\.onnx is missing; create it with `dvc repro`"):
         Predictor(file)
@@ -117,7 +117,7 @@ def test_what_is_no_model_is_refused(red3: keras.Model, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"temperature": None}, "create it with"),
         ({"temperature": 0.0}, "create it with"),
@@ -127,20 +127,20 @@ def test_what_is_no_model_is_refused(red3: keras.Model, tmp_path: Path) -> None:
         ({"training_images": ["Ana/1"]}, "has outputs for other artists than its metadata"),
     ],
 )
-def test_a_file_that_says_what_cannot_be_of_itself_is_refused(
-    red3: keras.Model, tmp_path: Path, changes: dict[str, object], told: str
+def test_impossible_metadata_is_refused(
+    red3: keras.Model, tmp_path: Path, changes: dict[str, object], message: str
 ) -> None:
     file = tmp_path / "n.onnx"
     written(red3, file)
     proto = onnx.load_from_string(file.read_bytes())
-    said = proto.metadata_props[0]
-    said.value = json.dumps(json.loads(said.value) | changes)
+    printed = proto.metadata_props[0]
+    printed.value = json.dumps(json.loads(printed.value) | changes)
     file.write_bytes(proto.SerializeToString())
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         Predictor(file).predict([np.zeros((1, 32, 32, 3), np.uint8)])
 
 
-def test_a_card_that_is_nested_without_end_is_refused(red3: keras.Model, tmp_path: Path) -> None:
+def test_deeply_nested_metadata_is_refused(red3: keras.Model, tmp_path: Path) -> None:
     file = tmp_path / "n.onnx"
     written(red3, file)
     proto = onnx.load_from_string(file.read_bytes())
@@ -151,7 +151,7 @@ def test_a_card_that_is_nested_without_end_is_refused(red3: keras.Model, tmp_pat
 
 
 def test_a_model_does_not_read_other_files(red3: keras.Model, tmp_path: Path) -> None:
-    """Weights may lie in files of any name, by ONNX; none of ours do."""
+    """ONNX allows weights in other files; ours are in the file."""
     written(red3, tmp_path / "n.onnx")
     (tmp_path / "secret").write_bytes(b"\0" * 4096)
     proto = onnx.load(tmp_path / "n.onnx")
@@ -165,7 +165,7 @@ def test_a_model_does_not_read_other_files(red3: keras.Model, tmp_path: Path) ->
 
 @pytest.fixture
 def strange(tmp_path: Path) -> Path:
-    """A folder with two images and much that is none."""
+    """A folder with two images and many other files."""
     folder = tmp_path / "strange"
     write_painting(folder / "a.jpg", seed=1)
     write_painting(folder / "sub/ñandú – 画.JPG", seed=2)
@@ -177,23 +177,23 @@ def strange(tmp_path: Path) -> Path:
     return folder
 
 
-def test_predict_answers_what_it_can(finished: Workspace, strange: Path) -> None:
+def test_predict_reports_bad_files_and_predicts_the_others(finished: Workspace, strange: Path) -> None:
     done = finished.run("redarte", "predict", str(strange), "nosuch.jpg", "--json", "--top", "2", check=False)
     assert done.returncode == 1
-    answers = {Path(line["path"]).name: line for line in map(json.loads, done.stdout.splitlines())}
-    assert {name: line["error"] for name, line in answers.items() if "error" in line} == {
+    predictions = {Path(line["path"]).name: line for line in map(json.loads, done.stdout.splitlines())}
+    assert {name: line["error"] for name, line in predictions.items() if "error" in line} == {
         "empty.png": "is empty", "half.jpg": "is truncated or corrupt",
         "gone.jpg": "does not exist", "nosuch.jpg": "does not exist",
     }  # fmt: skip
     for name in ("a.jpg", "ñandú – 画.JPG"):
-        answer = answers[name]
+        answer = predictions[name]
         assert list(answer) == ["path", "artist", "probability", "top", "in_distribution"]
         assert [answer["artist"], answer["probability"]] == list(answer["top"][0].values())
         assert 0 < answer["top"][1]["probability"] <= answer["probability"] < 1
     assert done.stderr == "redarte: 1 other files in these folders are not images\n"
 
 
-def test_predict_passes_over_what_is_no_image_in_a_folder(finished: Workspace, tmp_path: Path) -> None:
+def test_predict_ignores_other_files_in_a_folder(finished: Workspace, tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     write_painting(folder / "a.jpg", seed=1)
     write_painting(folder / "b", seed=2)
@@ -212,20 +212,20 @@ def test_predict_prints_a_table(finished: Workspace, strange: Path) -> None:
 
 
 def test_predict_agrees_with_evaluate(finished: Workspace) -> None:
-    """Of the original files: they are resized and compressed as those of data/resized were."""
+    """Original files are resized and compressed as those of data/resized."""
     done = finished.run("redarte", "predict", "data/split/test", "--json", "--top", "1")
     lines = map(json.loads, done.stdout.splitlines())
-    told = {image_id(line["path"].removeprefix("data/split/test/")): line for line in lines}
+    message = {image_id(line["path"].removeprefix("data/split/test/")): line for line in lines}
     rows = (finished.path / "plots/predictions.csv").read_text().splitlines()[1:]
-    assert len(rows) == len(told) == 3
+    assert len(rows) == len(message) == 3
     for row in rows:
         path, _, predicted, probability, _, _, _, known = row.split(",")
-        assert told[path]["artist"] == predicted
-        assert told[path]["probability"] == pytest.approx(float(probability), abs=2e-6)
-        assert told[path]["in_distribution"] == (known == "yes")
+        assert message[path]["artist"] == predicted
+        assert message[path]["probability"] == pytest.approx(float(probability), abs=2e-6)
+        assert message[path]["in_distribution"] == (known == "yes")
 
 
-def test_an_image_is_seen_as_in_data_resized(finished: Workspace) -> None:
+def test_an_image_is_read_as_in_data_resized(finished: Workspace) -> None:
     resized = sorted((finished.path / "data/resized/test").rglob("*.jpg"))
     for file in resized:
         original = finished.path / "data/split/test" / file.parent.name / file.name
@@ -242,7 +242,7 @@ def test_a_model_that_predicts_nan_is_refused(red3: keras.Model, tmp_path: Path)
         model.predict([painting(32, 32)[None]])
 
 
-def test_a_model_of_an_older_version_is_named_as_such(red3: keras.Model, tmp_path: Path) -> None:
+def test_a_model_of_an_older_version_is_reported(red3: keras.Model, tmp_path: Path) -> None:
     file = tmp_path / "n.onnx"
     written(red3, file)
     older = onnx.load(file)
@@ -268,20 +268,20 @@ def test_more_images_than_a_batch_come_in_order(red3: keras.Model, tmp_path: Pat
     paths = [write_painting(tmp_path / f"{number}.jpg", seed=number) for number in range(many)]
     paths[5].write_bytes(b"broken")
     with Sandbox(2, checks.max_memory(1e6)) as sandbox:
-        told = list(predict.predict(model, paths, 1e6, sandbox))
-    assert [path for path, _ in told] == paths
+        message = list(predict.predict(model, paths, 1e6, sandbox))
+    assert [path for path, _ in message] == paths
     for number in (0, 4, 6, 40, 66):
         alone = model.predict([decoding.read_resized(paths[number], 32)[None]])
-        result = told[number][1]
+        result = message[number][1]
         assert not isinstance(result, UserError)
         np.testing.assert_allclose(result[0].logits[result[1]], alone.logits[0], atol=1e-4)
-    assert str(told[5][1]) == "is not an image"
+    assert str(message[5][1]) == "is not an image"
 
 
-def test_explain_writes_the_explained_image(finished: Workspace, strange: Path, tmp_path: Path) -> None:
+def test_explain_writes_an_image(finished: Workspace, strange: Path, tmp_path: Path) -> None:
     out = tmp_path / "seen.jpg"
-    told = finished.run("redarte", "explain", str(strange / "a.jpg"), "--out", str(out)).stdout
-    assert told.startswith(f"{out}: evidence for School of ")
+    message = finished.run("redarte", "explain", str(strange / "a.jpg"), "--out", str(out)).stdout
+    assert message.startswith(f"{out}: evidence for School of ")
     assert decoding.size(out) == (40, 30)
     done = finished.run("redarte", "explain", str(strange / "a.jpg"), "--out", str(out), "--artist", "School of Pints",
                         check=False)  # fmt: skip
@@ -291,7 +291,7 @@ def test_explain_writes_the_explained_image(finished: Workspace, strange: Path, 
     assert done.stderr == f"redarte: {strange / 'notes.txt'} is not an image.\n"
 
 
-def test_an_unknown_model_is_told(finished: Workspace) -> None:
+def test_an_unknown_model_is_reported(finished: Workspace) -> None:
     done = finished.run("redarte", "predict", "x.jpg", "--model", "red9", check=False)
     assert done.returncode == 1
     assert (
@@ -299,7 +299,7 @@ def test_an_unknown_model_is_told(finished: Workspace) -> None:
     )
 
 
-def test_a_model_travels_alone(finished: Workspace, strange: Path, tmp_path: Path) -> None:
+def test_a_model_needs_no_other_file(finished: Workspace, strange: Path, tmp_path: Path) -> None:
     """As `dvc artifacts get` brings it: one file, in an empty folder."""
     shutil.copy2(finished.path / "models/red3.onnx", tmp_path / "red3.onnx")
     (tmp_path / "red3.onnx").chmod(stat.S_IRUSR)
@@ -307,8 +307,8 @@ def test_a_model_travels_alone(finished: Workspace, strange: Path, tmp_path: Pat
     assert json.loads(done.stdout)["artist"].startswith("School_of_")
 
 
-def test_an_export_that_disagrees_fails(finished: Workspace, tmp_path: Path) -> None:
-    """A stage that answered otherwise than Keras would be worse than none."""
+def test_an_export_that_differs_from_keras_fails(finished: Workspace, tmp_path: Path) -> None:
+    """An export that differs from Keras would be worse than none."""
     clone = finished.clone(tmp_path / "clone")
     shutil.copytree(finished.path / "data", clone.path / "data", dirs_exist_ok=True)
     shutil.copytree(finished.path / "models", clone.path / "models", dirs_exist_ok=True)

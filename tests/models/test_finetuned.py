@@ -1,4 +1,4 @@
-"""A backbone that others trained: what can be one, what stays frozen, what is seen once, and what DVC makes of it."""
+"""finetuned: backbones, frozen layers, features that are computed once, and its stages in DVC."""
 
 import csv
 import itertools
@@ -113,7 +113,7 @@ def broken(path: Path) -> Path:
         (broken, "is corrupt"),
     ],
 )
-def test_what_is_no_backbone_is_one_sentence(
+def test_files_that_are_not_backbones_are_one_sentence(
     chosen: Callable[..., Finetuned], tmp_path: Path, make: Callable[[Path], Path], sentence: str
 ) -> None:
     with pytest.raises(UserError, match=sentence) as caught:
@@ -131,7 +131,7 @@ def test_what_is_no_backbone_is_one_sentence(
         ({"backbone": "MobileNetV3Small", "weights": "params.yaml", "input_size": 64}, "does not have the weights"),
     ],
 )
-def test_what_cannot_be_had_is_one_sentence(
+def test_unavailable_backbones_are_one_sentence(
     chosen: Callable[..., Finetuned], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any],
     sentence: str,
 ) -> None:  # fmt: skip
@@ -141,7 +141,7 @@ def test_what_cannot_be_had_is_one_sentence(
         backbones.load(section)
 
 
-def test_offline_the_weights_are_asked_for_in_one_sentence(tmp_path: Path) -> None:
+def test_missing_weights_are_one_sentence_offline(tmp_path: Path) -> None:
     workspace = new_workspace(tmp_path / "redarte", {"model": "finetuned", "extra_models": ["finetuned"]})
     for artist in ("Ana", "Bente"):
         for split in ("train", "val"):
@@ -169,7 +169,7 @@ urllib.request.urlretrieve = retrieve
 
 # Without and with a published hash.
 @pytest.mark.parametrize("backbone", ["MobileNetV2", pytest.param("EfficientNetV2B0", marks=pytest.mark.long)])
-def test_weights_that_arrive_as_a_login_page_are_named_and_deleted(tmp_path: Path, backbone: str) -> None:
+def test_a_login_page_instead_of_weights_is_reported_and_deleted(tmp_path: Path, backbone: str) -> None:
     changes = {"model": "finetuned", "extra_models": ["finetuned"], "finetuned.backbone": backbone}
     workspace = new_workspace(tmp_path / "redarte", changes | {"finetuned.input_size": 64})
     for artist, split in itertools.product(("Ana", "Bente"), ("train", "val")):
@@ -183,7 +183,7 @@ def test_weights_that_arrive_as_a_login_page_are_named_and_deleted(tmp_path: Pat
     assert list((tmp_path / "keras/models").iterdir()) == []
 
 
-def test_phase_one_leaves_the_backbone_as_it_is_and_sees_each_image_once(
+def test_phase_one_does_not_change_the_backbone_and_reads_each_image_once(
     settings: MakeSettings, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = settings(finetuning_params(tiny) | {"finetuned.fine_tune.epochs": 0})
@@ -206,7 +206,7 @@ def test_phase_one_leaves_the_backbone_as_it_is_and_sees_each_image_once(
         np.testing.assert_array_equal(weight.numpy(), before[weight.path])
     assert trained.checkpoint is None
     assert float(trained.metrics["accuracy"]) > 0.9
-    # What export would compute once more.
+    # Export would compute the same.
     forward = finetuned.decompose(trained.model).forward
     seen = forward(train.batch(np.arange(len(train)))[0].astype(np.float32))[2]
     assert trained.embeddings is not None
@@ -216,7 +216,7 @@ def test_phase_one_leaves_the_backbone_as_it_is_and_sees_each_image_once(
 
 @pytest.mark.long
 @pytest.mark.parametrize("weight", ["none", "balanced"])
-def test_phase_one_can_be_learned_in_epochs(settings: MakeSettings, tiny: Path, tmp_path: Path, weight: str) -> None:
+def test_phase_one_by_adam(settings: MakeSettings, tiny: Path, tmp_path: Path, weight: str) -> None:
     wanted = finetuning_params(tiny) | {
         "finetuned.fine_tune.epochs": 0,
         "finetuned.head.epochs": 30,
@@ -233,7 +233,7 @@ def test_phase_one_can_be_learned_in_epochs(settings: MakeSettings, tiny: Path, 
     assert float(finetuned.fit("finetuned", less, train, val, tmp_path / "history.csv").metrics["loss"]) > 0.6
 
 
-def test_what_a_root_says_is_of_one_size_and_in_proportion(settings: MakeSettings, tiny: Path, tmp_path: Path) -> None:
+def test_the_scales_of_the_features(settings: MakeSettings, tiny: Path, tmp_path: Path) -> None:
     """Standardised, means and deviations together are as far from their mean as 1, and the root as 2."""
     whole = settings(finetuning_params(tiny) | {"finetuned.fine_tune.epochs": 0})
     train = images(tmp_path)
@@ -270,13 +270,13 @@ def test_phase_two_trains_the_last_layers_and_no_batch_normalization(
     assert not any(layer.trainable_weights for layer in normalised)
 
 
-def test_a_layer_that_the_backbone_has_not_is_one_sentence(chosen: Callable[..., Finetuned]) -> None:
+def test_an_unknown_layer_is_one_sentence(chosen: Callable[..., Finetuned]) -> None:
     section = chosen(unfreeze="sceond")
     with pytest.raises(UserError, match=r"finetuned.unfreeze is 'sceond', and no layer .*; did you mean second\?"):
         finetuned.build(backbones.load(section), 2, section)
 
 
-def test_a_root_is_that_of_the_covariance() -> None:
+def test_the_root_of_a_covariance() -> None:
     seen = np.random.default_rng(0).normal(0, [1, 1.5, 2, 1.2], (2, 8, 9, 4)).astype(np.float32)
     seen[..., 1] += seen[..., 0]
     numbers = CovarianceRoot()(seen).numpy()
@@ -289,11 +289,11 @@ def test_a_root_is_that_of_the_covariance() -> None:
         assert np.square(found).sum() == pytest.approx(1, abs=0.01)
 
 
-def test_a_image_that_is_the_same_everywhere_has_no_root() -> None:
+def test_the_root_of_a_constant_image_is_zero() -> None:
     np.testing.assert_array_equal(CovarianceRoot()(np.full((1, 6, 6, 3), 7, np.float32)), np.zeros((1, 6)))
 
 
-def test_a_root_passes_over_the_border() -> None:
+def test_the_root_ignores_the_border() -> None:
     seen = np.random.default_rng(0).random((2, 8, 9, 3), np.float32)
     other = seen.copy()
     other[:, [0, -1]], other[:, :, [0, -1]] = 9, 7
@@ -303,7 +303,7 @@ def test_a_root_passes_over_the_border() -> None:
 
 
 @pytest.mark.parametrize(("places", "regions"), [(20, 10), (21, 10), (7, 3), (5, 5), (6, 1)])
-def test_regions_of_a_root_add_up_to_it(places: int, regions: int) -> None:
+def test_the_regions_of_a_root_add_up(places: int, regions: int) -> None:
     seen = np.random.default_rng(0).random((2, places, places, 5), np.float32)
     layer = CovarianceRoot(border=1)
     parts = layer.regions(seen, regions, regions).numpy()
@@ -313,8 +313,8 @@ def test_regions_of_a_root_add_up_to_it(places: int, regions: int) -> None:
         assert not parts[:, [0, -1]].any()
 
 
-def test_a_region_has_the_places_that_lie_there() -> None:
-    """Of 21 places in 10 regions the last two are in the last, and none of it is empty."""
+def test_a_region_has_its_positions() -> None:
+    """Of 21 positions in 10 regions the last two are in the last region."""
     seen = np.zeros((1, 21, 21, 1), np.float32)
     seen[0, 19, 20], seen[0, 0, 0] = 1, 5
     cut = by_region(seen, 10, 10).numpy()
@@ -325,7 +325,7 @@ def test_a_region_has_the_places_that_lie_there() -> None:
     assert summed.sum() == 6
 
 
-def test_the_whole_model_is_saved_and_loaded_in_safe_mode(chosen: Callable[..., Finetuned], tmp_path: Path) -> None:
+def test_the_model_is_saved_and_loaded_in_safe_mode(chosen: Callable[..., Finetuned], tmp_path: Path) -> None:
     section = chosen()
     model = finetuned.build(backbones.load(section), 2, section)
     base.save(model, ["Ana", "Bente"], tmp_path / "n.keras")
@@ -336,9 +336,7 @@ def test_the_whole_model_is_saved_and_loaded_in_safe_mode(chosen: Callable[..., 
 
 
 @pytest.mark.long
-def test_a_backbone_with_squeeze_and_excitation_answers_by_itself(
-    chosen: Callable[..., Finetuned], tmp_path: Path
-) -> None:
+def test_a_backbone_with_squeeze_and_excitation_is_exported(chosen: Callable[..., Finetuned], tmp_path: Path) -> None:
     """Its reshapes cannot be asked about no images at all."""
     section = chosen(backbone="MobileNetV3Small", weights="none", input_size=64)
     model = finetuned.build(backbones.load(section), 2, section)
@@ -352,7 +350,7 @@ def test_a_backbone_with_squeeze_and_excitation_answers_by_itself(
     assert predictor.predict([]).calibrated.shape == (0, 2)
 
 
-def test_a_plain_run_knows_nothing_of_it(finished: Workspace) -> None:
+def test_a_plain_run_does_not_include_it(finished: Workspace) -> None:
     assert not list((finished.path / "models").glob("f*"))
     refused = finished.run("redarte", "predict", "--model", "finetuned", "x.jpg", check=False)
     assert refused.returncode == 1
@@ -370,7 +368,7 @@ def test_everything_downstream_works_with_it(extra_models: Workspace) -> None:
         assert [row["epoch"] for row in csv.DictReader(file) if row["split"] == "val"] == ["1"]
     report = (extra_models.path / "plots/report.html").read_text(encoding="utf-8")
     assert "on the backbone tiny.keras" in report
-    # Beside the study's three, in Table I and by McNemar's test.
+    # In the table with the study's three models, and by McNemar's test.
     assert f'<tr><th>Finetuned</th><td class="number">–</td><td class="number">{trained["accuracy"]:.2f}' in report
     assert "The difference between Finetuned and Red 3 is" in report
     assert 'aria-label="Finetuned: train accuracy ends at' in report
@@ -396,8 +394,8 @@ def test_the_evidence_adds_up_to_the_logit(extra_models: Workspace) -> None:
 
 
 @pytest.mark.parametrize(("places", "fewer"), [(35, 17), (17, 17), (40, 20), (21, 10), (5, 1)])
-def test_a_map_of_any_size_is_summed_up_to_fewer_places(places: int, fewer: int) -> None:
-    """VGG16 sees 21 places and then 10 in an image of 336 px, which is no whole number of times fewer."""
+def test_a_map_of_any_size_is_summed_over_regions(places: int, fewer: int) -> None:
+    """VGG16 has 21 positions and then 10 for an image of 336 px, which is not an integer ratio."""
     seen = np.random.default_rng(0).random((3, places, places, 2), np.float32)
     answer = keras.ops.convert_to_numpy(layers.sum_regions(seen, fewer, fewer))
     assert answer.shape == (3, fewer, fewer, 2)
@@ -424,6 +422,6 @@ def test_doctor_estimates_by_the_backbone(settings: MakeSettings, tiny: Path, mo
 
 
 @pytest.mark.long
-def test_the_page_begins_with_the_model_of_model(extra_models: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_begins_with_the_configured_model(extra_models: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(extra_models.path)
     assert list(page.load_models()) == ["finetuned", "fisher", "red1", "red2", "red3"]

@@ -1,4 +1,4 @@
-"""The model of our own: what its layers compute, what it learns from, and what DVC makes of it."""
+"""fisher: its layers, what it is fitted to, and its stages in DVC."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -84,7 +84,7 @@ def test_a_fisher_vector_is_the_gradient_of_the_likelihood() -> None:
     np.testing.assert_allclose(gradient[:2], (shares - mixture.weights_) / np.sqrt(mixture.weights_), atol=1e-4)
 
 
-def test_a_fisher_vector_is_one_long_and_its_regions_add_up() -> None:
+def test_a_fisher_vector_is_normalised_and_its_regions_add_up() -> None:
     layer, _, seen = fitted()
     whole = layer(seen).numpy()
     assert whole.shape == (1, 2 * (1 + 2 * 3)) == (1, layer.compute_output_shape(seen.shape)[1])
@@ -95,8 +95,8 @@ def test_a_fisher_vector_is_one_long_and_its_regions_add_up() -> None:
         np.testing.assert_allclose(layer.gradients(seen, rows, columns).numpy().sum(axis=(1, 2)), gradient, atol=1e-5)
 
 
-def test_a_fisher_vector_of_paper_keeps_its_digits() -> None:
-    """A margin of one colour, near to a Gaussian of so small a deviation that 32 bits lose what is told of it."""
+def test_a_fisher_vector_of_flat_colours_is_precise() -> None:
+    """A margin of one colour, close to a Gaussian with a small deviation: 32 bits are not enough."""
     rng = np.random.default_rng(0)
     layer = FisherVector(2)
     seen = (2.0 + rng.normal(0, 1e-3, (1, 27, 27, 8))).astype(np.float32)
@@ -109,7 +109,7 @@ def test_a_fisher_vector_of_paper_keeps_its_digits() -> None:
     layer.set_weights([priors, means, deviations])
     priors, means, deviations = (weight.astype(np.float64) for weight in layer.get_weights())
     spread = (seen.reshape(-1, 8).astype(np.float64) - means[0]) / deviations[0]
-    expected = (np.square(spread).mean(axis=0) - 1) / np.sqrt(2 * priors[0])  # every place is of the first
+    expected = (np.square(spread).mean(axis=0) - 1) / np.sqrt(2 * priors[0])  # every position belongs to the first
     np.testing.assert_allclose(layer.gradients(seen, 1, 1).numpy()[0, 0, 0, 18:26], expected, atol=1e-4)
 
 
@@ -128,9 +128,7 @@ def test_the_filters_are_the_principal_components_of_patches(settings: MakeSetti
 
 
 @pytest.mark.parametrize("artists", [("Ana", "Bente"), ("Ana", "Bente", "Carla")])
-def test_it_learns_what_sets_the_artists_apart(
-    settings: MakeSettings, tmp_path: Path, artists: tuple[str, ...]
-) -> None:
+def test_it_learns_to_distinguish_the_artists(settings: MakeSettings, tmp_path: Path, artists: tuple[str, ...]) -> None:
     train, val = (images(tmp_path / name, artists=artists) for name in ("train", "val"))
     trained = fisher.fit("fisher", settings(FISHER), train, val, tmp_path / "history.csv")
     model = trained.model
@@ -155,23 +153,25 @@ def test_cells_larger_than_a_quarter_of_the_image_are_refused(settings: MakeSett
 
 
 @pytest.mark.long
-def test_everything_downstream_works_with_it(fished: Workspace) -> None:
-    evaluated: dict[str, Any] = fished.metrics("evaluate")
+def test_everything_downstream_works_with_it(fisher_workspace: Workspace) -> None:
+    evaluated: dict[str, Any] = fisher_workspace.metrics("evaluate")
     assert evaluated["model"] == "fisher"
-    assert "fisher" not in fished.metrics("compare")
-    assert "Fitted at once, in float32, with images of 48 px" in (fished.path / "plots/report.html").read_text("utf-8")
-    card = (fished.path / "plots/model_card.md").read_text("utf-8")
+    assert "fisher" not in fisher_workspace.metrics("compare")
+    assert "Fitted at once, in float32, with images of 48 px" in (
+        fisher_workspace.path / "plots/report.html"
+    ).read_text("utf-8")
+    card = (fisher_workspace.path / "plots/model_card.md").read_text("utf-8")
     assert "A model of redarte's own" in card
     assert card.startswith("---\nlicense: mit\n")
 
 
 @pytest.mark.long
-def test_the_images_that_it_learned_from_are_the_most_similar_to_themselves(fished: Workspace) -> None:
+def test_training_images_are_most_similar_to_themselves(fisher_workspace: Workspace) -> None:
     """Their embeddings come from the fit, and are not computed once more by export."""
-    known = base.load_embeddings(fished.path / "models/fisher.keras")
-    model = Predictor(fished.path / "models/fisher.onnx")
+    known = base.load_embeddings(fisher_workspace.path / "models/fisher.keras")
+    model = Predictor(fisher_workspace.path / "models/fisher.onnx")
     assert model.metadata.training_images == sorted(known)
-    train = dataset.load(fished.path / "data/split/train", side=48)
+    train = dataset.load(fisher_workspace.path / "data/split/train", side=48)
     for place, image in enumerate(train.batches(1)):
         similarity = model.predict([image]).similarity[0]
         assert similarity.argmax() == place
@@ -179,10 +179,10 @@ def test_the_images_that_it_learned_from_are_the_most_similar_to_themselves(fish
 
 
 @pytest.mark.long
-def test_the_evidence_adds_up_to_the_logit(fished: Workspace) -> None:
-    model = Predictor(fished.path / "models/fisher.onnx")
-    saved, _ = base.load(fished.path / "models/fisher.keras")
+def test_the_evidence_adds_up_to_the_logit(fisher_workspace: Workspace) -> None:
+    model = Predictor(fisher_workspace.path / "models/fisher.onnx")
+    saved, _ = base.load(fisher_workspace.path / "models/fisher.keras")
     bias = saved.get_layer("artists").bias.numpy()
-    for image in dataset.load(fished.path / "data/split/test", side=48).batches(1):
+    for image in dataset.load(fisher_workspace.path / "data/split/test", side=48).batches(1):
         evidence = [model.evidence(image[0], artist).sum() for artist in range(3)]
         np.testing.assert_allclose(model.predict([image]).logits[0], evidence + bias, atol=1e-3)

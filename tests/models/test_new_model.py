@@ -56,7 +56,7 @@ def test_the_model_of_the_page_is_trained_exported_and_evaluated(finished: Works
     assert clone.metrics("evaluate")["model"] == "gap"
     with (clone.path / "plots/predictions.csv").open(encoding="utf-8") as file:
         assert len(list(csv.DictReader(file))) == 3
-    # What it is taken apart into adds up to its logits, but for the bias.
+    # The evidence and the bias add up to the logits.
     model = Predictor(clone.path / "models/gap.onnx")
     biases = [
         model.predict([image]).logits[0, 1] - model.evidence(image[0], 1).sum()

@@ -16,7 +16,7 @@ ELASTIC = Penalty(l1=0.001, l2=0.01)
 
 
 def table(model: keras.Model) -> list[tuple[tuple[int, ...], int]]:
-    """Each layer's output shape and parameters, but for the rescaling, which the study does outside."""
+    """Each layer's output shape and parameters, without the rescaling, which the study does outside of the model."""
     return [(tuple(layer.output.shape[1:]), layer.count_params()) for layer in model.layers[1:]]
 
 
@@ -77,15 +77,15 @@ def test_the_penalty_is_on_every_kernel() -> None:
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
-def test_answers_are_float32_probabilities(precision: str) -> None:
+def test_outputs_are_float32_probabilities(precision: str) -> None:
     model = study.build("red1", 32, 5, NONE, precision)
-    answers = model.predict(np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8), verbose=0)
-    assert answers.dtype == np.float32
-    assert np.allclose(answers.sum(axis=1), 1, atol=1e-5)
+    predictions = model.predict(np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8), verbose=0)
+    assert predictions.dtype == np.float32
+    assert np.allclose(predictions.sum(axis=1), 1, atol=1e-5)
     assert {weight.dtype for weight in model.weights} == {"float32"}
 
 
-def test_a_saved_model_answers_the_same_and_knows_its_artists(tmp_path: Path) -> None:
+def test_a_saved_model_predicts_the_same_and_has_its_artists(tmp_path: Path) -> None:
     model = study.build("red3", 16, 3, ELASTIC)
     base.save(model, ["Ana", "Ben", "Zoë"], tmp_path / "n.keras")
     loaded, artists = base.load(tmp_path / "n.keras")
@@ -103,7 +103,7 @@ def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
-def test_a_model_that_carries_code_is_refused(tmp_path: Path) -> None:
+def test_a_model_with_code_is_refused(tmp_path: Path) -> None:
     """Keras's safe mode refuses a Lambda layer; one sentence says so."""
     harmful = keras.Sequential([keras.Input((4,)), keras.layers.Lambda(lambda x: x + 1, output_shape=(4,))])
     base.save(harmful, ["a", "b", "c", "d"], tmp_path / "n.keras")
@@ -113,7 +113,7 @@ def test_a_model_that_carries_code_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"nothing", None])
-def test_a_broken_or_missing_file_is_refused(tmp_path: Path, content: bytes | None) -> None:
+def test_a_corrupt_or_missing_file_is_refused(tmp_path: Path, content: bytes | None) -> None:
     file = tmp_path / "n.keras"
     if content is not None:
         file.write_bytes(content)
@@ -136,7 +136,7 @@ def test_a_truncated_model_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [
         (ValueError("\n one.\ntwo"), "one"),
         (AssertionError(), "AssertionError"),
@@ -144,5 +144,5 @@ def test_a_truncated_model_is_refused(tmp_path: Path) -> None:
         (ValueError("\x1b[31mé"), r"\x1b[31m\xe9"),
     ],
 )
-def test_what_other_libraries_say_is_a_part_of_a_sentence(error: Exception, told: str) -> None:
-    assert errors.first_line(error) == told
+def test_messages_of_libraries_are_shortened(error: Exception, message: str) -> None:
+    assert errors.first_line(error) == message

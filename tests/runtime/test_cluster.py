@@ -1,4 +1,4 @@
-"""augment and resize on a real Ray cluster of two machines, which are two sets of processes on this one."""
+"""augment and resize on a real Ray cluster of two machines, which are two sets of processes on this machine."""
 
 import subprocess
 import sys
@@ -102,7 +102,7 @@ def paintings_to_copy(tmp_path: Path) -> Workspace:
 
 
 @pytest.mark.long
-def test_on_two_machines_of_which_one_dies_the_bytes_are_those_of_one(
+def test_two_machines_of_which_one_dies_give_the_same_bytes(
     two_machines: Cluster, paintings_to_copy: Workspace
 ) -> None:
     workspace = paintings_to_copy
@@ -114,7 +114,7 @@ def test_on_two_machines_of_which_one_dies_the_bytes_are_those_of_one(
         assert done.returncode == 0, done.stderr
     assert {name: tree_bytes(workspace.path / "data" / name) for name in alone} == alone
 
-    # A painting that went bad since fetch is told as it is told without Ray.
+    # An image that was corrupted after fetch is reported as without Ray.
     bad = workspace.path / "data/split/train/Artist_0/train0.jpg"
     whole = bad.read_bytes()
     bad.write_bytes(whole[:100])
@@ -140,17 +140,17 @@ def test_on_two_machines_of_which_one_dies_the_bytes_are_those_of_one(
 
 
 @pytest.mark.parametrize(
-    ("address", "told"),
+    ("address", "message"),
     [
         (f"{HOST}:1", f"no Ray cluster responds at {HOST}:1 (RAY_ADDRESS): [Errno 111] Connection refused; start it"),
         ("the cluster", "no Ray cluster responds at the cluster (RAY_ADDRESS): Invalid address format: the cluster; "),
     ],
 )
-def test_without_a_cluster_one_sentence_says_so(workspace: Workspace, address: str, told: str) -> None:
+def test_a_missing_cluster_is_one_sentence(workspace: Workspace, address: str, message: str) -> None:
     write_painting(workspace.path / "data/split/train/Ana/1.jpg")
     done = workspace.stage("augment", check=False, RAY_ADDRESS=address)
     assert done.returncode == 1
-    assert done.stderr.startswith(f"redarte augment: augmenting: {told}")
+    assert done.stderr.startswith(f"redarte augment: augmenting: {message}")
     assert done.stderr.count("\n") == 1
     assert not (workspace.path / "data/augmented").exists()
 

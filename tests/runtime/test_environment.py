@@ -1,4 +1,4 @@
-"""What a person's machine and other programs set changes no byte of an output, and breaks nothing."""
+"""Settings of a user's machine and other programs change no byte of an output."""
 
 import hashlib
 import json
@@ -74,7 +74,7 @@ def in_environment(variables: dict[str, str], *command: str) -> list[str]:
 
 
 def check_stage_and_command(workspace: Workspace, variables: dict[str, str]) -> None:
-    """evaluate gives the same bytes and remarks nothing, and `redarte predict` answers."""
+    """evaluate gives the same bytes without warnings, and `redarte predict` works."""
     before = tree_bytes(workspace.path / "plots") | tree_bytes(workspace.path / "metrics")
     done = workspace.run(*in_environment(variables, "sh", "src/stage", "evaluate"))
     assert done.stderr == ""
@@ -84,7 +84,7 @@ def check_stage_and_command(workspace: Workspace, variables: dict[str, str]) -> 
     assert done.stderr == ""
 
 
-def test_a_stage_and_a_command_in_the_worst_of_environments(finished: Workspace, tmp_path: Path) -> None:
+def test_a_stage_and_a_command_with_all_settings_at_once(finished: Workspace, tmp_path: Path) -> None:
     together = {name: value for make in HOSTILE.values() for name, value in make(tmp_path).items()}
     (finished.path / "matplotlibrc").write_text(MATPLOTLIBRC)
     try:
@@ -95,12 +95,12 @@ def test_a_stage_and_a_command_in_the_worst_of_environments(finished: Workspace,
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_stage_and_a_command_in_a_hostile_environment(finished: Workspace, tmp_path: Path, name: str) -> None:
+def test_a_stage_and_a_command_with_a_users_settings(finished: Workspace, tmp_path: Path, name: str) -> None:
     check_stage_and_command(finished, HOSTILE[name](tmp_path))
 
 
 @pytest.mark.long
-def test_a_model_learns_the_same_in_a_hostile_environment(finished: Workspace, tmp_path: Path) -> None:
+def test_a_training_with_a_users_settings_gives_the_same_bytes(finished: Workspace, tmp_path: Path) -> None:
     model = finished.path / "models/red1.keras"
     before = hashlib.sha256(model.read_bytes()).digest()
     for name in ("home", "backend", "flags"):
@@ -109,7 +109,7 @@ def test_a_model_learns_the_same_in_a_hostile_environment(finished: Workspace, t
 
 
 @pytest.mark.skipif(not users.can_be_others(), reason="only root can run commands as another user")
-def test_a_user_id_that_has_no_name_and_no_home(workspace: Workspace, tmp_path: Path) -> None:
+def test_a_user_id_without_name_and_home(workspace: Workspace, tmp_path: Path) -> None:
     """As `docker run --user` makes one."""
     users.let_others_enter(tmp_path)
     subprocess.run(["chown", "-R", "31415:31415", workspace.path], check=True)
@@ -120,7 +120,7 @@ def test_a_user_id_that_has_no_name_and_no_home(workspace: Workspace, tmp_path: 
 
 
 def in_namespace(*command: str) -> list[str]:
-    """A command on a machine whose /dev/shm nobody may write to."""
+    """A command on a machine with a read-only /dev/shm."""
     return ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o ro none /dev/shm && exec "$@"', "sh", *command]
 
 
@@ -138,12 +138,12 @@ def test_no_shared_memory_is_one_sentence_before_any_work(workspace: Workspace) 
 
 
 def without_activation() -> dict[str, str]:
-    """An environment in which no `python` has redarte, nor is this one's folder on the path."""
+    """An environment in which no `python` on the path has redarte."""
     return {"PATH": "/usr/bin:/bin", "VIRTUAL_ENV": "", "PYTHONPATH": "", "PYTHONHOME": ""}
 
 
 @pytest.mark.parametrize("version", [(3, 10), (3, 14)])
-def test_a_python_that_tensorflow_has_no_packages_for(workspace: Workspace, version: tuple[int, int]) -> None:
+def test_a_python_without_tensorflow_packages(workspace: Workspace, version: tuple[int, int]) -> None:
     other = workspace.path / "python"
     other.write_text(f'#!/bin/sh\nexec {sys.executable} -c "import sys; sys.version_info = {version}; $2"\n')
     other.chmod(0o755)
@@ -178,8 +178,8 @@ def test_a_stage_finds_the_python_of_the_project(workspace: Workspace) -> None:
             capture_output=True,
             text=True,
         )
-        told = "params.yaml does not exist here" if folder == deeper else ""
-        assert (done.returncode, told in done.stderr) == (1 if told else 0, True), done.stderr
+        message = "params.yaml does not exist here" if folder == deeper else ""
+        assert (done.returncode, message in done.stderr) == (1 if message else 0, True), done.stderr
 
 
 def cell(typed: str) -> dict[str, object]:
@@ -191,7 +191,7 @@ def cell(typed: str) -> dict[str, object]:
 def test_the_readmes_commands_in_a_notebook(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
 ) -> None:
-    """Cells as people type them, with what Jupyter and Colab set."""
+    """Notebook cells, with the settings of Jupyter and Colab."""
     workspace = new_workspace(tmp_path / "redarte", {})
     (workspace.path / ".venv").symlink_to(Path(sys.prefix))
     for name, value in environment_for(variables).items():
@@ -216,10 +216,10 @@ def test_the_readmes_commands_in_a_notebook(
         notebook, timeout=500, kernel_name="python3", resources={"metadata": {"path": str(workspace.path)}}
     )
     client.execute()
-    said = ["".join(output.get("text", "") for output in cell.outputs) for cell in notebook.cells]
-    assert "Traceback" not in "".join(said) and "ERROR" not in "".join(said), "\n".join(said)
-    assert ran(said[2])[0] == "fetch" and ran(said[2])[-1] == "report"
-    assert ran(said[4]) == ["evaluate", "report"]
-    assert "School of" in said[8]
+    printed = ["".join(output.get("text", "") for output in cell.outputs) for cell in notebook.cells]
+    assert "Traceback" not in "".join(printed) and "ERROR" not in "".join(printed), "\n".join(printed)
+    assert ran(printed[2])[0] == "fetch" and ran(printed[2])[-1] == "report"
+    assert ran(printed[4]) == ["evaluate", "report"]
+    assert "School of" in printed[8]
     assert (workspace.path / "plots/report.html").is_file()
     assert notebook.cells[-1].outputs[0].data["image/png"]

@@ -21,7 +21,7 @@ MEMORY = 2**30
 
 
 def work(item: str) -> str:
-    """What a decoder may do to its process."""
+    """What a decoder may do to its process: crash, hang or allocate."""
     if item == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
     if item == "abort":
@@ -45,19 +45,19 @@ def die_once(mark: Path) -> str:
     return "whole"
 
 
-def test_what_kills_or_stops_its_worker_costs_itself_alone() -> None:
+def test_a_file_that_kills_its_worker_is_the_only_one_lost() -> None:
     items = ["a", "crash", "b", "hang", "wrong", "abort", "c", *map(str, range(50))]
     with Sandbox(2, MEMORY, timeout=0.5) as sandbox:
         results = list(sandbox.map(work, items))
-    told = {item: str(result) for item, result in zip(items, results, strict=True)}
+    message = {item: str(result) for item, result in zip(items, results, strict=True)}
     assert [result.reason for result in results if isinstance(result, LostError)] == [
         "crashes_the_decoder", "takes_too_long", "crashes_the_decoder",
     ]  # fmt: skip
-    assert told["wrong"] == "is wrong"
-    assert all(told[item] == item.upper() for item in items if item not in ("crash", "hang", "wrong", "abort"))
+    assert message["wrong"] == "is wrong"
+    assert all(message[item] == item.upper() for item in items if item not in ("crash", "hang", "wrong", "abort"))
 
 
-def test_a_file_does_not_get_more_memory_than_it_may_have() -> None:
+def test_the_memory_of_a_file_is_limited() -> None:
     with Sandbox(1, MEMORY) as sandbox:
         with pytest.raises(MemoryError):
             sandbox.call(work, "large")
@@ -75,7 +75,7 @@ def workers() -> list[psutil.Process]:
     return found
 
 
-def test_workers_that_are_ended_while_they_wait_are_replaced() -> None:
+def test_idle_workers_that_are_killed_are_replaced() -> None:
     with Sandbox(2, MEMORY) as sandbox:
         assert sandbox.call(work, "a") == "A"
         for worker in workers():
@@ -86,7 +86,7 @@ def test_workers_that_are_ended_while_they_wait_are_replaced() -> None:
         assert list(sandbox.map(work, ["c", "d"])) == ["C", "D"]
 
 
-def test_a_file_that_no_worker_takes_is_not_said_to_take_too_long() -> None:
+def test_a_file_that_no_worker_takes_is_not_reported_as_slow() -> None:
     with Sandbox(2, MEMORY, timeout=0.2) as sandbox:
         assert sandbox.call(work, "a") == "A"
         stopped = workers()
@@ -100,7 +100,7 @@ def test_a_file_that_no_worker_takes_is_not_said_to_take_too_long() -> None:
                 worker.resume()
 
 
-def test_a_pool_that_is_given_up_is_no_fault_of_the_file() -> None:
+def test_a_closed_pool_is_not_reported_as_a_bad_file() -> None:
     """pebble takes the channel that it is closing for an argument of the wrong type; a function may raise the same.
 
     It happens between two instructions of pebble's, so the future is made as pebble leaves it.
@@ -114,7 +114,7 @@ def test_a_pool_that_is_given_up_is_no_fault_of_the_file() -> None:
             sandbox.call(len, 3)  # type: ignore[arg-type]
 
 
-def test_where_workers_are_ended_again_and_again_no_file_is_to_blame() -> None:
+def test_workers_that_are_killed_repeatedly_are_not_reported_as_a_bad_file() -> None:
     done = threading.Event()
 
     def end_them() -> None:
@@ -138,12 +138,12 @@ def test_where_workers_are_ended_again_and_again_no_file_is_to_blame() -> None:
 
 
 def alone(code: str) -> "subprocess.CompletedProcess[str]":
-    """Runs code with a Sandbox in a process of its own."""
+    """Runs code with a Sandbox in a separate process."""
     code = f"from redarte.runtime.sandbox import Sandbox\n{code}"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
 
 
-def test_decoders_remark_nothing_in_the_log() -> None:
+def test_decoder_warnings_are_not_logged() -> None:
     done = alone(
         "import os, functools\nwith Sandbox(1, 2**30) as box: box.call(functools.partial(os.write, 2), b'JPEG')"
     )
@@ -151,20 +151,20 @@ def test_decoders_remark_nothing_in_the_log() -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="asks Linux")
-def test_what_workers_say_as_they_start_and_stop_stays_out_of_the_log() -> None:
-    """A worker that is stopped in the moment in which it starts has a traceback to tell, in one run of a hundred."""
+def test_starting_and_stopping_workers_log_nothing() -> None:
+    """A worker that is stopped as it starts prints a traceback, in one run of a hundred."""
     listing = "[os.readlink(f'/proc/{child.pid}/fd/2') for child in psutil.Process().children() if child.children()]"
     done = alone(f"import os, psutil\nwith Sandbox(1, 2**30) as box: box.call(abs, -3); print({listing})")
     assert (done.stdout, done.stderr) == ("['/dev/null']\n", "")
 
 
-def test_a_process_that_may_hold_less_keeps_to_that() -> None:
+def test_a_lower_limit_of_the_process_is_kept() -> None:
     limited = "import resource\nresource.setrlimit(resource.RLIMIT_DATA, (2**29, 2**29))\n"
     done = alone(f"{limited}with Sandbox(1, 2**30) as box: print(box.call(abs, -3))")
     assert done.stdout == "3\n", done.stderr
 
 
-def test_a_worker_that_the_machine_ends_costs_no_file(tmp_path: Path) -> None:
+def test_a_worker_that_is_killed_from_outside_loses_no_file(tmp_path: Path) -> None:
     with Sandbox(1, MEMORY) as sandbox:
         assert sandbox.call(die_once, tmp_path / "mark") == "whole"
         with pytest.raises(EndedError, match="killed from outside"):

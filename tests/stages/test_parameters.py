@@ -181,9 +181,7 @@ def prepared(finished: Workspace, museum: Path, tmp_path_factory: pytest.TempPat
 @pytest.mark.parametrize(
     "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.long) for name in TABLE]
 )
-def test_outputs_are_those_of_the_value_that_was_set(
-    prepared: Callable[..., Workspace], museum: Path, name: str
-) -> None:
+def test_outputs_are_those_of_the_current_value(prepared: Callable[..., Workspace], museum: Path, name: str) -> None:
     other, output, both = TABLE[name]
     if both.get("finetuned"):
         both = finetuning_params(museum / "backbone.keras") | {k: v for k, v in both.items() if k != "finetuned"}

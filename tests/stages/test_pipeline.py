@@ -1,4 +1,4 @@
-"""The whole pipeline through DVC, as a newcomer, an experimenter and a teammate use it."""
+"""The pipeline through DVC, as a newcomer, an experimenter and a teammate use it."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ def metrics(workspace: Workspace, name: str) -> dict[str, object]:
     return content
 
 
-def test_everything_is_there_after_a_run(finished: Workspace) -> None:
+def test_a_run_writes_every_output(finished: Workspace) -> None:
     for file in (
         "models/red1.keras", "models/red2.keras", "models/red3.keras", "plots/predictions.csv",
         "plots/confusion.png", "plots/recall.png", "plots/confused_pairs.png", "plots/mistakes.png",
@@ -65,7 +65,7 @@ def test_the_predictions_agree_with_the_metrics(finished: Workspace) -> None:
     assert compared["data"] == "sample"
 
 
-def test_table_one_stands_beside_the_studys(finished: Workspace) -> None:
+def test_table_one_has_the_studys_numbers(finished: Workspace) -> None:
     table = (finished.path / "plots/table_one.md").read_text(encoding="utf-8")
     assert "the built-in sample (invented schools of painting), not the study's paintings" in table
     for name, accuracy, val_accuracy in (
@@ -76,17 +76,17 @@ def test_table_one_stands_beside_the_studys(finished: Workspace) -> None:
         assert re.search(rf"\| {name} \| {accuracy} \| \d\.\d\d \| {val_accuracy} \| \d\.\d\d \| \d\.\d\d \|", table)
 
 
-def test_a_second_repro_runs_nothing_and_says_so(finished: Workspace) -> None:
+def test_a_second_repro_runs_nothing(finished: Workspace) -> None:
     output = finished.run("dvc", "repro").stdout
     assert ran(output) == []
     assert "Data and pipelines are up to date." in output
 
 
-def test_asking_for_another_model_trains_nothing(finished: Workspace) -> None:
+def test_evaluating_another_model_trains_nothing(finished: Workspace) -> None:
     try:
         output = finished.run("dvc", "exp", "run", "-S", "model=red2").stdout
         assert ran(output) == ["evaluate", "report"]
-        # What runs says a line each, and DVC what it skips; nothing else is told, and nothing warned about.
+        # Each running stage prints a line, and DVC what it skips; there is no other output and no warning.
         quiet = (
             "Reproducing",
             "Stage '",
@@ -96,8 +96,8 @@ def test_asking_for_another_model_trains_nothing(finished: Workspace) -> None:
             "Ran experiment",
             "Experiment r",
         )
-        said = [line for line in output.splitlines() if line.strip() and not line.startswith(quiet)]
-        assert [line.partition(":")[0] for line in said] == ["red2", "plots/report.html"]
+        printed = [line for line in output.splitlines() if line.strip() and not line.startswith(quiet)]
+        assert [line.partition(":")[0] for line in printed] == ["red2", "plots/report.html"]
         changed = json.loads(finished.run("dvc", "metrics", "diff", "--json").stdout)
         assert changed["metrics/evaluate.json"]["model"] == {"old": "red1", "new": "red2"}
         changed = json.loads(finished.run("dvc", "params", "diff", "--json").stdout)
@@ -132,20 +132,20 @@ def test_going_back_to_an_earlier_parameter_runs_nothing_again(finished: Workspa
 
 def test_a_second_clone_makes_the_same_bytes_and_runs_its_own_code(finished: Workspace, tmp_path: Path) -> None:
     clone = finished.clone(tmp_path / "clone")
-    # dvc.lock is in git: making the same bytes again leaves it as it is.
+    # dvc.lock is in git: computing the same bytes again does not change it.
     lock = (clone.path / "dvc.lock").read_bytes()
     output = clone.run("dvc", "repro", "resize", REDARTE_WORKERS="1").stdout
     assert ran(output) == ["fetch", "split", "augment", "resize"]
     assert (clone.path / "dvc.lock").read_bytes() == lock
     assert clone.run("git", "status", "--porcelain").stdout == ""
-    # The environment has another clone's code installed; this clone's is what must run.
+    # Another clone's code is installed; this clone's code must run.
     splitting = clone.path / "src/redarte/stages/split.py"
     splitting.write_text(splitting.read_text(encoding="utf-8").replace("images of", "works of"), encoding="utf-8")
     assert "works of 3 artists" in clone.run("dvc", "repro", "split").stdout
 
 
-def test_what_is_not_whole_in_the_cache_is_made_again(finished: Workspace, tmp_path: Path) -> None:
-    """After a power cut, say. DVC itself takes a read-only file for whole, and hands it out."""
+def test_corrupt_files_in_the_cache_are_created_again(finished: Workspace, tmp_path: Path) -> None:
+    """After a power cut, for instance: DVC takes a read-only file for complete, and restores it."""
     clone = finished.clone(tmp_path / "clone")
     shutil.copytree(finished.path / ".dvc/cache", clone.path / ".dvc/cache")
     raw = tree_bytes(finished.path / "data/raw")
@@ -169,7 +169,7 @@ def test_one_model_alone_on_a_fresh_clone(finished: Workspace, tmp_path: Path) -
     assert ran(output) == ["fetch", "split", "augment", "resize", "train_red3", "export@red3", "evaluate"]
 
 
-def test_the_committed_lock_is_the_codes(tmp_path: Path) -> None:
+def test_the_committed_lock_matches_the_code(tmp_path: Path) -> None:
     """A fresh clone's `dvc repro` would find nothing changed but the outputs that git does not hold."""
     clone = Workspace(ROOT).clone(tmp_path / "clone")
     assert ran(clone.run("dvc", "repro", "--dry", "--allow-missing").stdout) == []
@@ -194,7 +194,7 @@ def test_a_stale_lock_is_caught_in_a_clone_without_data(finished: Workspace, tmp
 
 
 @pytest.mark.long
-def test_experiments_after_what_git_restored(finished: Workspace, tmp_path: Path) -> None:
+def test_experiments_after_git_restore(finished: Workspace, tmp_path: Path) -> None:
     """In a fresh clone: the outputs that the committed dvc.lock names are in no cache here."""
     clone = finished.clone(tmp_path / "clone")
     clone.run("dvc", "exp", "run", "-S", "fetch.sample.images=4", "-S", "train.epochs=1", "evaluate")
@@ -205,7 +205,7 @@ def test_experiments_after_what_git_restored(finished: Workspace, tmp_path: Path
 
 
 @pytest.mark.parametrize("deleted", ["metrics/evaluate.json", "src/redarte/evaluation", "src/redarte/stages/fetch.py"])
-def test_a_deleted_file_that_git_holds_makes_the_lock_stale(finished: Workspace, tmp_path: Path, deleted: str) -> None:
+def test_a_deleted_committed_file_makes_the_lock_stale(finished: Workspace, tmp_path: Path, deleted: str) -> None:
     clone = finished.clone(tmp_path / "clone")
     path = clone.path / deleted
     shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -215,10 +215,10 @@ def test_a_deleted_file_that_git_holds_makes_the_lock_stale(finished: Workspace,
 
 
 @pytest.mark.long
-def test_doctor_names_what_would_run_and_for_how_long(workspace: Workspace) -> None:
+def test_doctor_lists_stages_and_times(workspace: Workspace) -> None:
     output = workspace.run("redarte", "doctor", PYTHONPATH=str(workspace.path / "src"), COLUMNS="120").stdout
-    for told in ("backend      tensorflow 2.21.0 ", "cores", "precision", "GB free, about", "for 15 images"):
-        assert told in output
+    for message in ("backend      tensorflow 2.21.0 ", "cores", "precision", "GB free, about", "for 15 images"):
+        assert message in output
     assert re.search(r"^compiled +no, not tried \(train.jit: auto\) *$", output, re.MULTILINE)
     assert re.findall(r"^([\w@]+) +\d+ (?:s|min)", output, re.MULTILINE) == [*STAGES, "all"]
     assert len(output.splitlines()) < 26
@@ -226,7 +226,7 @@ def test_doctor_names_what_would_run_and_for_how_long(workspace: Workspace) -> N
 
 @pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="there is a GPU")
 @pytest.mark.parametrize(
-    ("script", "told"),
+    ("script", "message"),
     [
         pytest.param(
             "echo NVIDIA GeForce RTX 5090",
@@ -241,11 +241,11 @@ def test_doctor_names_what_would_run_and_for_how_long(workspace: Workspace) -> N
         ),
     ],
 )
-def test_doctor_says_what_a_gpu_needs(finished: Workspace, tmp_path: Path, script: str, told: str) -> None:
+def test_doctor_reports_a_missing_gpu(finished: Workspace, tmp_path: Path, script: str, message: str) -> None:
     (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
     (tmp_path / "nvidia-smi").chmod(0o755)
     path = os.pathsep.join([str(Path(sys.executable).parent), str(tmp_path), os.environ["PATH"]])
-    assert f"GPU          {told}" in finished.run("redarte", "doctor", COLUMNS="160", PATH=path).stdout
+    assert f"GPU          {message}" in finished.run("redarte", "doctor", COLUMNS="160", PATH=path).stdout
 
 
 def test_doctor_and_check_refuse_wrong_params(workspace: Workspace) -> None:
@@ -256,11 +256,11 @@ def test_doctor_and_check_refuse_wrong_params(workspace: Workspace) -> None:
         assert done.stderr == "redarte: params.yaml: train.epochs is 0 and must be greater than or equal to 1.\n"
 
 
-def test_doctor_knows_when_nothing_would_run(finished: Workspace) -> None:
+def test_doctor_reports_when_nothing_would_run(finished: Workspace) -> None:
     assert "dvc repro` would run nothing" in finished.run("redarte", "doctor", COLUMNS="120").stdout
 
 
-def test_doctor_knows_what_another_model_would_run(
+def test_doctor_lists_the_stages_of_another_model(
     finished: Workspace, settings: Callable[..., Params], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(finished.path)

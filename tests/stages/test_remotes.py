@@ -1,4 +1,4 @@
-"""A team's cache in a folder and on real servers, with real clones: what arrives, what is noticed, what is said."""
+"""A team's cache in a folder and on real servers, with real clones."""
 
 import re
 import shutil
@@ -27,7 +27,7 @@ class Clone:
         return self.workspace.path
 
     def dvc(self, *arguments: str, check: bool = True) -> str:
-        """Runs a dvc command as this person, and gives all that it says."""
+        """Runs a dvc command as this person, and returns its output."""
         done = self.workspace.run("dvc", *arguments, check=check, **self.person.environment)
         return done.stdout + done.stderr
 
@@ -38,7 +38,7 @@ class Clone:
 
 
 def connect(workspace: Workspace, person: Person, port: int) -> Clone:
-    """Writes what docs/remotes.md says into .dvc/config.local, at once: a dvc command for each line takes a second."""
+    """Writes the settings of docs/remotes.md to .dvc/config.local: a dvc command for each takes a second."""
     settings = {**person.settings(port), "verify": "true"}
     lines = ["[core]", "remote = team", "['remote \"team\"']", *(f"{key} = {value}" for key, value in settings.items())]
     (workspace.path / ".dvc/config.local").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -62,7 +62,7 @@ def objects(workspace: Workspace) -> list[Path]:
     return sorted(path.relative_to(cache) for path in (cache / "files/md5").rglob("*") if path.is_file())
 
 
-# One kind with users and one without are tried each time; the others with `make test-all`.
+# One kind of server with users and one without are always tested; the others with `make test-all`.
 KINDS = ["folder", "ssh", *(pytest.param(kind, marks=pytest.mark.long) for kind in ("s3", "webdav"))]
 
 
@@ -70,7 +70,7 @@ KINDS = ["folder", "ssh", *(pytest.param(kind, marks=pytest.mark.long) for kind 
 def remote(
     request: pytest.FixtureRequest, finished: Workspace, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Remote]:
-    """A server that holds what the finished clone made. Tests leave those objects as they found them."""
+    """A server with the outputs of the finished clone. Tests leave these files unchanged."""
     with servers.STARTERS[request.param](tmp_path_factory.mktemp(request.param)) as running:
         ana = with_its_cache(finished, tmp_path_factory.mktemp("ana") / "redarte", running.writer, running.port)
         ana.dvc("push")
@@ -79,7 +79,7 @@ def remote(
 
 @pytest.fixture
 def server(remote: Remote) -> Remote:
-    """The same, where who asks and over which cable matters."""
+    """The same, for tests of users and connections."""
     if remote.kind == "folder":
         pytest.skip("a folder has no connection and no users")
     return remote
@@ -104,7 +104,7 @@ def test_only_what_is_needed_is_pulled_and_run(finished: Workspace, remote: Remo
 
 
 def test_the_key_of_an_ssh_server_is_not_checked(finished: Workspace, server: Remote, tmp_path: Path) -> None:
-    """What docs/remotes.md warns of: when DVC begins to check it, this fails, and the page can be corrected."""
+    """docs/remotes.md warns of it: if DVC begins to check the key, this fails, and the page must be corrected."""
     if server.kind != "ssh":
         pytest.skip("only SSH has host keys")
     known = Path(server.reader.environment["HOME"], ".ssh/known_hosts")
@@ -119,7 +119,7 @@ def test_the_key_of_an_ssh_server_is_not_checked(finished: Workspace, server: Re
     assert (ben.path / "models/red1.onnx").is_file()
 
 
-def test_an_altered_object_is_noticed(finished: Workspace, remote: Remote, tmp_path: Path) -> None:
+def test_an_altered_file_is_detected(finished: Workspace, remote: Remote, tmp_path: Path) -> None:
     largest = max(objects(finished), key=lambda key: (finished.path / ".dvc/cache" / key).stat().st_size)
     whole = remote.objects.read(largest.as_posix())
     altered = bytearray(whole)
@@ -134,7 +134,7 @@ def test_an_altered_object_is_noticed(finished: Workspace, remote: Remote, tmp_p
 
 
 @pytest.mark.long
-def test_a_push_that_was_cut_is_completed_by_the_next(finished: Workspace, server: Remote, tmp_path: Path) -> None:
+def test_an_interrupted_push_is_completed_by_the_next(finished: Workspace, server: Remote, tmp_path: Path) -> None:
     ana = with_its_cache(finished, tmp_path / "ana", server.writer, server.port)
     ana.workspace.set({"augment.quality": 70})
     ana.dvc("repro", "augment")
@@ -151,41 +151,41 @@ def test_a_push_that_was_cut_is_completed_by_the_next(finished: Workspace, serve
     assert tree_bytes(ben.path / "data/augmented") == copies
 
 
-def test_a_password_is_in_nothing_that_is_shared(finished: Workspace, server: Remote, tmp_path: Path) -> None:
-    """DVC is asked to tell all that it does."""
+def test_a_password_is_not_shared(finished: Workspace, server: Remote, tmp_path: Path) -> None:
+    """DVC runs with its most verbose output."""
     if server.kind != "s3":
         pytest.skip("a key, or a password that DVC treats as it treats this one")
     ana = with_its_cache(finished, tmp_path / "ana", server.writer, server.port)
-    said = ana.dvc("push", "-vv") + ana.dvc("status", "--cloud", "-vv") + ana.dvc("config", "--project", "--list")
+    printed = ana.dvc("push", "-vv") + ana.dvc("status", "--cloud", "-vv") + ana.dvc("config", "--project", "--list")
     written = [path for path in ana.path.rglob("*") if path.is_file() and path.name != "config.local"]
     secret = servers.secret_of("writer")
     assert secret in (ana.path / ".dvc/config.local").read_text(encoding="utf-8")
-    assert secret not in said
+    assert secret not in printed
     assert not [path for path in written if secret.encode() in path.read_bytes()]
     assert ana.workspace.run("git", "status", "--porcelain").stdout == ""
 
 
-def test_who_is_not_known_is_told_so(finished: Workspace, server: Remote, tmp_path: Path) -> None:
-    said = clone(finished, tmp_path / "eve", server.stranger, server.port).fails("pull")
+def test_an_unknown_user_is_refused(finished: Workspace, server: Remote, tmp_path: Path) -> None:
+    printed = clone(finished, tmp_path / "eve", server.stranger, server.port).fails("pull")
     assert re.search(
-        r"Permission denied|Unauthorized|403|401|InvalidAccessKeyId|does not exist in our records", said
-    ), said
-    assert "Traceback" not in said
+        r"Permission denied|Unauthorized|403|401|InvalidAccessKeyId|does not exist in our records", printed
+    ), printed
+    assert "Traceback" not in printed
 
 
-def test_who_may_only_read_cannot_push_and_is_told_so(finished: Workspace, server: Remote, tmp_path: Path) -> None:
+def test_a_read_only_user_cannot_push(finished: Workspace, server: Remote, tmp_path: Path) -> None:
     ben = with_its_cache(finished, tmp_path / "ben", server.reader, server.port)
     ben.workspace.set({"augment.quality": 60})
     ben.dvc("repro", "augment")
-    said = ben.fails("push", "augment")
-    assert re.search(r"[Pp]ermission denied|Forbidden|403|Access ?Denied", said), said
-    assert "Traceback" not in said
+    printed = ben.fails("push", "augment")
+    assert re.search(r"[Pp]ermission denied|Forbidden|403|Access ?Denied", printed), printed
+    assert "Traceback" not in printed
 
 
-# What keeps two pushes apart is git's and DVC's own, and the same for every kind of remote.
+# Git and DVC separate simultaneous pushes in the same way for every kind of remote.
 @pytest.mark.long
 @pytest.mark.parametrize("remote", ["folder"], indirect=True)
-def test_two_who_push_experiments_at_once_lose_nothing(finished: Workspace, remote: Remote, tmp_path: Path) -> None:
+def test_simultaneous_pushes_of_experiments_lose_nothing(finished: Workspace, remote: Remote, tmp_path: Path) -> None:
     two = [with_its_cache(finished, tmp_path / name, remote.writer, remote.port) for name in ("ana", "ben")]
     for number, one in enumerate(two):
         one.dvc("exp", "run", "-n", f"{remote.kind}-{number}", "-S", f"augment.quality={88 + number}", "augment")

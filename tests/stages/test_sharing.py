@@ -1,4 +1,4 @@
-"""What a team shares through a folder: runs, experiments that were never committed, and one model alone."""
+"""Sharing through a folder: runs, uncommitted experiments, and a single model."""
 
 import hashlib
 import os
@@ -49,10 +49,10 @@ def test_only_what_is_needed_is_pulled_and_run(teammate: Workspace) -> None:
 
 
 @pytest.mark.long
-def test_an_experiment_that_was_never_committed_is_shared_by_its_name(
+def test_an_uncommitted_experiment_is_shared_by_name(
     finished: Workspace, teammate: Workspace, remote: Path, tmp_path: Path
 ) -> None:
-    """By `dvc exp push`, and not by the run cache, which leaves behind what is in git: the metrics."""
+    """By `dvc exp push`, and not by the run cache, which does not include the metrics in git."""
     teammate.run("dvc", "pull")
     assert ran(teammate.run("dvc", "exp", "run", "-n", "tiny-gallery", "-S", "evaluate.gallery=2").stdout) == [
         "evaluate", "report",
@@ -71,7 +71,7 @@ def test_an_experiment_that_was_never_committed_is_shared_by_its_name(
 
 
 @pytest.mark.long
-def test_a_run_that_was_never_committed_is_taken_over(finished: Workspace, teammate: Workspace, tmp_path: Path) -> None:
+def test_an_uncommitted_run_is_restored(finished: Workspace, teammate: Workspace, tmp_path: Path) -> None:
     """`dvc push --run-cache` alone would leave the metrics behind, and the stage would run again."""
     other_split = {"split.train": 0.6, "split.val": 0.2, "split.test": 0.2}
     teammate.run("dvc", "pull", "split", "fetch")
@@ -89,7 +89,7 @@ def test_a_run_that_was_never_committed_is_taken_over(finished: Workspace, teamm
         assert tree_bytes(other.path / place) == tree_bytes(teammate.path / place)
 
 
-def test_runs_cannot_be_pushed_nowhere(finished: Workspace) -> None:
+def test_pushing_runs_needs_a_remote(finished: Workspace) -> None:
     done = finished.run("redarte", "push-runs", check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("redarte: the runs could not be pushed: ")
@@ -118,13 +118,13 @@ def test_stages_run_on_links_into_the_cache(finished: Workspace, tmp_path: Path,
             assert hashlib.md5(file.read_bytes()).hexdigest() == file.parent.name + file.name
 
 
-def test_one_model_is_brought_out_of_the_repository(finished: Workspace, remote: Path, tmp_path: Path) -> None:
+def test_dvc_get_of_one_model(finished: Workspace, remote: Path, tmp_path: Path) -> None:
     here = Workspace(tmp_path)
     here.run("dvc", "get", str(finished.path), "models/red2.keras")
     model, artists = base.load(tmp_path / "red2.keras")
     assert model.name == "red2"
     assert len(artists) == 3
-    # An artifact is asked for by its version, which is an annotated git tag.
+    # The version of an artifact is an annotated git tag.
     finished.run("git", "tag", "-a", "red3@v1.0.0", "-m", "Red 3")
     try:
         here.run("dvc", "artifacts", "get", str(finished.path), "red3")
@@ -135,7 +135,7 @@ def test_one_model_is_brought_out_of_the_repository(finished: Workspace, remote:
 
 
 @pytest.mark.long
-def test_the_demo_shows_it() -> None:
+def test_the_demo() -> None:
     output = Workspace(ROOT).run("python", "docs/remote_demo.py").stdout
     assert ran(output) == [
         "fetch", "split", "augment", "resize", "train_red1", "export@red1", "evaluate", "evaluate",

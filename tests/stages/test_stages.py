@@ -1,4 +1,4 @@
-"""Stages as programs: whole or absent, the same bytes, plain sentences."""
+"""Stages as programs: atomic outputs, the same bytes, one-sentence errors."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ def fill(folder: Path, artists: int = 2, each: int = 6, side: int = 60) -> None:
             write_painting(folder / f"Artist {artist}" / f"{number} é.jpg", side, side, seed=artist * 1000 + number)
 
 
-def test_resize_makes_an_ordinary_keras_image_folder(finished: Workspace) -> None:
+def test_resize_writes_a_keras_image_folder(finished: Workspace) -> None:
     from redarte.devices.backend import keras
 
     batches = keras.utils.image_dataset_from_directory(
@@ -37,8 +37,8 @@ def test_wrong_params_stop_every_stage_before_any_work(workspace: Workspace) -> 
     for command in (["fetch"], ["train", "red1"], ["evaluate"]):
         done = workspace.stage(*command, check=False)
         assert done.returncode == 1
-        told = f"redarte {' '.join(command)}: params.yaml: red2.l1 is 7.0 and must be less than or equal to 1.\n"
-        assert done.stderr == told
+        message = f"redarte {' '.join(command)}: params.yaml: red2.l1 is 7.0 and must be less than or equal to 1.\n"
+        assert done.stderr == message
     assert not (workspace.path / "data/raw").exists()
 
 
@@ -86,29 +86,29 @@ def long_augment(many: Path, tmp_path: Path) -> Workspace:
 
 
 @pytest.mark.parametrize(
-    ("sent", "code", "told"),
+    ("sent", "code", "message"),
     [
         (signal.SIGINT, 130, "redarte augment: interrupted; `dvc repro` starts this stage again.\n"),
         (signal.SIGTERM, 143, ""),
         (signal.SIGKILL, -9, ""),
     ],
 )
-def test_an_interrupted_augment_leaves_nothing_that_could_pass_for_whole(
-    long_augment: Workspace, sent: signal.Signals, code: int, told: str
+def test_an_interrupted_augment_leaves_no_output(
+    long_augment: Workspace, sent: signal.Signals, code: int, message: str
 ) -> None:
-    assert start_and_signal(long_augment, sent) == (code, told)
+    assert start_and_signal(long_augment, sent) == (code, message)
     assert not (long_augment.path / "data/augmented").exists()
     if sent != signal.SIGKILL:
         assert partials(long_augment) == []
 
 
 @pytest.mark.long
-def test_no_copies_are_an_output_too(workspace: Workspace, tmp_path: Path) -> None:
-    """A folder without a file, which a teammate's pull brings and resize reads."""
+def test_an_empty_list_of_copies(workspace: Workspace, tmp_path: Path) -> None:
+    """A folder without a file, which a teammate's pull restores and resize reads."""
     workspace.set({"augment.copies": []})
     assert "0 copies of 9 training images" in workspace.run("dvc", "repro", "resize").stdout
-    squares = tree_bytes(workspace.path / "data/resized")
-    assert len(squares) == 15
+    resized = tree_bytes(workspace.path / "data/resized")
+    assert len(resized) == 15
     workspace.run("dvc", "remote", "add", "--default", "team", str(tmp_path / "remote"))
     workspace.commit("no copies")
     workspace.run("dvc", "push")
@@ -116,10 +116,10 @@ def test_no_copies_are_an_output_too(workspace: Workspace, tmp_path: Path) -> No
     teammate.run("dvc", "pull", "fetch", "split", "augment", "resize")
     assert "Running stage" not in teammate.run("dvc", "repro", "resize").stdout
     teammate.run("dvc", "repro", "--force", "--single-item", "resize")
-    assert tree_bytes(teammate.path / "data/resized") == squares
+    assert tree_bytes(teammate.path / "data/resized") == resized
 
 
-def test_ctrl_c_while_a_stage_imports_is_no_traceback(workspace: Workspace) -> None:
+def test_ctrl_c_during_imports_has_no_traceback(workspace: Workspace) -> None:
     process = workspace.start("python", "-m", "redarte.stages.augment")
     maps = Path(f"/proc/{process.pid}/maps")
     deadline = time.monotonic() + 60
@@ -194,29 +194,29 @@ def test_a_full_disk_in_the_middle_of_augment(small_disk: Path, long_augment: Wo
     assert partials(disk) == []
 
 
-def test_hostile_images_are_counted_and_the_rest_is_used(workspace: Workspace, tmp_path: Path) -> None:
+def test_bad_images_are_counted_and_the_others_are_used(workspace: Workspace, tmp_path: Path) -> None:
     source = tmp_path / "source"
     fill(source, each=4)
     whole = (source / "Artist 0/0 é.jpg").read_bytes()
-    hostile = {
+    malicious = {
         "Artist 0/truncated.jpg": whole[: len(whole) // 2],
         "Artist 0/text.JPG": b"this is text",
         "Artist 1/empty.png": b"",
         "Artist 1/twice.jpg": whole,
     }
-    for name, content in hostile.items():
+    for name, content in malicious.items():
         (source / name).write_bytes(content)
     workspace.set({"fetch.source": "folder", "fetch.folder.path": str(source)})
     for stage in ("fetch", "split", "augment", "resize"):
         workspace.stage(stage)
     metrics = (workspace.path / "metrics/fetch.json").read_text(encoding="utf-8")
-    for told in ('"truncated_or_corrupt": 1', '"not_an_image": 1', '"empty_file": 1', '"files": 5'):
-        assert told in metrics
+    for message in ('"truncated_or_corrupt": 1', '"not_an_image": 1', '"empty_file": 1', '"files": 5'):
+        assert message in metrics
     assert '"same_image_under_two_artists": 2' in metrics
     assert len(tree_bytes(workspace.path / "data/raw")) == 7
 
 
-def test_the_report_finds_a_training_image_whatever_its_suffix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_are_found_by_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     files = ["a.1.jpg", "a.2.jpg", "a.3.webp", "a.png"]
     for name in files:

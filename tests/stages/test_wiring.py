@@ -77,7 +77,7 @@ class chdir:  # noqa: N801 - contextlib.chdir's name; DVC's API works on the cur
         os.chdir(self.before)
 
 
-def test_the_stages_are_the_designs(finished: Workspace) -> None:
+def test_the_names_of_the_stages(finished: Workspace) -> None:
     assert tuple(declarations(finished)) == STAGES
 
 
@@ -203,7 +203,7 @@ def with_comment(workspace: Workspace, file: str) -> set[str]:
 UNDECLARED = ("params.py", "cli.py", "runtime", "devices", "commands")
 
 
-def test_a_comment_in_what_decides_no_bytes_makes_nothing_stale(finished: Workspace) -> None:
+def test_a_comment_in_undeclared_modules_makes_nothing_stale(finished: Workspace) -> None:
     files = [
         file.relative_to(finished.path).as_posix()
         for name in UNDECLARED
@@ -211,7 +211,7 @@ def test_a_comment_in_what_decides_no_bytes_makes_nothing_stale(finished: Worksp
         for file in (sorted(place.glob("*.py")) if place.is_dir() else [place])
     ]
     assert len(files) > 15
-    # All at once: none of them alone makes more stale than all of them.
+    # All at once, because a single one makes no more stages stale than all.
     befores = {file: (finished.path / file).read_bytes() for file in files}
     try:
         for file, before in befores.items():
@@ -287,7 +287,7 @@ ALL = {"fetch", *SPLIT}
 # Every leaf of params.yaml, another value for it, and the stages that may then run.
 TABLE: dict[str, tuple[Any, set[str]]] = {
     "model": ("red2", {"evaluate", "report"}),
-    # New stages, of which the others know nothing.
+    # New stages, on which no other stage depends.
     "extra_models": (["fisher"], {"train_extra@fisher", "export_extra@fisher"}),
     "seed": (1, SPLIT),
     "fetch.source": ("folder", ALL),
@@ -397,12 +397,12 @@ def touched(finished: Workspace) -> Callable[[str], set[str]]:
 
 
 @pytest.mark.parametrize("name", [name for name in TABLE if name != "extra_models"])
-def test_a_parameter_reruns_the_stages_that_it_touches(touched: Callable[[str], set[str]], name: str) -> None:
+def test_a_parameter_reruns_the_stages_that_it_affects(touched: Callable[[str], set[str]], name: str) -> None:
     assert touched(name) == TABLE[name][1]
 
 
 @pytest.mark.parametrize("name", ["model", "extra_models", "seed", "fetch.archive.path", "resize.side", "red2.l2"])
-def test_dvc_reruns_what_a_changed_parameter_touches(finished: Workspace, name: str) -> None:
+def test_dvc_reruns_the_affected_stages(finished: Workspace, name: str) -> None:
     value, expected = TABLE[name]
     file = finished.path / "params.yaml"
     before = file.read_bytes()

@@ -1,4 +1,4 @@
-"""What an interrupted training left: used, or reported and ignored; and kept while other parameters are tried."""
+"""Checkpoints of an interrupted training: used, or reported and ignored; and kept while other parameters are tried."""
 
 import json
 import os
@@ -44,7 +44,7 @@ def interrupted(model: keras.Model, fingerprint: str = A, epochs: int = 3) -> No
         checkpoint.write(model, row(epoch))
 
 
-def test_a_complete_one_is_used(place: Path, model: keras.Model) -> None:
+def test_a_complete_checkpoint_is_used(place: Path, model: keras.Model) -> None:
     interrupted(model)
     found = opened()
     assert found.history == [row(1), row(2), row(3)]
@@ -67,18 +67,18 @@ def zero_the_middle(file: Path) -> None:
 
 @pytest.mark.parametrize("name", ["state.json", "model.keras", "best.weights.h5"])
 @pytest.mark.parametrize("damage", [truncate, zero_the_middle, Path.unlink, lambda file: os.truncate(file, 0)])
-def test_a_damaged_one_is_reported_and_training_starts_from_epoch_1(
+def test_a_corrupt_checkpoint_is_reported_and_training_starts_at_epoch_1(
     place: Path, model: keras.Model, capsys: pytest.CaptureFixture[str], name: str, damage: Callable[[Path], None]
 ) -> None:
     interrupted(model)
     damage(next(place.glob(f"*/00003/{name}")))
     found = opened()
     assert (found.model, found.history) == (None, [])
-    told = capsys.readouterr().out
-    assert told.startswith(
+    message = capsys.readouterr().out
+    assert message.startswith(
         "red1: the checkpoint models/.checkpoints/red1/aaaaaaaaaaaaaaaa/00003 is corrupt and not used ("
     )
-    assert told.count("\n") == 1
+    assert message.count("\n") == 1
     assert not place.exists()
 
 
@@ -89,7 +89,7 @@ def test_another_json_is_reported(place: Path, model: keras.Model, content: str)
     assert opened().history == []
 
 
-def test_one_of_other_parameters_stays_until_its_model_is_saved(place: Path, model: keras.Model) -> None:
+def test_a_checkpoint_of_other_parameters_stays_until_its_model_is_saved(place: Path, model: keras.Model) -> None:
     interrupted(model, A, epochs=5)
     other = opened(B)
     assert other.history == []
@@ -98,7 +98,7 @@ def test_one_of_other_parameters_stays_until_its_model_is_saved(place: Path, mod
     assert len(opened(A).history) == 5
 
 
-def test_only_the_last_few_of_other_parameters_stay(
+def test_only_the_newest_checkpoints_of_other_parameters_stay(
     place: Path, model: keras.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(6):

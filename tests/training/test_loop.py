@@ -1,4 +1,4 @@
-"""Training on a few images: the order of the batches, early stopping, interruption, precision."""
+"""Training on a few images: batches, early stopping, interruption, precision."""
 
 import csv
 import json
@@ -47,7 +47,7 @@ def labels_of(batches: Iterator[Batch]) -> list[list[int]]:
     return [np.argmax(labels, axis=1).tolist() for _, labels in batches]
 
 
-def test_a_pass_in_order(images: Dataset) -> None:
+def test_ordered_batches(images: Dataset) -> None:
     read = list(batches.ordered_batches(images, 4))
     assert [len(pixels) for pixels, _ in read] == [4, 4, 3]
     pixels = np.concatenate([pixels for pixels, _ in read])
@@ -56,26 +56,26 @@ def test_a_pass_in_order(images: Dataset) -> None:
     assert labels_of(batches.ordered_batches(images, 11)) == [[0] * 5 + [1] * 6]
 
 
-def test_each_epoch_has_every_image_once_in_an_order_of_its_own(images: Dataset) -> None:
+def test_each_epoch_has_every_image_once_in_a_different_order(images: Dataset) -> None:
     drawn = list(batches.training_batches(images, 11, 0, range(3)))
     sums = [pixels.astype(int).sum(axis=(1, 2, 3)).tolist() for pixels, _ in drawn]
     assert sorted(sums[0]) == sorted(sums[1]) == sorted(sums[2])
     assert len(set(map(tuple, sums))) == 3
 
 
-def test_going_on_gives_the_batches_that_would_have_come(images: Dataset) -> None:
+def test_resumed_batches_equal_uninterrupted_ones(images: Dataset) -> None:
     whole = labels_of(batches.training_batches(images, 4, 7, range(4)))
     assert labels_of(batches.training_batches(images, 4, 7, range(2, 4))) == whole[6:]
     assert labels_of(batches.training_batches(images, 4, 8, range(4))) != whole
 
 
-def test_batches_can_be_dealt_out_to_several_devices(images: Dataset) -> None:
+def test_batches_are_split_among_devices(images: Dataset) -> None:
     def drawn(mine: range) -> list[list[int]]:
         return labels_of(batches.training_batches(images, 6, 0, range(2), 3, mine))
 
     assert [len(labels) for labels in drawn(range(3))] == [2, 2, 2, 1, 1, 1] * 2
     assert batches.steps(images, 6, devices=3) == 2
-    # Two machines, of which one has two devices, see together what one machine with three sees.
+    # Two machines, one of them with two devices, see the same batches as one machine with three.
     first, second = iter(drawn(range(2))), iter(drawn(range(2, 3)))
     assert [next(source) for source in [first, first, second] * 4] == drawn(range(3))
 
@@ -92,13 +92,13 @@ def test_images_that_do_not_fit_in_memory_are_read_each_time(images: Dataset, mo
 
 
 @pytest.mark.parametrize("requested", ["much", "-1", "nan", "inf"])
-def test_a_memory_that_is_no_number_of_gigabytes_is_refused(requested: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_redarte_memory_is_refused(requested: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDARTE_MEMORY", requested)
     with pytest.raises(UserError, match=f"REDARTE_MEMORY is '{requested}'; set it to a number of gigabytes"):
         dataset.memory()
 
 
-def test_random_resized_crops_are_other_ones_in_each_epoch_and_the_same_each_time(images: Dataset) -> None:
+def test_random_resized_crops_differ_between_epochs_and_are_deterministic(images: Dataset) -> None:
     def drawn(epochs: range) -> list[np.ndarray]:
         got = batches.training_batches(images, 4, 7, epochs, crop=True)
         return [pixels for pixels, _ in got]
@@ -109,13 +109,13 @@ def test_random_resized_crops_are_other_ones_in_each_epoch_and_the_same_each_tim
         np.testing.assert_array_equal(one, other)
     sums = [sorted(np.concatenate(whole[place : place + 3]).sum(axis=(1, 2, 3)).tolist()) for place in (0, 3, 6)]
     assert len(set(map(tuple, sums))) == 3
-    # What is learned is the same: labels come in the order of the images.
+    # The order of the labels is the same as without crops.
     assert labels_of(batches.training_batches(images, 4, 7, range(3), crop=True)) == labels_of(
         batches.training_batches(images, 4, 7, range(3))
     )
 
 
-def test_a_random_resized_crop_is_a_part_of_it() -> None:
+def test_the_area_of_a_random_resized_crop() -> None:
     ramp = np.repeat(np.linspace(0, 255, 64).round().astype(np.uint8)[None, :, None], 64, axis=0).repeat(3, axis=2)
     spans = []
     for seed in range(40):
@@ -127,7 +127,7 @@ def test_a_random_resized_crop_is_a_part_of_it() -> None:
     assert max(spans) > 0.9
 
 
-def test_class_weights_make_every_artist_count_the_same(images: Dataset, settings: MakeSettings) -> None:
+def test_balanced_class_weights(images: Dataset, settings: MakeSettings) -> None:
     assert jobs.class_weights(images, settings().train) is None
     weights = jobs.class_weights(images, settings({"train.class_weight": "balanced"}).train)
     assert weights == pytest.approx([11 / 10, 11 / 12])
@@ -135,7 +135,7 @@ def test_class_weights_make_every_artist_count_the_same(images: Dataset, setting
     assert batch[2] == pytest.approx([11 / 10 if label == 0 else 11 / 12 for label in np.argmax(batch[1], 1)])
 
 
-def test_the_step_grows_for_an_epoch_and_falls_to_none(settings: MakeSettings) -> None:
+def test_the_cosine_schedule(settings: MakeSettings) -> None:
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, activation="softmax")])
     chosen = settings({"train.schedule": "cosine", "train.epochs": 5, "train.learning_rate": 0.01}).train
     rate = jobs.compile_model(model, chosen, "float32", steps=10).optimizer._learning_rate
@@ -147,28 +147,28 @@ def test_the_step_grows_for_an_epoch_and_falls_to_none(settings: MakeSettings) -
     assert (np.diff(steps[11:]) < 0).all()
 
 
-def test_smoothed_labels_are_spread_over_all_artists(settings: MakeSettings) -> None:
+def test_label_smoothing(settings: MakeSettings) -> None:
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, activation="softmax")])
     compiled = jobs.compile_model(model, settings({"train.label_smoothing": 0.2}).train, "float32", steps=1)
     loss = float(compiled.loss(np.array([[1.0, 0.0]]), np.array([[0.8, 0.2]])))
     assert loss == pytest.approx(-0.9 * np.log(0.8) - 0.1 * np.log(0.2), rel=1e-5)
 
 
-def test_a_cosine_is_not_gone_on_with_where_it_would_end_elsewhere(
+def test_a_cosine_schedule_is_not_resumed_with_other_epochs(
     tmp_path: Path, settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    told: list[str] = []
-    monkeypatch.setattr(loop, "say", told.append)
+    message: list[str] = []
+    monkeypatch.setattr(loop, "say", message.append)
     for schedule, goes_on in (("constant", True), ("cosine", False)):
         for epochs in (1, 2):
             changes = {"train.schedule": schedule, "train.epochs": epochs, "train.precision": "float32"}
             loop.train(job_of(settings(changes), tmp_path), tmp_path / "history.csv")
-        assert any("resuming after epoch 1" in line for line in told) == goes_on
-        told.clear()
+        assert any("resuming after epoch 1" in line for line in message) == goes_on
+        message.clear()
 
 
-def test_training_with_everything_switched_on_learns(
+def test_training_with_all_options_learns(
     tmp_path: Path, settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -179,14 +179,14 @@ def test_training_with_everything_switched_on_learns(
     assert result.history[-1]["loss"] < 0.9 * result.history[0]["loss"]
 
 
-def test_classes_are_the_models_even_where_a_split_lacks_one(tmp_path: Path) -> None:
+def test_classes_are_the_models_even_if_a_split_lacks_one(tmp_path: Path) -> None:
     val = dataset.load(folder_of(tmp_path, {"Bente": 2}), ["Ana", "Bente", "Cleo"])
     assert val.labels.tolist() == [1, 1]
     with pytest.raises(UserError, match="was not trained on: Bente"):
         dataset.load(tmp_path, ["Ana"])
 
 
-def test_the_digest_sees_names_and_bytes(tmp_path: Path) -> None:
+def test_the_digest_depends_on_names_and_bytes(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, {"Ana": 2, "Bente": 2})
     before = dataset.load(folder).digest()
     assert dataset.load(folder).digest() == before
@@ -197,7 +197,7 @@ def test_the_digest_sees_names_and_bytes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("accuracies", "best"), [([0.1], 1), ([0.1, 0.3, 0.2], 2), ([0.3, 0.3, 0.3], 1), ([0.1, 0.2, 0.3], 3)]
 )
-def test_the_best_epoch_is_the_first_of_the_highest(accuracies: list[float], best: int) -> None:
+def test_the_best_epoch(accuracies: list[float], best: int) -> None:
     assert history.best_epoch([{"val_accuracy": value} for value in accuracies]) == best
 
 
@@ -219,7 +219,7 @@ def job_of(settings: Params, tmp_path: Path, counts: dict[str, int] | None = Non
 @pytest.mark.parametrize(
     "precision", ["float32", "mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.long)]
 )
-def test_a_training_learns_and_leaves_its_history(
+def test_a_training_learns_and_writes_its_history(
     tmp_path: Path, settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, precision: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -251,9 +251,7 @@ def test_patience_stops_and_keeps_the_best_weights(
     assert accuracy == pytest.approx(result.history[int(result.metrics["epoch"]) - 1]["val_accuracy"])
 
 
-def test_a_loss_that_is_no_number_is_one_sentence(
-    tmp_path: Path, settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_nan_loss_is_one_sentence(tmp_path: Path, settings: MakeSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     chosen = settings({"train.epochs": 60, "train.learning_rate": 1.0, "red1.l2": 1.0, "train.precision": "float32"})
     wanted = job_of(chosen, tmp_path)
@@ -262,10 +260,10 @@ def test_a_loss_that_is_no_number_is_one_sentence(
         loop.train(wanted, tmp_path / "history.csv")
 
 
-def test_a_validation_loss_that_is_nan_is_one_sentence(
+def test_a_nan_validation_loss_is_one_sentence(
     tmp_path: Path, settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The loss of the training batches may be finite while the weights after the last of them are not."""
+    """The loss of the training batches may be finite although the weights after the last batch are not."""
     monkeypatch.chdir(tmp_path)
     wanted = job_of(settings({"train.epochs": 1, "train.precision": "float32"}), tmp_path)
 
@@ -317,7 +315,7 @@ def interrupt(workspace: Workspace, after: int, sent: signal.Signals) -> tuple[i
 
 
 @pytest.mark.long
-def test_an_interrupted_training_goes_on_to_the_same_bytes(ready: Workspace, tmp_path: Path) -> None:
+def test_an_interrupted_training_resumes_to_the_same_bytes(ready: Workspace, tmp_path: Path) -> None:
     ready.stage("train", "red1")
     undisturbed = {name: (ready.path / name).read_bytes() for name in ("models/red1.keras", "plots/train_red1.csv")}
     for name in undisturbed:
@@ -377,15 +375,15 @@ def learn_on(count: int, ready: Workspace) -> list[Row]:
 
 
 @pytest.mark.long
-def test_two_devices_learn_what_one_does(ready: Workspace) -> None:
+def test_two_devices_train_like_one(ready: Workspace) -> None:
     ready.set({"train.epochs": 3, "train.patience": 0, "train.precision": "float32"})
     for one, two in zip(learn_on(1, ready), learn_on(2, ready), strict=True):
         assert two == pytest.approx(one, rel=0.02, abs=0.02)
 
 
 @pytest.mark.long
-def test_no_device_is_left_without_a_image(ready: Workspace) -> None:
-    """25 and 7 images in batches of 8 leave one for the last batch, which two devices cannot share."""
+def test_no_device_is_left_without_an_image(ready: Workspace) -> None:
+    """25 and 7 images in batches of 8 leave one image for the last batch, which two devices cannot share."""
     write_painting(ready.path / "data/resized/train/Ana/more.jpg", 32, 32, seed=7)
     write_painting(ready.path / "data/resized/val/Ana/more.jpg", 32, 32, seed=8)
     ready.set({"train.epochs": 6, "train.patience": 0})

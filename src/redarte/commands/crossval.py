@@ -131,6 +131,9 @@ def read(text: str) -> Fold:
 
     Args:
         text: the content of plots/predictions.csv.
+
+    Returns:
+        The predictions.
     """
     rows = sorted(csv.DictReader(io.StringIO(text)), key=lambda row: row["image"])
     return Fold(

@@ -73,6 +73,9 @@ def parse(text: str) -> dict[str, Any]:
 
     Args:
         text: its content.
+
+    Returns:
+        Its content as a dictionary.
     """
     from dvc.utils.serialize import parse_yaml
 

@@ -110,7 +110,7 @@ def scope() -> AbstractContextManager[Any]:
 
 @contextmanager
 def one_device() -> Iterator[None]:
-    """Uses a model on one device during the block."""
+    """Returns a context in which a model runs on one device."""
     distribution = keras.distribution.distribution()
     keras.distribution.set_distribution(None)
     try:
@@ -130,10 +130,13 @@ def distribute(batches: Callable[[range | None], Iterator[Any]]) -> Any:
 
 
 def to_device(pixels: np.ndarray) -> Any:
-    """Copies images to the GPU if there is one GPU and they fit in half of its free memory; else returns them as is.
+    """Copies images to the GPU, if there is one GPU and they fit in half of its free memory.
 
     Args:
         pixels: (n, side, side, 3), uint8.
+
+    Returns:
+        An array on the GPU, or the images.
     """
     fits = _accelerator.count() == 1 and pixels.nbytes <= _MEMORY_SHARE * _accelerator.free_memory()
     return _accelerator.put(pixels) if _accelerator.gpus() and fits else pixels

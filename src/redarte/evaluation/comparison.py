@@ -63,6 +63,9 @@ def read_right(text: str) -> dict[str, dict[str, bool]]:
 
     Args:
         text: from `predictions_csv`.
+
+    Returns:
+        model -> image's identity -> whether the prediction is right.
     """
     rows = list(csv.DictReader(io.StringIO(text)))
     return {model: {row["image"]: row[model] == row["artist"] for row in rows} for model in TABLE_ONE}

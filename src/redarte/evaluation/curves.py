@@ -13,6 +13,9 @@ def read(path: Path) -> Curve:
 
     Args:
         path: plots/train_<model>.csv.
+
+    Returns:
+        The curve of the model.
     """
     curve: Curve = {"train": [], "val": []}
     with path.open(encoding="utf-8", newline="") as file:
@@ -41,6 +44,9 @@ def from_csv(path: Path) -> dict[str, Curve]:
 
     Args:
         path: plots/curves.csv.
+
+    Returns:
+        The model's name -> its curve.
     """
     curves: dict[str, Curve] = {}
     with path.open(encoding="utf-8", newline="") as file:

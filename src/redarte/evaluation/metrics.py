@@ -203,6 +203,9 @@ def reliability(right: np.ndarray, confidence: np.ndarray, bins: int = 10) -> Re
         right: (n,), bool: whether each prediction is right.
         confidence: (n,), the probability of each prediction, above 0, to 1.
         bins: how many.
+
+    Returns:
+        Confidence, accuracy and number of images of each bin.
     """
     bin_of = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     images = np.bincount(bin_of, minlength=bins)

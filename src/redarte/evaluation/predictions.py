@@ -106,6 +106,9 @@ def from_csv(text: str, artists: list[str]) -> PredictionTable:
     Args:
         text: the content of plots/predictions.csv.
         artists: the classes.
+
+    Returns:
+        The table, with probabilities rounded to six decimals.
     """
     rows = list(csv.DictReader(io.StringIO(text)))
     index_of = {artist: index for index, artist in enumerate(artists)}

@@ -144,6 +144,9 @@ class Predictor:
         Args:
             batches: (b, side, side, 3), uint8, RGB, each.
 
+        Returns:
+            The predictions for all images, in order.
+
         Raises:
             UserError: the file turns out to be corrupt.
         """
@@ -192,6 +195,9 @@ class Predictor:
         Args:
             outputs: their names.
             images: (n, side, side, 3), uint8, RGB.
+
+        Returns:
+            One array for each output.
 
         Raises:
             UserError: the file turns out to be corrupt.

@@ -81,6 +81,9 @@ def with_policy(backbone: keras.Model, policy: str) -> keras.Model:
     Args:
         backbone: from `load`.
         policy: a Keras dtype policy.
+
+    Returns:
+        A model with the same weights.
     """
 
     def clone(layer: keras.Layer) -> keras.Layer:

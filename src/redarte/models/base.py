@@ -85,6 +85,9 @@ class ModelInterface(Protocol):
             val: from `load_data`.
             history_file: for `training.loop.train`.
 
+        Returns:
+            The trained model, its metrics and history.
+
         Raises:
             UserError: the training fails.
         """
@@ -94,6 +97,9 @@ class ModelInterface(Protocol):
 
         Args:
             model: as `fit` returned it.
+
+        Returns:
+            The parts of the model.
         """
 
 
@@ -102,6 +108,9 @@ def module(name: str) -> ModelInterface:
 
     Args:
         name: a key of `params.MODELS`.
+
+    Returns:
+        The module.
 
     Raises:
         UserError: the module does not have the whole interface.

@@ -68,6 +68,9 @@ def fit(name: str, settings: Params, train: Dataset, val: Dataset, history_file:
         val: the validation images.
         history_file: see `training.loop.train`.
 
+    Returns:
+        The trained model.
+
     Raises:
         UserError: the backbone cannot be used, or the training fails.
     """
@@ -193,6 +196,9 @@ def decompose(model: keras.Model) -> Decomposition:
 
     Args:
         model: as `build` returns it.
+
+    Returns:
+        The parts of the model.
     """
     deviations = [layer for layer in model.layers if isinstance(layer, Deviation)]
     root = model.get_layer("root")

@@ -68,6 +68,9 @@ def fit(name: str, settings: Params, train: Dataset, val: Dataset, _history_file
         train: the training images.
         val: the validation images.
 
+    Returns:
+        The fitted model.
+
     Raises:
         UserError: the images have fewer patches than there are principal or mixture components.
     """
@@ -140,6 +143,9 @@ def decompose(model: keras.Model) -> Decomposition:
 
     Args:
         model: as `build` returns it.
+
+    Returns:
+        The parts of the model.
     """
     vector, dense = model.get_layer("fisher"), model.get_layer("artists")
     trunk = keras.Model(model.inputs, vector.input)

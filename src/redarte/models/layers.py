@@ -212,6 +212,9 @@ def sum_regions(values: Any, rows: int, columns: int) -> Any:
         values: the map.
         rows: of regions, at most the height.
         columns: of regions, at most the width.
+
+    Returns:
+        (batch, rows, columns, channels).
     """
     return ops.sum(by_region(values, rows, columns), axis=3)
 

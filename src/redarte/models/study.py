@@ -59,6 +59,9 @@ def fit(name: str, settings: Params, train: Dataset, val: Dataset, history_file:
         val: the validation images.
         history_file: see `training.loop.train`.
 
+    Returns:
+        The trained model.
+
     Raises:
         UserError: see `training.loop.train`.
     """

@@ -143,6 +143,9 @@ def render(template: str, values: dict[str, Any]) -> str:
     Args:
         template: the name of a file in templates/.
         values: for the template.
+
+    Returns:
+        The rendered text.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),

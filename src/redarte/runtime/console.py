@@ -52,7 +52,7 @@ def run_stage(stage: Callable[[], None]) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Discards what native code writes to stderr during the block; exceptions are not affected."""
+    """Returns a context that discards what native code writes to stderr; exceptions are not affected."""
     sys.stderr.flush()
     original, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)

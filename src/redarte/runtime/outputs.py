@@ -137,6 +137,9 @@ def read_json(path: Path) -> dict[str, Any]:
     Args:
         path: a UTF-8 file.
 
+    Returns:
+        The object.
+
     Raises:
         OSError: the file cannot be read.
         ValueError: the content is not JSON.

@@ -124,6 +124,9 @@ def read_content(path: Path, max_pixels: float) -> bytes | None:
         path: the file.
         max_pixels: as for `problem`.
 
+    Returns:
+        The content, or None.
+
     Raises:
         OSError: the file cannot be read.
     """

@@ -46,6 +46,9 @@ def by_list(file: Path, paths: Iterable[str]) -> Layout:
         file: artists.csv.
         paths: the images, as paths in the tree.
 
+    Returns:
+        The artists of the images.
+
     Raises:
         UserError: the file is not a table with a column `name`.
     """
@@ -70,6 +73,9 @@ def by_folder(tree: Path, paths: Iterable[str], root: str | None, parameter: str
         root: the folder whose folders are the artists, or a wrapper of it; None: the layer is detected, and must be
             unambiguous.
         parameter: the name of `root` in params.yaml, for messages.
+
+    Returns:
+        The artists of the images.
 
     Raises:
         UserError: the layer is ambiguous, or the root does not exist.

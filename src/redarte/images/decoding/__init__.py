@@ -121,6 +121,9 @@ def jpeg(pixels: ImageArray, quality: int) -> bytes:
         pixels: (height, width, 3), uint8.
         quality: 1 to 100.
 
+    Returns:
+        The file's content.
+
     Raises:
         UserError: OpenCV cannot encode an image of this size.
     """

@@ -55,6 +55,9 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     Args:
         image: in the mode RGB, L or CMYK.
         profile: an ICC profile, or None.
+
+    Returns:
+        An image in the mode RGB.
     """
     transform = conversion(profile, image.mode)
     return image.convert("RGB") if transform is None else transform.apply(image.convert(transform.input_mode))

@@ -66,6 +66,9 @@ def header(data: bytes) -> Header:
     Args:
         data: the content of a file.
 
+    Returns:
+        The header of the first page, and the number of full pages.
+
     Raises:
         Exception: of any kind, where it is corrupt.
     """

@@ -404,7 +404,7 @@ def test_a_map_of_any_size_is_summed_over_regions(places: int, fewer: int) -> No
 
 
 def test_doctor_estimates_by_the_backbone(settings: MakeSettings, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(estimates, "_predicting", lambda name, _settings: 0.5 if name == "finetuned" else 0.0)
+    monkeypatch.setattr(estimates, "_model_seconds", lambda name, *_: 0.5 if name == "finetuned" else 0.0)
     wanted, amount = settings(finetuning_params(tiny)), estimates.Amount(100, 1e6)
     # Of the 100 images 10 are in test, and 80 in train.
     usual = estimates.seconds("export@red1", wanted, amount)

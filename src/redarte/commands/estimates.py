@@ -3,10 +3,9 @@
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
@@ -15,33 +14,24 @@ from redarte.images import decoding, duplicates, transforms
 from redarte.images.collection import checks, files
 from redarte.images.sources import archive, sample
 from redarte.models import backbones, fisher, study
-from redarte.params import Params, Sample
+from redarte.params import STUDY, Params, Sample
 from redarte.runtime import workers
 from redarte.training import jobs
 
 _START = {"train": 8.0, "export": 10.0}  # seconds until a stage begins to work; the others: 1
 _PER_FILE = 0.001  # seconds to copy, hash and cache a small file
-# Extra models: seconds to fit them, seconds for each training image, and the export's time relative to a prediction.
-_FITTING = {"fisher": (25.0, 0.01, 1.6), "finetuned": (5.0, 0.02, 1.0)}
+_SVM = 0.02  # seconds for a training image, to fit the support vector machine of an extra model
 _ARTISTS = 50
-_KAGGLE = (8_446, 2.2e9)  # images and bytes of the study's data set, zipped and unpacked alike
+_KAGGLE = (8_446, 2.2e9)  # images and bytes of the study's data set
 _SAMPLE_IMAGE = 125e3  # bytes
-_MAX_PROBE = 8.0  # width and height of the probe relative to an image of the sample: 30 megapixels
 
 
 @dataclass(frozen=True)
 class Amount:
-    """The size of the source.
-
-    Attributes:
-        images: how many.
-        bytes: of the images.
-        extra: bytes of temporary files during fetch.
-    """
+    """The size of the source: the number of images, and their bytes."""
 
     images: int
     bytes: float
-    extra: float = 0.0
 
 
 def source_amount(settings: Params) -> Amount | None:
@@ -54,17 +44,19 @@ def source_amount(settings: Params) -> Amount | None:
         UserError: the archive cannot be read.
     """
     fetch = settings.fetch
+    path = Path(getattr(getattr(fetch, fetch.source), "path", None) or "not set").expanduser()
     match fetch.source:
         case "sample":
             images = fetch.sample.schools * fetch.sample.images
             return Amount(images, images * _SAMPLE_IMAGE)
         case "kaggle":
-            return Amount(*_KAGGLE, extra=2 * _KAGGLE[1])
-        case "folder" if fetch.folder.path and Path(fetch.folder.path).expanduser().is_dir():
-            folder = Path(fetch.folder.path).expanduser()
-            return _total((name, (folder / name).stat().st_size) for name, skipped in files.walk(folder) if not skipped)
-        case "archive" if fetch.archive.path and Path(fetch.archive.path).expanduser().is_file():
-            return _total(archive.sizes(Path(fetch.archive.path).expanduser(), fetch.archive))
+            return Amount(*_KAGGLE)
+        case "folder" if path.is_dir():
+            found = [path / name for name, skipped in files.walk(path) if skipped is None]
+            return Amount(len(found), float(sum(file.stat().st_size for file in found)))
+        case "archive" if path.is_file():
+            sizes = [size for name, size in archive.sizes(path, fetch.archive) if files.is_image_name(name)]
+            return Amount(len(sizes), float(sum(sizes)))
     return None
 
 
@@ -80,7 +72,8 @@ def bytes_needed(settings: Params, amount: Amount) -> float:
     per_copy = min(amount.bytes / max(amount.images, 1), 0.3 * settings.augment.max_side**2)
     resized = (amount.images + copies) * 0.5 * settings.resize.side**2
     weights = 3 * 4 * (settings.resize.side // 8) ** 2 * 128 * _ARTISTS
-    return amount.extra + 2 * (2 * amount.bytes + copies * per_copy + resized + weights)
+    downloads = 2 * amount.bytes if settings.fetch.source == "kaggle" else 0
+    return downloads + 2 * (2 * amount.bytes + copies * per_copy + resized + weights)
 
 
 def seconds(stage: str, settings: Params, amount: Amount) -> float:
@@ -93,29 +86,27 @@ def seconds(stage: str, settings: Params, amount: Amount) -> float:
     """
     step, _, model = stage.replace("train_red", "train@red").replace("_extra", "").partition("@")
     train, test = (amount.images * ratio for ratio in _ratios(settings))
-    versions = train * (1 + len(settings.augment.copies))
-    resized = amount.images - train + versions
-    passes, fitting, per_image, export = settings.train.epochs, *_FITTING.get(model, (0.0, 0.0, 1.0))
+    copies, count = len(settings.augment.copies), float(amount.images)
     match step:
         case "fetch" | "split":
-            work = amount.images * (_image_seconds(step, settings, amount) / workers.count() + 2 * _PER_FILE)
+            each = _image_seconds(step, settings, amount) + 2 * _PER_FILE
         case "augment":
-            work = train * _image_seconds(step, settings, amount) / workers.count() + versions * _PER_FILE
+            count, each = train, _image_seconds(step, settings, amount) + copies * _PER_FILE
         case "resize":
-            work = resized * (_image_seconds(step, settings, amount) / workers.count() + _PER_FILE)
-        case "train" if model in _FITTING:
-            # An epoch of fine-tuning takes about three forward passes.
-            passes = 1 + 3 * settings.finetuned.fine_tune.epochs if model == "finetuned" else 1
-            work = fitting + train * per_image + passes * (amount.images - test) * _predicting(model, settings)
+            count, each = amount.images + copies * train, _image_seconds(step, settings, amount) + _PER_FILE
+        case "train" if model in STUDY:
+            count, each = settings.train.epochs * (1 + copies) * train, _model_seconds(model, settings, training=True)
         case "train":
-            work = passes * versions * _step(model, settings)
+            # An epoch of fine-tuning takes about three forward passes.
+            passes = 1 + 3 * settings.finetuned.fine_tune.epochs * (model == "finetuned")
+            count, each = amount.images - test, passes * _model_seconds(model, settings) + _SVM
         case "export":
-            work = (amount.images - test) * export * _predicting(model, settings)
+            count, each = amount.images - test, _model_seconds(model, settings)
         case "compare":
-            work = 3 * test * _predicting("red1", settings)
+            count, each = 3 * test, _model_seconds("red1", settings)
         case _:
-            work = test * _predicting(settings.model, settings)
-    return _START.get(step, 1.0) + work
+            count, each = test, _model_seconds(settings.model, settings)
+    return _START.get(step, 1.0) + count * each
 
 
 def _ratios(settings: Params) -> tuple[float, float]:
@@ -123,16 +114,6 @@ def _ratios(settings: Params) -> tuple[float, float]:
     split = settings.split
     test = 1 / split.folds if split.folds else split.test
     return (1 - test) * split.train / (split.train + split.val), test
-
-
-def _total(members: Iterable[tuple[str, int]]) -> Amount:
-    sizes = [
-        size
-        for name, size in members
-        if PurePosixPath(name).suffix.lower() in checks.SUFFIXES
-        and not any(map(files.is_system_file, PurePosixPath(name).parts))
-    ]
-    return Amount(len(sizes), float(sum(sizes)))
 
 
 def _time(work: Callable[[], object], repeat: int = 3) -> float:
@@ -144,10 +125,14 @@ def _time(work: Callable[[], object], repeat: int = 3) -> float:
 
 
 def _image_seconds(step: str, settings: Params, amount: Amount) -> float:
-    """Seconds of one process for one image of a stage."""
+    """Seconds of a stage for an image with the mean number of bytes of the source, on all cores."""
     augment, resize = settings.augment, settings.resize
-    with _probe(amount) as probe:
-        written = probe.with_name("written.jpg")
+    painted = sample.paint("School_of_Points", 1, Sample(schools=2, images=3, seed=0))
+    scale = min(8, math.sqrt(amount.bytes / max(amount.images, 1) / len(decoding.jpeg(painted, quality=92))))
+    tiled = np.tile(painted, (max(1, math.ceil(scale)),) * 2 + (1,))
+    with tempfile.TemporaryDirectory() as folder:
+        probe, written = Path(folder, "probe.jpg"), Path(folder, "written.jpg")
+        decoding.write_jpeg(probe, decoding.shrink(tiled, max(1, round(max(painted.shape) * scale))), quality=92)
 
         def work() -> None:
             match step:
@@ -164,35 +149,13 @@ def _image_seconds(step: str, settings: Params, amount: Amount) -> float:
                 case "resize":
                     decoding.write_jpeg(written, decoding.read_resized(probe, resize.side), resize.quality)
 
-        return _time(work)
+        return _time(work) / workers.count()
 
 
-@contextmanager
-def _probe(amount: Amount) -> Iterator[Path]:
-    """An image with the mean number of bytes of the source, for the duration of the block."""
-    painted = sample.paint("School_of_Points", 1, Sample(schools=2, images=3, seed=0))
-    scale = math.sqrt(amount.bytes / max(amount.images, 1) / len(decoding.jpeg(painted, quality=92)))
-    scale = min(_MAX_PROBE, scale)
-    side, tiles = round(max(painted.shape) * scale), max(1, math.ceil(scale))
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "probe.jpg")
-        decoding.write_jpeg(file, decoding.shrink(np.tile(painted, (tiles, tiles, 1)), max(side, 1)), quality=92)
-        yield file
-
-
-def _step(name: str, settings: Params) -> float:
-    """Seconds of a training step for one image, in the precision of the training."""
-    side, batch = settings.resize.side, settings.train.batch_size
-    policy = devices.precision(settings.train.precision)
-    model = study.build(name, side, _ARTISTS, getattr(settings, name), policy)  # type: ignore[arg-type]
-    jobs.compile_model(model, settings.train, policy, steps=1)
-    images = np.zeros((batch, side, side, 3), np.uint8)
-    labels = np.eye(_ARTISTS, dtype=np.float32)[np.arange(batch) % _ARTISTS]
-    return _time(lambda: model.train_on_batch(images, labels)) / batch
-
-
-def _predicting(name: str, settings: Params) -> float:
-    """Seconds of a prediction for one image."""
+def _model_seconds(name: str, settings: Params, training: bool = False) -> float:
+    """Seconds of a model for an image: of a prediction, or of a training step of a study's model."""
+    side, batch = settings.resize.side, settings.train.batch_size if training else 4
+    policy = devices.precision(settings.train.precision) if training else "float32"
     match name:
         case "finetuned":
             side, model = settings.finetuned.input_size, backbones.load(settings.finetuned)
@@ -200,7 +163,10 @@ def _predicting(name: str, settings: Params) -> float:
             side = settings.fisher.input_size
             model = fisher.build(settings.fisher, side, _ARTISTS)
         case _:
-            side = settings.resize.side
-            model = study.build("red3", side, _ARTISTS, settings.red3)
-    images = np.zeros((4, side, side, 3), np.uint8)
-    return _time(lambda: model.predict_on_batch(images), repeat=1) / len(images)
+            model = study.build(name, side, _ARTISTS, getattr(settings, name), policy)  # type: ignore[arg-type]
+    images = np.zeros((batch, side, side, 3), np.uint8)
+    if not training:
+        return _time(lambda: model.predict_on_batch(images), repeat=1) / batch
+    jobs.compile_model(model, settings.train, policy, steps=1)
+    labels = np.eye(_ARTISTS, dtype=np.float32)[np.arange(batch) % _ARTISTS]
+    return _time(lambda: model.train_on_batch(images, labels)) / batch

@@ -3,7 +3,7 @@
 import errno
 import os
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from redarte.images.collection import checks
 from redarte.runtime.errors import UserError, printable
@@ -48,6 +48,16 @@ def walk(tree: Path) -> Iterator[tuple[str, str | None]]:
                 yield relative.encode("utf-8", "backslashreplace").decode(), "name_not_utf8"
             else:
                 yield relative, LIST if name == "artists.csv" else _reason(Path(folder, name))
+
+
+def is_image_name(path: str) -> bool:
+    """Returns whether a file in an archive is probably an image, by its name.
+
+    Args:
+        path: in the archive.
+    """
+    parts = PurePosixPath(path).parts
+    return PurePosixPath(path).suffix.lower() in checks.SUFFIXES and not any(map(is_system_file, parts))
 
 
 def is_system_file(name: str) -> bool:

@@ -89,12 +89,12 @@ def attack(machines: list[Machine], seed: int) -> Counter[str]:
     process.communicate()
     mount_again(one)
     message = workspace.run("redarte", "check", "--cache").stdout
-    happened["the cache was harmed" if "deleted" in message else "the cache was whole"] += 1
+    happened["corrupt cache" if "deleted" in message else "complete cache"] += 1
     done = workspace.run("dvc", "repro", "train_red1", check=False)
     assert done.returncode == 0, done.stderr
     assert outputs_of(workspace) == one.made
-    for what in ("resuming after epoch", "is damaged and not used"):
-        happened[what] += what in done.stdout
+    for line in ("resuming after epoch", "is corrupt and not used"):
+        happened[line] += line in done.stdout
     check_cache(workspace.path / ".dvc/cache/files/md5")
     return happened
 

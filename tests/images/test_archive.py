@@ -278,10 +278,10 @@ def compressed(data: bytes, how: str) -> bytes:
     return compress[how](data) if how else data
 
 
-def corrupted(whole: bytes, corrupt: str) -> bytes:
+def corrupted(whole: bytes, corruption: str) -> bytes:
     """A tar of SIX, each of whose files takes 512 bytes of header and 1,024 of content."""
     middle = 9 * 1536
-    match corrupt:
+    match corruption:
         case "a byte of a header":
             return whole[: middle + 5] + b"\xff" + whole[middle + 6 :]
         case "the size in a header":
@@ -300,22 +300,22 @@ def corrupted(whole: bytes, corrupt: str) -> bytes:
             return whole[: 18 * 1536 + 512]
         case "two in one file":
             return whole + whole
-    raise AssertionError(corrupt)
+    raise AssertionError(corruption)
 
 
-HARMS = (
+CORRUPTIONS = (
     "a byte of a header", "the size in a header", "a header of zeros", "cut before a header", "cut within a header",
     "cut within a file", "without its end", "with half of its end", "two in one file",
 )  # fmt: skip
 
 
 @pytest.mark.parametrize("how", ["", "gz", "bz2", "xz"])
-@pytest.mark.parametrize("harm", HARMS)
-def test_an_incomplete_tar_is_refused(tmp_path: Path, settings: MakeSettings, corrupt: str, how: str) -> None:
+@pytest.mark.parametrize("corruption", CORRUPTIONS)
+def test_an_incomplete_tar_is_refused(tmp_path: Path, settings: MakeSettings, corruption: str, how: str) -> None:
     """python/cpython#120740: tarfile ends at the corruption as if the archive ended there."""
     whole = make_tar(tmp_path / "whole.tar", SIX, "w").read_bytes()
     file = tmp_path / "a.tar"
-    file.write_bytes(compressed(corrupted(whole, corrupt), how))
+    file.write_bytes(compressed(corrupted(whole, corruption), how))
     with pytest.raises(
         UserError, match=r"cannot be unpacked \(.*\): it is corrupt or incomplete; download or|has data behind its end"
     ):

@@ -1,11 +1,11 @@
-"""What a person waits for every day: DVC's commands and redarte's own on the built-in sample, whole processes.
+"""Latency of everyday commands of DVC and redarte on the built-in sample, as whole processes.
 
     python -m benchmarks.everyday --repeat 5
-    python -m benchmarks.everyday --beside v1 --python /path/to/the/environment/of/v1/bin/python
+    python -m benchmarks.everyday --baseline v1 --python /path/to/the/environment/of/v1/bin/python
 
-The pipeline runs once in a clone of this commit (one epoch a model), and in one of the other revision; then the
-commands take turns, in the one clone and in the other. The experiment is another one each time, so that evaluate and
-report really run.
+The pipeline runs once in a clone of this commit, with one epoch per model, and once in a clone of the baseline
+revision. Then each command runs alternately in both clones. Each repetition runs a different experiment, so that
+evaluate and report run every time.
 """
 
 import argparse
@@ -23,14 +23,14 @@ REDARTE = "from redarte.cli import app; app()"
 
 @dataclass(frozen=True)
 class Clone:
-    """A revision in a folder of its own, and the Python that runs it."""
+    """A clone of one revision, and the Python that runs this revision."""
 
     title: str
     path: Path
     python: Path
 
     def run(self, *command: str) -> float:
-        """Seconds that a command takes."""
+        """Runs a command; returns its seconds."""
         environment = os.environ | {
             "PATH": f"{self.python.parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(self.path / "src"),
@@ -44,7 +44,7 @@ class Clone:
         return seconds
 
     def prepare(self) -> None:
-        """Runs the whole pipeline, and commits it."""
+        """Runs the whole pipeline and commits the run."""
         params = self.path / "params.yaml"
         params.write_text(
             params.read_text(encoding="utf-8").replace("  epochs: 4 ", "  epochs: 1 ", 1), encoding="utf-8"
@@ -56,27 +56,27 @@ class Clone:
         print(f"{self.title}: the whole pipeline in {seconds:.0f} s", flush=True)
 
     def experiment(self, turn: int) -> float:
-        """`dvc exp run` of another model, which is taken back."""
+        """Seconds of `dvc exp run` with another model; the workspace is restored afterwards."""
         seconds = self.run("dvc", "exp", "run", "-S", "model=red2", "-S", f"evaluate.gallery={13 + turn}")
         self.run("git", "checkout", "-q", ".")
         self.run("dvc", "checkout", "-q")
         return seconds
 
     def evaluate_and_report(self) -> float:
-        """The two stages of that experiment without DVC."""
+        """Seconds of the two stages of this experiment without DVC."""
         return sum(self.run("python", "-m", f"redarte.stages.{stage}") for stage in ("evaluate", "report"))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeat", type=int, default=5)
-    parser.add_argument("--beside", metavar="REVISION")
-    parser.add_argument("--python", type=Path, default=Path(sys.executable), help="of the revision beside")
+    parser.add_argument("--baseline", metavar="REVISION")
+    parser.add_argument("--python", type=Path, default=Path(sys.executable), help="of the baseline revision")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         clones = [clone_of("HEAD", Path(folder, "this"), Path(sys.executable))]
-        if options.beside:
-            clones.insert(0, clone_of(options.beside, Path(folder, "beside"), options.python))
+        if options.baseline:
+            clones.insert(0, clone_of(options.baseline, Path(folder, "baseline"), options.python))
         for clone in clones:
             clone.prepare()
         print(table(measure(clones, options.repeat)))
@@ -89,14 +89,14 @@ def clone_of(revision: str, path: Path, python: Path) -> Clone:
 
 
 def measure(clones: list[Clone], repeat: int) -> dict[str, dict[str, list[float]]]:
-    """Command -> clone -> the seconds of each run; the first turn warms the disk's cache and is left out."""
+    """Command -> clone -> seconds of each run. The first repetition warms the disk cache and is not counted."""
     seconds: dict[str, dict[str, list[float]]] = {}
     for turn in range(repeat + 1):
         for clone in clones:
             image = next((clone.path / "data/raw").rglob("*.jpg"))
             measured = {
                 "dvc exp run -S model=red2": clone.experiment(turn),
-                "of it, evaluate and report": clone.evaluate_and_report(),
+                "evaluate and report without DVC": clone.evaluate_and_report(),
                 "dvc repro, nothing to do": clone.run("dvc", "repro"),
                 "dvc status": clone.run("dvc", "status"),
                 "dvc metrics diff": clone.run("dvc", "metrics", "diff"),
@@ -113,13 +113,13 @@ def measure(clones: list[Clone], repeat: int) -> dict[str, dict[str, list[float]
 
 
 def table(seconds: dict[str, dict[str, list[float]]]) -> str:
-    """Medians with the least and the most, in Markdown; and the last column's as a share of the first's."""
+    """A Markdown table: median (minimum to maximum), and the ratio of the last to the first column."""
     titles = list(next(iter(seconds.values())))
     lines = [f"| seconds | {' | '.join(titles)} | ratio |", f"| --- |{' --- |' * (len(titles) + 1)}"]
     for command, by_clone in seconds.items():
-        middle = {title: statistics.median(runs) for title, runs in by_clone.items()}
-        cells = [f"{middle[title]:.2f} ({min(runs):.2f} to {max(runs):.2f})" for title, runs in by_clone.items()]
-        lines.append(f"| {command} | {' | '.join(cells)} | {middle[titles[-1]] / middle[titles[0]]:.2f} |")
+        medians = {title: statistics.median(runs) for title, runs in by_clone.items()}
+        cells = [f"{medians[title]:.2f} ({min(runs):.2f} to {max(runs):.2f})" for title, runs in by_clone.items()]
+        lines.append(f"| {command} | {' | '.join(cells)} | {medians[titles[-1]] / medians[titles[0]]:.2f} |")
     return "\n".join(lines)
 
 

@@ -1,19 +1,19 @@
-"""How fast a GPU learns the study's models, by each backend of Keras that is installed.
+"""Training speed of the study's models on a GPU, for each installed backend of Keras.
 
     python -m benchmarks.gpu                                    # at most 6 minutes on a data-centre GPU
-    python -m benchmarks.gpu --device cpu --side 32 --count 64 --batches 8 --epochs 2        # the same, small
+    python -m benchmarks.gpu --device cpu --side 32 --count 64 --batches 8 --epochs 2        # a small run on a CPU
 
-From the project's folder, with src on PYTHONPATH; without a network, and without TensorFlow where it is not. For each
-backend: a whole model of ten epochs, from the start of `python -m redarte.stages.train red1` to its saved file, on
-47,000 drawn images of 50 artists; then rows as they come:
+Run it in the project's folder with src on PYTHONPATH. Internet access and TensorFlow are not required. For each
+backend, the benchmark first trains Red 1 for ten epochs on 47,000 generated images of 50 artists and prints the seconds
+from the start of `python -m redarte.stages.train red1` to the saved file. Then it prints one row per configuration:
 
-- images a second, and the seconds of an epoch of 47,000, of redarte's training and of a plain Keras script
-  (`fit` on arrays, float32);
-- of peak: the operations of a step (three times those of a forward pass) as a share of what one large matrix product
-  reaches there in the same precision;
-- busy: what nvidia-smi says, on average;
-- input: the share of an epoch that giving its batches takes, without a network;
-- loss: of the epochs, from the same first weights under each backend.
+- images/s, and the seconds of an epoch of 47,000 images, of redarte's training (which writes a checkpoint after each
+  epoch) and of a plain Keras script (`fit` on arrays, float32);
+- of peak: the operations of a training step (three times those of a forward pass), divided by the throughput of one
+  large matrix product in the same precision;
+- GPU: the mean utilization that nvidia-smi reports;
+- input: the share of an epoch that reading its batches takes, measured without a model;
+- loss: of each epoch, from the same initial weights under each backend.
 """
 
 import argparse
@@ -36,10 +36,10 @@ from tqdm import tqdm
 
 ARTISTS, STUDY_SIZE = 50, 47_000
 ROOT = Path(__file__).resolve().parent.parent
-# What is installed beside the project by a path of its own stays there for the processes that measure.
-SEARCH = os.pathsep.join([str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])
+# The measuring processes import from src and from the same PYTHONPATH as this process.
+PYTHONPATH = os.pathsep.join([str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])
 BACKENDS = ("jax", "torch", "tensorflow")
-HEAD = "| backend | model | batch | precision | images a second | epoch of 47,000 | of peak | busy | input | loss |"
+HEAD = "| backend | model | batch | precision | images/s | epoch of 47,000 | of peak | GPU | input | loss |"
 
 
 def draw(number: int, side: int) -> np.ndarray:
@@ -51,31 +51,31 @@ def draw(number: int, side: int) -> np.ndarray:
 
 
 def write(folder: Path, count: int, side: int) -> None:
-    """A class-per-folder tree of JPEGs."""
+    """Writes JPEG images, one folder per class."""
 
     def one(number: int) -> None:
-        place = folder / f"Artist_{number % ARTISTS:02d}"
-        place.mkdir(parents=True, exist_ok=True)
-        cv2.imencode(".jpg", draw(number, side), [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tofile(place / f"{number:06d}.jpg")
+        parent = folder / f"Artist_{number % ARTISTS:02d}"
+        parent.mkdir(parents=True, exist_ok=True)
+        cv2.imencode(".jpg", draw(number, side), [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tofile(parent / f"{number:06d}.jpg")
 
     with ThreadPoolExecutor() as pool:
         list(pool.map(one, range(count)))
 
 
-def whole(backend: str, options: argparse.Namespace) -> None:
-    """Prints the seconds of one whole model, from process start to saved file."""
+def train_whole_model(backend: str, options: argparse.Namespace) -> None:
+    """Trains one model in its own process; prints the seconds from process start to saved file."""
     with tempfile.TemporaryDirectory() as place:
         from redarte import params
 
         write(Path(place, "data/resized/train"), options.study, options.side)
         write(Path(place, "data/resized/val"), max(ARTISTS, options.study // 56), options.side)
         text = (ROOT / "params.yaml").read_text(encoding="utf-8")
-        wishes = {"epochs": "10", "device": options.device, "deterministic": "false"}
-        for name, value in wishes.items():
+        changes = {"epochs": "10", "device": options.device, "deterministic": "false"}
+        for name, value in changes.items():
             before = getattr(params.load(ROOT / "params.yaml").train, name)
             text = text.replace(f"  {name}: {str(before).lower()} #", f"  {name}: {value} #", 1)
         Path(place, "params.yaml").write_text(text, encoding="utf-8")
-        environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": SEARCH}
+        environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": PYTHONPATH}
         started = time.perf_counter()
         done = subprocess.run(
             [sys.executable, "-m", "redarte.stages.train", "red1"],
@@ -94,21 +94,21 @@ def whole(backend: str, options: argparse.Namespace) -> None:
 
 
 class Silent(tqdm):  # type: ignore[type-arg]
-    """A progress bar that says nothing between the rows."""
+    """A progress bar that prints no lines between the rows of the table."""
 
     @classmethod
     def write(cls, *_: object, **__: object) -> None:
         pass
 
 
-class Busy:
-    """How busy the GPU is in the time of a block, in %; None where nvidia-smi does not say."""
+class Utilization:
+    """Mean GPU utilization during a `with` block, in %; None without nvidia-smi."""
 
-    def __enter__(self) -> "Busy":
+    def __enter__(self) -> "Utilization":
         self.percent: float | None = None
         self._log = tempfile.TemporaryFile("w+")
-        ask = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "200"]
-        self._process = subprocess.Popen(ask, stdout=self._log) if shutil.which("nvidia-smi") else None
+        query = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "200"]
+        self._process = subprocess.Popen(query, stdout=self._log) if shutil.which("nvidia-smi") else None
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -117,22 +117,22 @@ class Busy:
         self._process.terminate()
         self._process.wait()
         self._log.seek(0)
-        message = [float(line) for line in self._log.read().split() if line.isdecimal()]
-        self.percent = sum(message) / len(message) if message else None
+        samples = [float(line) for line in self._log.read().split() if line.isdecimal()]
+        self.percent = sum(samples) / len(samples) if samples else None
 
 
 def operations(model: Any) -> float:
-    """Of a training step, an image: three times the multiplications and additions of a forward pass."""
+    """Operations of a training step per image: three times the multiplications and additions of a forward pass."""
     total = 0.0
     for layer in model.layers:
         if hasattr(layer, "kernel"):
-            places = np.prod(layer.output.shape[1:-1]) if len(layer.output.shape) == 4 else 1
-            total += 2.0 * float(np.prod(layer.kernel.shape)) * float(places)
+            positions = np.prod(layer.output.shape[1:-1]) if len(layer.output.shape) == 4 else 1
+            total += 2.0 * float(np.prod(layer.kernel.shape)) * float(positions)
     return 3 * total
 
 
 def peak(precision: str, size: int) -> float:
-    """Operations a second of one large matrix product in a precision."""
+    """Operations per second of one large matrix product in a precision."""
     from redarte.devices.backend import keras
 
     kind = "bfloat16" if precision == "mixed_bfloat16" else "float32"
@@ -150,7 +150,7 @@ def peak(precision: str, size: int) -> float:
 
 
 def measure(options: argparse.Namespace) -> None:
-    """In a process of one backend: prints a row for each model, batch and precision."""
+    """Prints a row for each model, batch size and precision, for the backend of this process."""
     from redarte import devices, params
     from redarte.devices.backend import NAME, keras
     from redarte.images.dataset import Dataset
@@ -172,15 +172,15 @@ def measure(options: argparse.Namespace) -> None:
     settings = params.load(ROOT / "params.yaml")
     train, val = images(options.count, 0), images(ARTISTS, options.count)
     epochs: list[float] = []
-    begun = [0.0]
+    epoch_start = [0.0]
 
     class Clock(callbacks.TrainingCallback):
         def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
             super().on_epoch_begin(epoch, logs)
-            begun[0] = time.perf_counter()
+            epoch_start[0] = time.perf_counter()
 
         def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-            epochs.append(time.perf_counter() - begun[0])
+            epochs.append(time.perf_counter() - epoch_start[0])
             super().on_epoch_end(epoch, logs)
 
     for module, name, other in ((loop, "TrainingCallback", Clock), (loop, "say", str), (callbacks, "tqdm", Silent)):
@@ -200,28 +200,28 @@ def measure(options: argparse.Namespace) -> None:
         cells = (title, model, batch, precision, f"{speed:,.0f}", f"{STUDY_SIZE / speed:.1f} s", *rest)
         print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
-    def ours(name: Any, batch: int, precision: str) -> None:
+    def measure_redarte(name: Any, batch: int, precision: str) -> None:
         chosen = settings.train.model_copy(
             update={
-                "epochs": options.epochs, "batch_size": batch, "precision": precision, "resume": False,
+                "epochs": options.epochs, "batch_size": batch, "precision": precision,
                 "deterministic": False, "device": options.device,
             }
         )  # fmt: skip
         build = lambda policy: same_weights(study.build(name, options.side, ARTISTS, settings.red1, policy))  # noqa: E731
         job = TrainingJob(name, chosen, 0, train, val, build, origin=[])
         epochs.clear()
-        with Busy() as busy:
+        with Utilization() as utilization:
             trained = loop.train(job, Path("history.csv"))
-        there = train.with_decoded(devices.to_device)
-        wait_for(there.batch(np.arange(batch))[0])  # compiles what picks them, and the waiting
+        on_device = train.with_decoded(devices.to_device)
+        wait_for(on_device.batch(np.arange(batch))[0])  # compiles the selection of a batch and the waiting
         started = time.perf_counter()
-        *_, last = batches.training_batches(there, batch, 0, range(1))
+        *_, last = batches.training_batches(on_device, batch, 0, range(1))
         wait_for(last[0])
         reading = time.perf_counter() - started
         seconds = min(epochs[1:])
         speed = options.count / seconds
         share = operations(trained.model) * speed / peaks[precision]
-        gpu = "" if busy.percent is None else f"{busy.percent:.0f} %"
+        gpu = "" if utilization.percent is None else f"{utilization.percent:.0f} %"
         row(
             name, batch, precision, NAME, speed, f"{share:.0%}", gpu,
             f"{reading / seconds:.1%}", ", ".join(f"{one['loss']:.3f}" for one in trained.history),
@@ -230,16 +230,16 @@ def measure(options: argparse.Namespace) -> None:
     def wait_for(pixels: Any) -> None:
         keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(pixels[:1, :1, :1]))
 
-    def plain(name: Any, batch: int) -> None:
+    def measure_plain(name: Any, batch: int) -> None:
         model = same_weights(study.build(name, options.side, ARTISTS, settings.red1, "float32"))
         model.compile("adam", "categorical_crossentropy", metrics=["accuracy"])
         labels = np.eye(ARTISTS, dtype=np.float32)[train.labels]
         seconds, losses = [], []
         for _ in range(options.epochs):
             started = time.perf_counter()
-            message = model.fit(train._decoded, labels, batch_size=batch, epochs=1, verbose=0)
+            fitted = model.fit(train._decoded, labels, batch_size=batch, epochs=1, verbose=0)
             seconds.append(time.perf_counter() - started)
-            losses.append(f"{message.history['loss'][0]:.3f}")
+            losses.append(f"{fitted.history['loss'][0]:.3f}")
         row(
             name,
             batch,
@@ -255,28 +255,29 @@ def measure(options: argparse.Namespace) -> None:
     devices.prepare(0, settings.train.model_copy(update={"device": options.device, "deterministic": False}))
     precisions = ("mixed_bfloat16", "float32")
     peaks = {precision: peak(precision, options.matrix) for precision in precisions}
-    message = ", ".join(f"{rate / 1e12:.1f} in {precision}" for precision, rate in peaks.items())
-    print(f"{NAME} on {devices.facts()['device']}: TFLOP a second of a matrix product: {message}", flush=True)
+    rates = ", ".join(f"{rate / 1e12:.1f} in {precision}" for precision, rate in peaks.items())
+    print(f"{NAME} on {devices.facts()['device']}: TFLOP/s of a matrix product: {rates}", flush=True)
     print(HEAD, flush=True)
     print("| --- " * (HEAD.count("|") - 1) + "|", flush=True)
     for batch in options.batches:
         for name in ("red1", "red3"):
             if time.time() > options.until:
-                print(f"{NAME}: {name} and what follows is left out: no time", flush=True)
+                print(f"{NAME}: out of time before {name} with batches of {batch}", flush=True)
                 return
-            plain(name, batch) if batch == options.batches[0] else None
+            if batch == options.batches[0]:
+                measure_plain(name, batch)
             for precision in precisions:
-                ours(name, batch, precision)
+                measure_redarte(name, batch, precision)
 
 
 def installed(options: argparse.Namespace) -> Iterator[str]:
-    """The backends that are there and see a GPU, or are to compute on the CPU."""
+    """Yields the installed backends that see a GPU; with --device cpu, all installed backends."""
     for name in options.backends:
         if importlib.util.find_spec(name) is None:
             continue
-        ask = "from redarte import devices; print(devices.gpu_names())"
-        environment = {**os.environ, "KERAS_BACKEND": name, "PYTHONPATH": SEARCH}
-        seen = subprocess.run([sys.executable, "-c", ask], env=environment, text=True, capture_output=True)
+        code = "from redarte import devices; print(devices.gpu_names())"
+        environment = {**os.environ, "KERAS_BACKEND": name, "PYTHONPATH": PYTHONPATH}
+        seen = subprocess.run([sys.executable, "-c", code], env=environment, text=True, capture_output=True)
         if options.device == "cpu" or (seen.returncode == 0 and seen.stdout.strip() != "[]"):
             yield name
         else:
@@ -288,13 +289,11 @@ def main() -> None:
     parser.add_argument("--device", choices=["gpu", "cpu"], default="gpu")
     parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=BACKENDS)
     parser.add_argument("--side", type=int, default=224)
-    parser.add_argument("--count", type=int, default=8192, help="images of an epoch that is measured")
-    parser.add_argument("--study", type=int, help="images of the whole model; by default 47,000, or count on a CPU")
+    parser.add_argument("--count", type=int, default=8192, help="images per measured epoch")
+    parser.add_argument("--study", type=int, help="images for the training of Red 1; default: 47,000, on a CPU --count")
     parser.add_argument("--batches", nargs="+", type=int, default=[32, 128, 512])
-    parser.add_argument("--epochs", type=int, default=3, help="of which the quickest but the first counts")
-    parser.add_argument(
-        "--minutes", type=float, default=6, help="no row is begun after this long, less a part for the next"
-    )
+    parser.add_argument("--epochs", type=int, default=3, help="the fastest counts, except the first")
+    parser.add_argument("--minutes", type=float, default=6, help="stop after this time, which the backends share")
     parser.add_argument("--until", type=float, help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.matrix = 8192 if options.device == "gpu" else 512
@@ -306,12 +305,12 @@ def main() -> None:
     end = time.time() + 60 * options.minutes - 20
     backends = list(installed(options))
     for backend in backends:
-        whole(backend, options)
+        train_whole_model(backend, options)
     for number, backend in enumerate(backends):
-        # What is left is shared by the backends that are left.
+        # The remaining backends share the remaining time.
         until = time.time() + (end - time.time()) / (len(backends) - number)
         arguments = [*sys.argv[1:], "--until", str(until), "--study", str(options.study)]
-        environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": SEARCH}
+        environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": PYTHONPATH}
         subprocess.run([sys.executable, "-m", "benchmarks.gpu", *arguments], cwd=ROOT, env=environment, check=False)
 
 

@@ -1,11 +1,11 @@
-"""How fast augment and resize are, beside what else one would take and beside what the hardware allows.
+"""Speed of augment and resize, compared with other libraries and with the minimum work.
 
     python -m benchmarks.images --images data/raw --repeat 5
 
-augment: the study's six copies of each image, no side longer than 512 px, JPEG of quality 92. resize: squares of
-224 px, JPEG of quality 95, of the images as they are and of some of 12 megapixels. All on as many processes as
-redarte uses, which have started before. The contenders take turns; the medians are printed of how many images each
-writes a second. Augmentor is measured where it is installed (pip install Augmentor).
+augment: the study's six copies of each image, at most 512 px on the longer side, JPEG of quality 92. resize: images of
+224×224 px, JPEG of quality 95, from the original images and from images of 12 megapixels. All methods use the same
+number of processes, which are started beforehand. The methods run alternately; medians of images written per second
+are printed. Augmentor is measured if it is installed (pip install Augmentor).
 """
 
 import argparse
@@ -38,11 +38,11 @@ SIDE = 512
 QUALITY = 92
 BORDER = cv2.BORDER_REFLECT_101
 
-Contender = Callable[[Path, list[str], Path], None]
+Method = Callable[[Path, list[str], Path], None]
 
 
 def decoded(path: Path) -> np.ndarray:
-    """BGR, the longer side at most SIDE px."""
+    """Decodes an image to BGR and shrinks it to at most SIDE px on the longer side."""
     image = np.asarray(cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR))
     scale = SIDE / max(image.shape[:2])
     return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else image
@@ -53,14 +53,14 @@ def write(image: np.ndarray, path: Path, quality: int = QUALITY) -> None:
 
 
 def bound(source: Path, target: Path, file: str) -> None:
-    """Decodes once, encodes six times, and does nothing else."""
+    """The minimum work: decodes each image once and encodes it six times."""
     image = decoded(source / file)
     for number in range(6):
         write(image, target / f"{Path(file).stem}_{number}.jpg")
 
 
 def opencv(source: Path, target: Path, file: str) -> None:
-    """The six copies as one would write them."""
+    """The six copies in plain OpenCV."""
     image = decoded(source / file)
     rng = np.random.default_rng(len(file))
     height, width = image.shape[:2]
@@ -79,7 +79,7 @@ def opencv(source: Path, target: Path, file: str) -> None:
 
 
 def albumentations(source: Path, target: Path, file: str) -> None:
-    """The six copies by albumentations, seeded for each copy."""
+    """The six copies by albumentations, with a seed for each copy."""
     image = decoded(source / file)
     six = (
         albu.Rotate(limit=(-30, 30), border_mode=BORDER, p=1),
@@ -94,14 +94,14 @@ def albumentations(source: Path, target: Path, file: str) -> None:
         write(copy, target / f"{Path(file).stem}_{number}.jpg")
 
 
-def pooled(work: Callable[[Path, Path, str], None]) -> Contender:
+def pooled(work: Callable[[Path, Path, str], None]) -> Method:
     def run(source: Path, files: list[str], target: Path) -> None:
         joblib.Parallel(n_jobs=workers.count())(joblib.delayed(work)(source, target, file) for file in files)
 
     return run
 
 
-def redarte_augment(settings: Augment) -> Contender:
+def redarte_augment(settings: Augment) -> Method:
     def run(source: Path, files: list[str], target: Path) -> None:
         for artist in {Path(file).parent for file in files}:
             (target / artist).mkdir()
@@ -115,22 +115,22 @@ def augmentor(source: Path, files: list[str], target: Path) -> None:
     """Augmentor, with its threads, one pipeline for each kind of copy."""
     import Augmentor
 
-    # It talks a lot.
+    # Augmentor prints its progress.
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         pipelines = [Augmentor.Pipeline(str(source), str(target)) for _ in range(5)]
-        # Its rotate, which crops, fails on tall images.
+        # Augmentor's rotate, which crops, fails on tall images.
         pipelines[0].rotate_without_crop(probability=1, max_left_rotation=30, max_right_rotation=30, expand=False)
         pipelines[1].flip_top_bottom(probability=1)
         pipelines[2].flip_left_right(probability=1)
         pipelines[3].zoom(probability=1, min_factor=1.1, max_factor=1.5)
-        # It knows no shift; a skew to the left or right is the nearest.
+        # Augmentor has no shift; a skew to the left or right is the most similar operation.
         pipelines[4].skew_left_right(probability=1)
         for pipeline in [*pipelines, pipelines[4]]:
             pipeline.process()
 
 
 def image_data_generator(source: Path, files: list[str], target: Path) -> None:
-    """Keras' ImageDataGenerator with save_to_dir, six times over the images (480 px, as it must be told a size)."""
+    """Keras' ImageDataGenerator with save_to_dir, in six passes over the images. It requires a size: 480 px."""
     from keras.src.legacy.preprocessing.image import ImageDataGenerator
 
     how = {"rotation_range": 30, "zoom_range": (0.67, 0.91), "width_shift_range": 0.25, "vertical_flip": True}
@@ -142,13 +142,13 @@ def image_data_generator(source: Path, files: list[str], target: Path) -> None:
         next(flow)
 
 
-def square(source: Path, target: Path, file: str) -> None:
-    """Decodes, resizes and encodes as one would write it."""
+def opencv_resize(source: Path, target: Path, file: str) -> None:
+    """Decodes, resizes and encodes in plain OpenCV."""
     image = cv2.imdecode(np.fromfile(source / file, np.uint8), cv2.IMREAD_COLOR)
     write(cv2.resize(image, (224, 224), interpolation=cv2.INTER_AREA), target / f"{Path(file).stem}.jpg", 95)
 
 
-def redarte_resize(settings: Resize) -> Contender:
+def redarte_resize(settings: Resize) -> Method:
     def run(source: Path, files: list[str], target: Path) -> None:
         moves = [(source / file, Path("train", f"{Path(file).stem}.jpg")) for file in files]
         work = partial(resize.write_resized, {"train": target}, settings)
@@ -159,25 +159,25 @@ def redarte_resize(settings: Resize) -> Contender:
 
 
 def spread(files: list[str], count: int) -> list[str]:
-    """So many of them, of all artists."""
+    """At most `count` files, spread over all artists."""
     count = min(count, len(files))
     return [files[number * len(files) // count] for number in range(count)]
 
 
 def large(files: list[Path], target: Path) -> None:
-    """Images of 12 megapixels: those given, enlarged."""
+    """Writes the given images enlarged to 12 megapixels."""
     (target / "Large").mkdir(parents=True)
     for number, file in enumerate(files):
         image = cv2.resize(decoded(file), (4000, 3000), interpolation=cv2.INTER_CUBIC)
         write(image, target / "Large" / f"{number}.jpg")
 
 
-def table(title: str, contenders: dict[str, Contender], source: Path, repeat: int, copies: int) -> None:
-    """Runs the contenders in turn, once to warm up, and prints how many images each writes a second."""
+def table(title: str, methods: dict[str, Method], source: Path, repeat: int, copies: int) -> None:
+    """Runs the methods alternately, once to warm up; prints how many images each writes per second."""
     files = folders.list_images(source)
-    speeds: dict[str, list[float]] = {name: [] for name in contenders}
+    speeds: dict[str, list[float]] = {name: [] for name in methods}
     for turn in range(repeat + 1):
-        for name, run in contenders.items():
+        for name, run in methods.items():
             with tempfile.TemporaryDirectory() as target:
                 started = time.perf_counter()
                 run(source, files, Path(target))
@@ -188,11 +188,11 @@ def table(title: str, contenders: dict[str, Contender], source: Path, repeat: in
                 speeds[name].append(written / seconds)
     first = statistics.median(next(iter(speeds.values())))
     print(f"\n{title}: {len(files)} images, {workers.count()} processes, medians of {repeat}")
-    print(f"| | written a second | of {next(iter(speeds))} |")
+    print(f"| | images/s | ratio to {next(iter(speeds))} |")
     print("| --- | --- | --- |")
     for name, runs in speeds.items():
-        middle = statistics.median(runs)
-        print(f"| {name} | {middle:.0f} ({min(runs):.0f} to {max(runs):.0f}) | {middle / first:.2f} |", flush=True)
+        median = statistics.median(runs)
+        print(f"| {name} | {median:.0f} ({min(runs):.0f} to {max(runs):.0f}) | {median / first:.2f} |", flush=True)
 
 
 def main() -> None:
@@ -203,17 +203,20 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="without Augmentor and ImageDataGenerator")
     options = parser.parse_args()
     settings = params.load()
-    copying: dict[str, Contender] = {
+    copying: dict[str, Method] = {
         "decode once, encode six": pooled(bound),
         "redarte augment": redarte_augment(settings.augment),
-        "bare OpenCV": pooled(opencv),
+        "plain OpenCV": pooled(opencv),
         "albumentations": pooled(albumentations),
     }
     if not options.quick:
         if importlib.util.find_spec("Augmentor"):
             copying["Augmentor"] = augmentor
         copying["ImageDataGenerator"] = image_data_generator
-    resized: dict[str, Contender] = {"bare OpenCV": pooled(square), "redarte resize": redarte_resize(settings.resize)}
+    resized: dict[str, Method] = {
+        "plain OpenCV": pooled(opencv_resize),
+        "redarte resize": redarte_resize(settings.resize),
+    }
     source = options.images.resolve()
     listed = folders.list_images(source)
     with tempfile.TemporaryDirectory() as place:

@@ -1,12 +1,12 @@
-"""How much more paintings bring: test accuracy against the share of the training images that a model learns from.
+"""Learning curve: test accuracy as a function of the number of training images.
 
     python -m benchmarks.learning_curve --models red1 fisher finetuned --shares 0.125 0.25 0.5 1 \\
         -S train.epochs=6 -S train.patience=2 -S fisher.input_size=224
 
-In the project's folder, after `dvc repro split`; the workspace stays as it is. Of each artist's training images a
-part is drawn from the seed, the smaller parts of the larger; val and test stay whole. -S is as in `dvc exp run`. A row
-as soon as a model has learned: images learned from (without copies), accuracy on train, val and test with an
-interval of 95 %, top-5, macro-F1, and the seconds of its training.
+Run it in the project's folder after `dvc repro split`; the workspace is not changed. A random part of each artist's
+training images is chosen by the seed, and smaller parts are subsets of larger parts; val and test stay complete. -S
+works as in `dvc exp run`. A row is printed for each trained model: training images (without copies), accuracy on train,
+val and test (with a 95 % confidence interval), top-5 accuracy, macro-F1, and the seconds of the training.
 """
 
 import argparse
@@ -30,14 +30,14 @@ TRAIN = Path("data/split/train")
 
 
 def thin(folder: Path, share: float, seed: int) -> int:
-    """Deletes all but a share of each artist's images, at least one; says how many are left."""
+    """Deletes all but a share of each artist's images, and keeps at least one; returns how many are left."""
     kept = 0
     for artist in folders.classes(folder):
         files = sorted(path.name for path in (folder / artist).iterdir())
         order = np.random.default_rng([seed, *artist.encode()]).permutation(len(files))
         count = max(1, round(share * len(files)))
-        for place in order[count:]:
-            (folder / artist / files[place]).unlink()
+        for index in order[count:]:
+            (folder / artist / files[index]).unlink()
         kept += count
     return kept
 
@@ -49,7 +49,7 @@ def stage(place: Path, *command: str) -> None:
 
 
 def workspace(place: Path, share: float, changes: list[str]) -> int:
-    """A folder with the project's code, parameters and split, ready to learn from a share of train."""
+    """Prepares a folder with the project's code, parameters and split, to train on a share of the training images."""
     shutil.copytree("src", place / "src")
     shutil.copytree("data/split", place / "data/split", copy_function=os.link)
     shutil.copy("data/near_duplicates.csv", place / "data")
@@ -62,7 +62,7 @@ def workspace(place: Path, share: float, changes: list[str]) -> int:
 
 
 def set_all(file: Path, changes: list[str]) -> None:
-    """Sets parameters, each as <section>.<name>=<value in YAML>."""
+    """Sets parameters, each given as <section>.<name>=<value in YAML>."""
     document = yaml.safe_load(file.read_text(encoding="utf-8"))
     for change in changes:
         name, _, value = change.partition("=")
@@ -74,8 +74,8 @@ def set_all(file: Path, changes: list[str]) -> None:
     file.write_text(yaml.safe_dump(document, allow_unicode=True), encoding="utf-8")
 
 
-def learn(place: Path, model: str) -> str:
-    """Trains, exports and measures a model there, and gives its cells."""
+def train_and_evaluate(place: Path, model: str) -> str:
+    """Trains, exports and evaluates a model in a prepared folder; returns the cells of its row."""
     set_all(place / "params.yaml", [f"model={model}", f"extra_models={[] if model in STUDY else [model]}"])
     started = time.monotonic()
     stage(place, "train", model)
@@ -83,16 +83,16 @@ def learn(place: Path, model: str) -> str:
     stage(place, "export", model)
     stage(place, "evaluate")
     trained = json.loads((place / f"metrics/train_{model}.json").read_text(encoding="utf-8"))
-    tested = json.loads((place / "metrics/evaluate.json").read_text(encoding="utf-8"))
+    evaluated = json.loads((place / "metrics/evaluate.json").read_text(encoding="utf-8"))
     count = len(folders.list_images(place / "data/split/test"))
-    interval = binomtest(round(tested["test_accuracy"] * count), count).proportion_ci(method="wilson")
+    interval = binomtest(round(evaluated["test_accuracy"] * count), count).proportion_ci(method="wilson")
     return " | ".join(
         [
             f"{trained['accuracy']:.3f}",
             f"{trained['val_accuracy']:.3f}",
-            f"{tested['test_accuracy']:.3f} ({interval.low:.3f} to {interval.high:.3f})",
-            f"{tested['test_top5_accuracy']:.3f}",
-            f"{tested['test_macro_f1']:.3f}",
+            f"{evaluated['test_accuracy']:.3f} ({interval.low:.3f} to {interval.high:.3f})",
+            f"{evaluated['test_top5_accuracy']:.3f}",
+            f"{evaluated['test_macro_f1']:.3f}",
             f"{seconds:.0f}",
         ]
     )
@@ -111,7 +111,7 @@ def main() -> None:
             place = Path(folder)
             kept = workspace(place, share, options.changes)
             for model in options.models:
-                print(f"| {model} | {kept} | {learn(place, model)} |", flush=True)
+                print(f"| {model} | {kept} | {train_and_evaluate(place, model)} |", flush=True)
 
 
 if __name__ == "__main__":

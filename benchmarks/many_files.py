@@ -1,11 +1,11 @@
-"""What DVC takes for many small images, against the same images in shards and in one archive.
+"""Time of DVC for many small images, compared with the same images in shards and in one archive.
 
     python -m benchmarks.many_files --images 50000 --remote folder
 
-Images of 224 px and about 12 kB are drawn from a seed, laid out as data/resized is, and added, pushed, and then
-pulled into a clone with an empty cache: the time to a workspace in which the folder is ready, unpacking included.
-`--remote ssh` pushes to OpenSSH's sshd on this machine; the layout `rsync` is the folder, with the objects carried
-between the caches and the server by rsync and not by DVC.
+Images of 224 px and about 12 kB are generated from a seed in the layout of data/resized. They are added, pushed, and
+pulled into a clone with an empty cache. "ready" is the time of pulling and unpacking. `--remote ssh` pushes to
+OpenSSH's sshd on this machine. The layout `rsync` is the layout `folder`, but rsync and not DVC copies the objects
+between the caches and the server.
 """
 
 import argparse
@@ -30,7 +30,7 @@ SHARD = 1000
 
 
 def draw(folder: Path, images: int) -> None:
-    """Smooth noise, which takes as many bytes an image as paintings do: 12 kB at 224 px."""
+    """Writes images of smooth noise, which take as many bytes as paintings: 12 kB at 224 px."""
     rng = np.random.default_rng(0)
     for number in range(images):
         noise = cv2.resize(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8), (224, 224), interpolation=cv2.INTER_CUBIC)
@@ -66,7 +66,7 @@ LAYOUTS = {"folder": as_folder, "shards": as_shards, "archive": as_archive, "rsy
 
 
 class Clock:
-    """Seconds that each step took, in order."""
+    """Measures the seconds of each step."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -85,10 +85,10 @@ def dvc(repository: Path, *arguments: str, person: Person) -> None:
 
 
 def repository(path: Path, place: Path, person: Person, port: int, more: dict[str, str]) -> Path:
-    """A repository whose cache, remote and DVC's own notes about files are its own and new.
+    """Creates a repository with an empty cache, a new remote and a new site cache.
 
     Args:
-        more: settings of the remote beside those that reach it.
+        more: further settings of the remote.
     """
     path.mkdir()
     subprocess.run(["git", "init", "-q"], cwd=path, check=True)
@@ -107,10 +107,10 @@ def repository(path: Path, place: Path, person: Person, port: int, more: dict[st
 
 
 def rsync(source: str, target: str, place: Path, person: Person, port: int) -> None:
-    """Carries objects that are not there yet. A cache and a remote have them under the same names."""
-    reached = person.settings(port)
+    """Copies the missing objects by rsync. A cache and a remote store an object under the same name."""
+    settings = person.settings(port)
     known = f"-o UserKnownHostsFile={place}/home/.ssh/known_hosts"
-    shell = f"ssh -p {port} -i {reached['keyfile']} -l {reached['user']} {known}"
+    shell = f"ssh -p {port} -i {settings['keyfile']} -l {settings['user']} {known}"
     command = ["rsync", "--archive", "--ignore-existing", "--mkpath", "--rsh", shell, source, target]
     subprocess.run(command, check=True)
 
@@ -123,16 +123,16 @@ def measure(images: Path, layout: str, remote: str, place: Path, more: dict[str,
             LAYOUTS[layout](images, ana / "data")
         with clock.step("add"):
             dvc(ana, "add", "data", person=running.writer)
-        carried = (place, running.writer, running.port) if layout == "rsync" else None
+        by_rsync = (place, running.writer, running.port) if layout == "rsync" else None
         with clock.step("push"):
-            if carried:
-                rsync(f"{ana}/.dvc/cache/", f"{servers.HOST}:{place}/store/", *carried)
+            if by_rsync:
+                rsync(f"{ana}/.dvc/cache/", f"{servers.HOST}:{place}/store/", *by_rsync)
             else:
                 dvc(ana, "push", person=running.writer)
         shutil.copy2(ana / "data.dvc", ben)
         with clock.step("pull"):
-            if carried:
-                rsync(f"{servers.HOST}:{place}/store/", f"{ben}/.dvc/cache/", *carried)
+            if by_rsync:
+                rsync(f"{servers.HOST}:{place}/store/", f"{ben}/.dvc/cache/", *by_rsync)
                 dvc(ben, "checkout", person=running.writer)
             else:
                 dvc(ben, "pull", person=running.writer)
@@ -153,7 +153,7 @@ def main() -> None:
     parser.add_argument("--layouts", nargs="+", choices=LAYOUTS, default=["folder", "shards", "archive"])
     parser.add_argument(
         "--setting", nargs=2, action="append", default=[["verify", "true"]], metavar=("KEY", "VALUE"),
-        help="of the remote, such as: --setting jobs 32",
+        help="a setting of the remote, for example: --setting jobs 32",
     )  # fmt: skip
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as root:

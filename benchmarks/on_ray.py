@@ -1,11 +1,12 @@
-"""The study's six copies on a Ray cluster: by plain tasks, as redarte makes them, by joblib's backend and by Ray Data.
+"""Speed of augment on a Ray cluster: redarte's plain tasks, joblib's Ray backend and Ray Data.
 
     ray start --head --port 6379 --num-cpus 1
     ray start --address 127.0.0.1:6379 --num-cpus 1
     RAY_ADDRESS=127.0.0.1:6379 python -m benchmarks.on_ray --images data/raw --repeat 5
 
-Each is timed from connecting to the cluster to the last copy, and so with the start of its workers; they take turns.
-Ray Data needs pyarrow (pip install pyarrow pandas). `local` is this machine without Ray.
+Each method writes the study's six copies and is timed from connecting to the cluster to the last copy, including the
+start of the workers. The methods run alternately. Ray Data needs pyarrow (pip install pyarrow pandas). `local` is this
+machine without Ray.
 """
 
 import argparse
@@ -67,7 +68,7 @@ def by_ray_data(work: Work, files: list[str]) -> int:
         ray.shutdown()
 
 
-CONTENDERS = {"plain tasks": tasks, "joblib's backend": by_joblib, "Ray Data": by_ray_data, "local": local}
+METHODS = {"plain tasks": tasks, "joblib's backend": by_joblib, "Ray Data": by_ray_data, "local": local}
 
 
 def main() -> None:
@@ -79,7 +80,7 @@ def main() -> None:
     settings = params.load()
     source = options.images.resolve()
     listed = folders.list_images(source)
-    seconds: dict[str, list[float]] = {name: [] for name in CONTENDERS}
+    seconds: dict[str, list[float]] = {name: [] for name in METHODS}
     with tempfile.TemporaryDirectory() as place:
         os.chdir(place)
         count = min(options.count, len(listed))
@@ -88,7 +89,7 @@ def main() -> None:
             (augment.TRAIN / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / file, augment.TRAIN / file)
         for turn in range(options.repeat + 1):
-            for name, run in CONTENDERS.items():
+            for name, run in METHODS.items():
                 target = Path(f"{turn} {name}")
                 for artist in {Path(file).parent for file in files}:
                     (target / artist).mkdir(parents=True)
@@ -99,12 +100,12 @@ def main() -> None:
                 assert copies == len(files) * len(settings.augment.copies)
                 shutil.rmtree(target)
     print(f"{len(files)} images, medians of {options.repeat}")
-    print("| | seconds | of local |")
+    print("| | seconds | ratio to local |")
     print("| --- | --- | --- |")
     alone = statistics.median(seconds["local"])
     for name, runs in seconds.items():
-        middle = statistics.median(runs)
-        print(f"| {name} | {middle:.1f} ({min(runs):.1f} to {max(runs):.1f}) | {middle / alone:.2f} |")
+        median = statistics.median(runs)
+        print(f"| {name} | {median:.1f} ({min(runs):.1f} to {max(runs):.1f}) | {median / alone:.2f} |")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""How soon and how fast a model answers: `redarte predict` beside a plain Keras script.
+"""Latency and throughput of predictions: `redarte predict` compared with a plain Keras script.
 
     python -m benchmarks.predictions --model models/red1 --images data/raw --repeat 5
 
-The first answer is timed as a whole process, from the command to its last line. Images are streamed in one process
-after that, decoding included: seconds for all of them, without the start.
+The latency of the first prediction is that of a whole process. The throughput includes decoding and excludes the start
+of the process.
 """
 
 import argparse
@@ -18,15 +18,15 @@ KERAS = """
 import sys, time
 import numpy as np
 from redarte.models import base
-from redarte.images import images
+from redarte.images import decoding
 from pathlib import Path
 model, artists = base.load(Path(sys.argv[1]))
 side = model.input_shape[1]
 files = [Path(line) for line in sys.stdin.read().splitlines()]
 started = time.perf_counter()
 for start in range(0, len(files), 32):
-    batch = np.stack([images.read_resized(file, side) for file in files[start : start + 32]])
-    answers = model.predict_on_batch(batch)
+    batch = np.stack([decoding.read_resized(file, side) for file in files[start : start + 32]])
+    logits = model.predict_on_batch(batch)
 print(time.perf_counter() - started)
 """
 
@@ -48,7 +48,7 @@ print(time.perf_counter() - started)
 
 
 def whole_process(script: str, model: str, files: list[Path]) -> tuple[float, float]:
-    """Seconds for the process, and for the answers in it."""
+    """Seconds of the process, and of the predictions in this process."""
     started = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", script, model], input="\n".join(map(str, files)), text=True, capture_output=True,
@@ -66,7 +66,7 @@ def command(model: str, file: Path) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="models/red1", help="without its suffix")
+    parser.add_argument("--model", default="models/red1", help="path of the model without suffix")
     parser.add_argument("--images", type=Path, default=Path("data/raw"))
     parser.add_argument("--repeat", type=int, default=5)
     options = parser.parse_args()
@@ -80,7 +80,7 @@ def main() -> None:
         stream["redarte predict"].append(len(files) / whole_process(ONNX, onnx, files)[1])
         stream["Keras"].append(len(files) / whole_process(KERAS, keras, files)[1])
     print(f"{len(files)} images, medians of {options.repeat}")
-    print("| | first answer, s | images a second |")
+    print("| | first prediction, s | images/s |")
     print("| --- | --- | --- |")
     for name, seconds in first.items():
         print(f"| {name} | {statistics.median(seconds):.2f} | {statistics.median(stream[name]):.0f} |")

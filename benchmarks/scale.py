@@ -1,10 +1,10 @@
-"""How time, disk and memory grow with the number of images, through split, augment and resize.
+"""Time, disk space and memory of split, augment and resize as a function of the number of images.
 
     python -m benchmarks.scale --counts 1000 3000 8446
 
-Images of 461×614 px and about 90 kB are drawn from a seed, of 50 artists, as data/raw holds them. Each stage is a
-process of its own, as DVC starts it. Memory is the resident memory of the largest of a stage's processes, and of all of
-them together (pages that they share are counted in each).
+Images of 461×614 px and about 90 kB are generated from a seed for 50 artists, in the layout of data/raw. Each stage is
+one process, as with DVC. Memory is the resident memory of a stage's largest process, and the sum over all its
+processes (shared pages are counted for each process).
 """
 
 import argparse
@@ -40,7 +40,7 @@ def fill(raw: Path, count: int) -> None:
 
 
 def memory(process: psutil.Process) -> tuple[int, int]:
-    """Bytes of the largest process of a family, and of all."""
+    """Resident bytes of the largest process of a process tree, and of all its processes."""
     sizes = []
     for one in [process, *process.children(recursive=True)]:
         try:
@@ -51,7 +51,7 @@ def memory(process: psutil.Process) -> tuple[int, int]:
 
 
 def run(stage: str, place: Path) -> tuple[float, int, int]:
-    """Seconds, and the most bytes of one process and of all."""
+    """Runs a stage; returns seconds, the peak bytes of one process and the peak bytes of all processes."""
     started = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-m", f"redarte.stages.{stage}"], cwd=place, stdout=subprocess.DEVNULL)
     largest = together = 0
@@ -75,7 +75,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--counts", nargs="+", type=int, default=[1000, 3000, 8446])
     options = parser.parse_args()
-    print("| images | stage | files written | seconds | ms an image | GB | MB, largest process | MB, all |")
+    print("| images | stage | files written | seconds | ms per image | GB | MB, largest process | MB, all processes |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for count in options.counts:
         with tempfile.TemporaryDirectory() as name:

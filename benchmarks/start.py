@@ -1,4 +1,4 @@
-"""How long it takes until a command or a stage begins: whole processes, seconds, medians.
+"""Start-up time of commands and stages: medians of whole processes, in seconds.
 
 python -m benchmarks.start --repeat 5
 """
@@ -14,7 +14,7 @@ WITHOUT_TENSORS = ("fetch", "split", "augment", "resize", "evaluate", "compare",
 COMMANDS = {
     "python -c pass": [sys.executable, "-c", "pass"],
     "redarte --help": [str(Path(sys.executable).with_name("redarte")), "--help"],
-    # What a stage does before its first line: everything that it imports.
+    # The start-up time of a stage is that of its imports.
     **{f"stage {name}": [sys.executable, "-c", f"import redarte.stages.{name}"] for name in WITHOUT_TENSORS},
     "stage train": [sys.executable, "-c", "import redarte.stages.train"],
 }

@@ -1,12 +1,12 @@
-"""How fast the study's models learn: redarte beside a plain Keras script, at 224 px, from images in data/resized.
+"""Training speed of the study's models at 224 px: redarte compared with a plain Keras script.
 
     python -m benchmarks.training --count 320 --repeat 5                    # on a CPU
     python -m benchmarks.training --count 47000 --epochs 4 --repeat 3       # on a GPU
 
-Images are drawn from a seed: 50 classes, JPEG. The plain script reads them by image_dataset_from_directory and fits
-in float32. Each run is a process of its own; the first epoch, in which things are compiled and decoded, is not counted;
-val is measured in every epoch. `input` is the share of a step that reading its batch takes, without a network.
-`from disk` decodes in each epoch.
+JPEG images of 50 classes are generated from a seed. The plain script reads them by image_dataset_from_directory and
+fits in float32. Each run is one process. The first epoch, which compiles the model and decodes the images, is not
+counted. Every epoch includes the validation, and with redarte the checkpoint. `input` is the share of an epoch that
+reading its batches takes, measured without a model. `from disk` decodes the images in every epoch.
 """
 
 import argparse
@@ -50,7 +50,7 @@ history = model.fit(train, validation_data=val, epochs=epochs, verbose=0, callba
 print("RESULT" + json.dumps({"seconds": ends, "loss": history.history["loss"]}))
 """
 
-OURS = """
+REDARTE = """
 import json, sys, time
 from pathlib import Path
 from redarte.training import batches, callbacks, loop
@@ -59,7 +59,7 @@ from redarte import params
 from redarte.models.study import training_job
 settings = params.load()
 name, epochs, precision = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-chosen = settings.train.model_copy(update={"epochs": epochs, "precision": precision, "resume": False, "patience": 0})
+chosen = settings.train.model_copy(update={"epochs": epochs, "precision": precision, "patience": 0})
 settings = settings.model_copy(update={"train": chosen})
 train = dataset.load(Path("data/resized/train"))
 val = dataset.load(Path("data/resized/val"), train.artists)
@@ -80,11 +80,11 @@ reading = (time.perf_counter() - started) / 2
 print("RESULT" + json.dumps({"seconds": ends, "loss": [row["loss"] for row in result.history], "reading": reading}))
 """
 
-CONTENDERS: dict[str, tuple[str, list[str], dict[str, str]]] = {
+METHODS: dict[str, tuple[str, list[str], dict[str, str]]] = {
     "plain Keras": (PLAIN, [], {}),
-    "redarte": (OURS, ["auto"], {}),
-    "redarte, from disk": (OURS, ["auto"], {"REDARTE_MEMORY": "0"}),
-    "redarte, float32": (OURS, ["float32"], {}),
+    "redarte": (REDARTE, ["auto"], {}),
+    "redarte, from disk": (REDARTE, ["auto"], {"REDARTE_MEMORY": "0"}),
+    "redarte, float32": (REDARTE, ["float32"], {}),
 }
 
 
@@ -100,23 +100,23 @@ def draw(folder: Path, count: int) -> None:
         cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tofile(place / f"{number:06d}.jpg")
 
 
-def run(name: str, contender: str, epochs: int, place: str) -> tuple[dict[str, Any], list[int]]:
-    """What the process prints, and how busy the GPU was in each second, in %, where there is one."""
-    script, arguments, environment = CONTENDERS[contender]
+def run(name: str, method: str, epochs: int, place: str) -> tuple[dict[str, Any], list[int]]:
+    """Runs a process; returns its printed result and the GPU utilization in each second, in %."""
+    script, arguments, environment = METHODS[method]
     process = subprocess.Popen(
         [sys.executable, "-c", script, name, str(epochs), *arguments], cwd=place, text=True, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
     )  # fmt: skip
-    ask = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
-    busy: list[int] = []
+    query = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
+    utilization: list[int] = []
     while process.poll() is None:
         if shutil.which("nvidia-smi"):
-            busy.append(int(subprocess.run(ask, capture_output=True, text=True).stdout.split()[0]))
+            utilization.append(int(subprocess.run(query, capture_output=True, text=True).stdout.split()[0]))
         time.sleep(1)
     out, err = process.communicate()
     if process.returncode:
-        raise SystemExit(f"{contender}: {err}")
-    return json.loads(out.rpartition("RESULT")[2]), busy
+        raise SystemExit(f"{method}: {err}")
+    return json.loads(out.rpartition("RESULT")[2]), utilization
 
 
 def main() -> None:
@@ -131,24 +131,26 @@ def main() -> None:
         draw(Path(place) / "data/resized/train", options.count)
         draw(Path(place) / "data/resized/val", ARTISTS)
         print(f"{options.count} images in train, {ARTISTS} in val, medians of {options.repeat}")
-        print("| | images a second | of plain Keras | input | loss of the epochs | GPU |")
+        print("| | images/s | ratio to plain Keras | input | loss of each epoch | GPU |")
         print("| --- | --- | --- | --- | --- | --- |")
         for name in options.models:
-            speeds: dict[str, list[float]] = {contender: [] for contender in CONTENDERS}
+            speeds: dict[str, list[float]] = {method: [] for method in METHODS}
             last: dict[str, str] = {}
             for _ in range(options.repeat):
-                for contender in CONTENDERS:
-                    got, busy = run(name, contender, options.epochs, place)
+                for method in METHODS:
+                    got, utilization = run(name, method, options.epochs, place)
                     seconds = got["seconds"][1:]
-                    speeds[contender].append(options.count * len(seconds) / sum(seconds))
+                    speeds[method].append(options.count * len(seconds) / sum(seconds))
                     share = f"{got['reading'] / statistics.median(seconds):.1%}" if "reading" in got else ""
                     losses = ", ".join(f"{loss:.3f}" for loss in got["loss"])
-                    last[contender] = f"{share} | {losses} | {f'{statistics.median(busy):.0f} %' if busy else ''}"
+                    last[method] = (
+                        f"{share} | {losses} | {f'{statistics.median(utilization):.0f} %' if utilization else ''}"
+                    )
             plain = statistics.median(speeds["plain Keras"])
-            for contender, runs in speeds.items():
-                middle = statistics.median(runs)
-                label = f"{name}, {contender} | {middle:.0f} ({min(runs):.0f} to {max(runs):.0f})"
-                print(f"| {label} | {middle / plain:.2f} | {last[contender]} |", flush=True)
+            for method, runs in speeds.items():
+                median = statistics.median(runs)
+                label = f"{name}, {method} | {median:.0f} ({min(runs):.0f} to {max(runs):.0f})"
+                print(f"| {label} | {median / plain:.2f} | {last[method]} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""What `dvc repro` costs where there is nothing to do, beside `dvc status` of the same workspace.
+"""Time of `dvc repro` if everything is up to date, compared with `dvc status` of the same workspace.
 
     python -m benchmarks.up_to_date --images 4000
 
-The whole pipeline runs once in a clone, on so many small images (12.6 files for each of them); then the two commands
-take turns.
+The whole pipeline runs once in a clone on small images (12.6 files for each image). Then the two commands run
+alternately.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def draw(folder: Path, count: int) -> None:
 
 
 def dvc(clone: Path, *command: str) -> tuple[float, float]:
-    """Seconds, and MB of memory at most."""
+    """Runs a command; returns seconds and peak memory in MB."""
     started = time.perf_counter()
     environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": str(clone / "src")}
     with tempfile.TemporaryFile("w+") as printed:
@@ -66,12 +66,12 @@ def main() -> None:
             for command, measured in runs.items():
                 measured.append(dvc(clone, command))
         first = statistics.median(seconds for seconds, _ in runs["status"])
-        print("| | seconds | of dvc status | MB of memory |")
+        print("| | seconds | ratio to dvc status | MB of memory |")
         print("| --- | --- | --- | --- |")
         for command, measured in runs.items():
-            middle = statistics.median(seconds for seconds, _ in measured)
+            median = statistics.median(seconds for seconds, _ in measured)
             memory = max(megabytes for _, megabytes in measured)
-            print(f"| dvc {command} | {middle:.2f} | {middle / first:.2f} | {memory:.0f} |")
+            print(f"| dvc {command} | {median:.2f} | {median / first:.2f} | {memory:.0f} |")
 
 
 if __name__ == "__main__":

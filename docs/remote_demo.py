@@ -1,7 +1,7 @@
 """make remote-demo: two teammates share a run through a folder, in two throw-away clones of this commit.
 
-Ana runs a small version of the pipeline and pushes it; Ben clones, pulls, and has everything without computing
-anything. Then Ben changes one parameter, and only what it touches runs.
+Ana runs a small version of the pipeline and pushes her run. Ben clones and pulls, and has every output without running
+a stage. Then Ben changes one parameter, and only the stages that use this parameter run.
 """
 
 import os
@@ -12,8 +12,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = ("fetch.sample.schools=3", "fetch.sample.images=5", "resize.side=32", "train.epochs=1")
-# What DVC says while it counts files, and what it advises after every run.
-QUIET = (
+# Lines of DVC that are not shown: progress and general advice.
+HIDDEN = (
     "Collecting",
     "Building",
     "Querying",
@@ -42,24 +42,24 @@ def main() -> None:
         run(ben, "dvc", "pull", "evaluate", "--with-deps")
         run(ben, "dvc", "repro", "evaluate")
         run(ben, "dvc", "exp", "run", "-S", "evaluate.gallery=4", "evaluate")
-    print("\nNothing of it is left on the disk.")
+    print("\nThe clones and the remote are deleted.")
 
 
 def identify(clone: Path) -> None:
-    """Gives git an author there: committing asks for one."""
+    """Configures an author, which `git commit` requires."""
     name = clone.name.capitalize()
     for key, value in (("user.name", name), ("user.email", f"{name.lower()}@example.invalid")):
         subprocess.run(["git", "config", key, value], cwd=clone, check=True)
 
 
 def run(folder: Path, *command: str) -> None:
-    """Shows a command and what it says, without the lines that only count files."""
+    """Prints a command and its output, without the hidden lines."""
     print(f"\n{folder.name}$ {' '.join(command)}", flush=True)
     done = subprocess.run(
         command, cwd=folder, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     for line in done.stdout.splitlines():
-        if line.strip() and not line.strip().startswith(QUIET):
+        if line.strip() and not line.strip().startswith(HIDDEN):
             print(f"  {line}", flush=True)
     if done.returncode:
         sys.exit(f"{' '.join(command)} exited with {done.returncode}")

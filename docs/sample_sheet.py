@@ -1,4 +1,4 @@
-"""Draws docs/sample.jpg, the contact sheet of the sample: python docs/sample_sheet.py"""
+"""Draws docs/sample.jpg, a contact sheet of the built-in sample: python docs/sample_sheet.py"""
 
 from pathlib import Path
 

@@ -64,28 +64,28 @@ def write(folder: Path, count: int, side: int) -> None:
 
 def train_whole_model(backend: str, options: argparse.Namespace) -> None:
     """Trains one model in its own process; prints the seconds from process start to saved file."""
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as root:
         from redarte import params
 
-        write(Path(place, "data/resized/train"), options.study, options.side)
-        write(Path(place, "data/resized/val"), max(ARTISTS, options.study // 56), options.side)
+        write(Path(root, "data/resized/train"), options.study, options.side)
+        write(Path(root, "data/resized/val"), max(ARTISTS, options.study // 56), options.side)
         text = (ROOT / "params.yaml").read_text(encoding="utf-8")
         changes = {"epochs": "10", "device": options.device, "deterministic": "false"}
         for name, value in changes.items():
             before = getattr(params.load(ROOT / "params.yaml").train, name)
             text = text.replace(f"  {name}: {str(before).lower()} #", f"  {name}: {value} #", 1)
-        Path(place, "params.yaml").write_text(text, encoding="utf-8")
+        Path(root, "params.yaml").write_text(text, encoding="utf-8")
         environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": PYTHONPATH}
         started = time.perf_counter()
         done = subprocess.run(
             [sys.executable, "-m", "redarte.stages.train", "red1"],
-            cwd=place, env=environment, text=True, capture_output=True,
+            cwd=root, env=environment, text=True, capture_output=True,
         )  # fmt: skip
         seconds = time.perf_counter() - started
         if done.returncode:
             print(f"{backend}: {done.stderr.strip().splitlines()[-1]}", flush=True)
             return
-        learned = json.loads(Path(place, "metrics/train_red1.json").read_text(encoding="utf-8"))
+        learned = json.loads(Path(root, "metrics/train_red1.json").read_text(encoding="utf-8"))
         print(
             f"{backend} on {learned['device']}: Red 1, {options.study} images of {options.side} px, 10 epochs, "
             f"batch 32, {learned['precision']}: {seconds:.1f} s from start to saved file (loss {learned['loss']:.3f})",

@@ -219,8 +219,8 @@ def main() -> None:
     }
     source = options.images.resolve()
     listed = folders.list_images(source)
-    with tempfile.TemporaryDirectory() as place:
-        os.chdir(place)
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
         chosen = augment.TRAIN
         for file in spread(listed, options.count):
             (chosen / file).parent.mkdir(parents=True, exist_ok=True)

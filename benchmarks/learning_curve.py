@@ -42,22 +42,22 @@ def thin(folder: Path, share: float, seed: int) -> int:
     return kept
 
 
-def stage(place: Path, *command: str) -> None:
-    done = subprocess.run(["sh", "src/stage", *command], cwd=place, text=True, capture_output=True)
+def stage(root: Path, *command: str) -> None:
+    done = subprocess.run(["sh", "src/stage", *command], cwd=root, text=True, capture_output=True)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}: {done.stderr.strip()}")
 
 
-def workspace(place: Path, share: float, changes: list[str]) -> int:
+def workspace(root: Path, share: float, changes: list[str]) -> int:
     """Prepares a folder with the project's code, parameters and split, to train on a share of the training images."""
-    shutil.copytree("src", place / "src")
-    shutil.copytree("data/split", place / "data/split", copy_function=os.link)
-    shutil.copy("data/near_duplicates.csv", place / "data")
-    shutil.copy("params.yaml", place)
-    set_all(place / "params.yaml", changes)
-    kept = thin(place / TRAIN, share, params.load(place / "params.yaml").seed)
+    shutil.copytree("src", root / "src")
+    shutil.copytree("data/split", root / "data/split", copy_function=os.link)
+    shutil.copy("data/near_duplicates.csv", root / "data")
+    shutil.copy("params.yaml", root)
+    set_all(root / "params.yaml", changes)
+    kept = thin(root / TRAIN, share, params.load(root / "params.yaml").seed)
     for name in ("augment", "resize"):
-        stage(place, name)
+        stage(root, name)
     return kept
 
 
@@ -74,17 +74,17 @@ def set_all(file: Path, changes: list[str]) -> None:
     file.write_text(yaml.safe_dump(document, allow_unicode=True), encoding="utf-8")
 
 
-def train_and_evaluate(place: Path, model: str) -> str:
+def train_and_evaluate(root: Path, model: str) -> str:
     """Trains, exports and evaluates a model in a prepared folder; returns the cells of its row."""
-    set_all(place / "params.yaml", [f"model={model}", f"extra_models={[] if model in STUDY else [model]}"])
+    set_all(root / "params.yaml", [f"model={model}", f"extra_models={[] if model in STUDY else [model]}"])
     started = time.monotonic()
-    stage(place, "train", model)
+    stage(root, "train", model)
     seconds = time.monotonic() - started
-    stage(place, "export", model)
-    stage(place, "evaluate")
-    trained = json.loads((place / f"metrics/train_{model}.json").read_text(encoding="utf-8"))
-    evaluated = json.loads((place / "metrics/evaluate.json").read_text(encoding="utf-8"))
-    count = len(folders.list_images(place / "data/split/test"))
+    stage(root, "export", model)
+    stage(root, "evaluate")
+    trained = json.loads((root / f"metrics/train_{model}.json").read_text(encoding="utf-8"))
+    evaluated = json.loads((root / "metrics/evaluate.json").read_text(encoding="utf-8"))
+    count = len(folders.list_images(root / "data/split/test"))
     interval = binomtest(round(evaluated["test_accuracy"] * count), count).proportion_ci(method="wilson")
     return " | ".join(
         [
@@ -108,10 +108,10 @@ def main() -> None:
     print("| --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
     for share in options.shares:
         with tempfile.TemporaryDirectory(dir=".") as folder:
-            place = Path(folder)
-            kept = workspace(place, share, options.changes)
+            root = Path(folder)
+            kept = workspace(root, share, options.changes)
             for model in options.models:
-                print(f"| {model} | {kept} | {train_and_evaluate(place, model)} |", flush=True)
+                print(f"| {model} | {kept} | {train_and_evaluate(root, model)} |", flush=True)
 
 
 if __name__ == "__main__":

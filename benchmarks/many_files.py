@@ -34,10 +34,10 @@ def draw(folder: Path, images: int) -> None:
     rng = np.random.default_rng(0)
     for number in range(images):
         noise = cv2.resize(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8), (224, 224), interpolation=cv2.INTER_CUBIC)
-        place = folder / f"Artist_{number % ARTISTS:02d}"
-        place.mkdir(parents=True, exist_ok=True)
+        directory = folder / f"Artist_{number % ARTISTS:02d}"
+        directory.mkdir(parents=True, exist_ok=True)
         content = cv2.imencode(".jpg", noise, [cv2.IMWRITE_JPEG_QUALITY, 80])[1]
-        (place / f"{number:06d}.jpg").write_bytes(content.tobytes())
+        (directory / f"{number:06d}.jpg").write_bytes(content.tobytes())
 
 
 def as_folder(images: Path, target: Path) -> None:
@@ -84,7 +84,7 @@ def dvc(repository: Path, *arguments: str, person: Person) -> None:
     subprocess.run([program, *arguments, "--quiet"], cwd=repository, check=True, env=environment)
 
 
-def repository(path: Path, place: Path, person: Person, port: int, more: dict[str, str]) -> Path:
+def repository(path: Path, directory: Path, person: Person, port: int, more: dict[str, str]) -> Path:
     """Creates a repository with an empty cache, a new remote and a new site cache.
 
     Args:
@@ -98,7 +98,7 @@ def repository(path: Path, place: Path, person: Person, port: int, more: dict[st
     text = [
         "[core]",
         "    remote = team",
-        f"    site_cache_dir = {place / path.name}-site",
+        f"    site_cache_dir = {directory / path.name}-site",
         "['remote \"team\"']",
         *lines,
     ]
@@ -106,33 +106,35 @@ def repository(path: Path, place: Path, person: Person, port: int, more: dict[st
     return path
 
 
-def rsync(source: str, target: str, place: Path, person: Person, port: int) -> None:
+def rsync(source: str, target: str, directory: Path, person: Person, port: int) -> None:
     """Copies the missing objects by rsync. A cache and a remote store an object under the same name."""
     settings = person.settings(port)
-    known = f"-o UserKnownHostsFile={place}/home/.ssh/known_hosts"
+    known = f"-o UserKnownHostsFile={directory}/home/.ssh/known_hosts"
     shell = f"ssh -p {port} -i {settings['keyfile']} -l {settings['user']} {known}"
     command = ["rsync", "--archive", "--ignore-existing", "--mkpath", "--rsh", shell, source, target]
     subprocess.run(command, check=True)
 
 
-def measure(images: Path, layout: str, remote: str, place: Path, more: dict[str, str]) -> dict[str, float]:
+def measure(images: Path, layout: str, remote: str, directory: Path, more: dict[str, str]) -> dict[str, float]:
     clock = Clock()
-    with servers.STARTERS[remote](place) as running:
-        ana, ben = (repository(place / name, place, running.writer, running.port, more) for name in ("ana", "ben"))
+    with servers.STARTERS[remote](directory) as running:
+        ana, ben = (
+            repository(directory / name, directory, running.writer, running.port, more) for name in ("ana", "ben")
+        )
         with clock.step("pack"):
             LAYOUTS[layout](images, ana / "data")
         with clock.step("add"):
             dvc(ana, "add", "data", person=running.writer)
-        by_rsync = (place, running.writer, running.port) if layout == "rsync" else None
+        by_rsync = (directory, running.writer, running.port) if layout == "rsync" else None
         with clock.step("push"):
             if by_rsync:
-                rsync(f"{ana}/.dvc/cache/", f"{servers.HOST}:{place}/store/", *by_rsync)
+                rsync(f"{ana}/.dvc/cache/", f"{servers.HOST}:{directory}/store/", *by_rsync)
             else:
                 dvc(ana, "push", person=running.writer)
         shutil.copy2(ana / "data.dvc", ben)
         with clock.step("pull"):
             if by_rsync:
-                rsync(f"{servers.HOST}:{place}/store/", f"{ben}/.dvc/cache/", *by_rsync)
+                rsync(f"{servers.HOST}:{directory}/store/", f"{ben}/.dvc/cache/", *by_rsync)
                 dvc(ben, "checkout", person=running.writer)
             else:
                 dvc(ben, "pull", person=running.writer)
@@ -164,9 +166,9 @@ def main() -> None:
         print("| layout | pack | add | push | pull | unpack | ready (pull + unpack) | checkout |")
         print("| --- | --- | --- | --- | --- | --- | --- | --- |")
         for layout in options.layouts:
-            place = Path(root, layout)
-            place.mkdir()
-            seconds = measure(images, layout, options.remote, place, dict(options.setting))
+            directory = Path(root, layout)
+            directory.mkdir()
+            seconds = measure(images, layout, options.remote, directory, dict(options.setting))
             ready = seconds["pull"] + seconds["unpack"]
             columns = [
                 *(seconds[name] for name in ("pack", "add", "push", "pull", "unpack")),
@@ -174,7 +176,7 @@ def main() -> None:
                 seconds["checkout"],
             ]
             print(f"| {layout} |", " | ".join(f"{value:.1f}" for value in columns), "|", flush=True)
-            shutil.rmtree(place)
+            shutil.rmtree(directory)
 
 
 if __name__ == "__main__":

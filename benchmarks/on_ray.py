@@ -81,8 +81,8 @@ def main() -> None:
     source = options.images.resolve()
     listed = folders.list_images(source)
     seconds: dict[str, list[float]] = {name: [] for name in METHODS}
-    with tempfile.TemporaryDirectory() as place:
-        os.chdir(place)
+    with tempfile.TemporaryDirectory() as root:
+        os.chdir(root)
         count = min(options.count, len(listed))
         files = [listed[number * len(listed) // count] for number in range(count)]
         for file in files:

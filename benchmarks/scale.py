@@ -50,10 +50,10 @@ def memory(process: psutil.Process) -> tuple[int, int]:
     return max(sizes, default=0), sum(sizes)
 
 
-def run(stage: str, place: Path) -> tuple[float, int, int]:
+def run(stage: str, root: Path) -> tuple[float, int, int]:
     """Runs a stage; returns seconds, the peak bytes of one process and the peak bytes of all processes."""
     started = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", f"redarte.stages.{stage}"], cwd=place, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, "-m", f"redarte.stages.{stage}"], cwd=root, stdout=subprocess.DEVNULL)
     largest = together = 0
     while process.poll() is None:
         try:
@@ -79,12 +79,12 @@ def main() -> None:
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for count in options.counts:
         with tempfile.TemporaryDirectory() as name:
-            place = Path(name)
-            shutil.copy("params.yaml", place)
-            fill(place / "data/raw", count)
+            root = Path(name)
+            shutil.copy("params.yaml", root)
+            fill(root / "data/raw", count)
             for stage, folder in zip(STAGES, ("split", "augmented", "resized"), strict=True):
-                seconds, largest, together = run(stage, place)
-                written = files(place / "data" / folder)
+                seconds, largest, together = run(stage, root)
+                written = files(root / "data" / folder)
                 size = sum(path.stat().st_size for path in written) / 1e9
                 print(
                     f"| {count} | {stage} | {len(written)} | {seconds:.1f} | {seconds / count * 1e3:.2f} | {size:.2f} "

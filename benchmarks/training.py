@@ -95,16 +95,16 @@ def draw(folder: Path, count: int) -> None:
     for number in range(count):
         noise = rng.integers(60, 196, (40, 40, 3)) + colours[number % ARTISTS]
         image = cv2.resize(noise.astype(np.uint8), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
-        place = folder / f"Artist_{number % ARTISTS:02d}"
-        place.mkdir(parents=True, exist_ok=True)
-        cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tofile(place / f"{number:06d}.jpg")
+        artist = folder / f"Artist_{number % ARTISTS:02d}"
+        artist.mkdir(parents=True, exist_ok=True)
+        cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tofile(artist / f"{number:06d}.jpg")
 
 
-def run(name: str, method: str, epochs: int, place: str) -> tuple[dict[str, Any], list[int]]:
+def run(name: str, method: str, epochs: int, root: str) -> tuple[dict[str, Any], list[int]]:
     """Runs a process; returns its printed result and the GPU utilization in each second, in %."""
     script, arguments, environment = METHODS[method]
     process = subprocess.Popen(
-        [sys.executable, "-c", script, name, str(epochs), *arguments], cwd=place, text=True, stdout=subprocess.PIPE,
+        [sys.executable, "-c", script, name, str(epochs), *arguments], cwd=root, text=True, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
     )  # fmt: skip
     query = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
@@ -126,10 +126,10 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--repeat", type=int, default=5)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as place:
-        shutil.copy("params.yaml", place)
-        draw(Path(place) / "data/resized/train", options.count)
-        draw(Path(place) / "data/resized/val", ARTISTS)
+    with tempfile.TemporaryDirectory() as root:
+        shutil.copy("params.yaml", root)
+        draw(Path(root) / "data/resized/train", options.count)
+        draw(Path(root) / "data/resized/val", ARTISTS)
         print(f"{options.count} images in train, {ARTISTS} in val, medians of {options.repeat}")
         print("| | images/s | ratio to plain Keras | input | loss of each epoch | GPU |")
         print("| --- | --- | --- | --- | --- | --- |")
@@ -138,7 +138,7 @@ def main() -> None:
             last: dict[str, str] = {}
             for _ in range(options.repeat):
                 for method in METHODS:
-                    got, utilization = run(name, method, options.epochs, place)
+                    got, utilization = run(name, method, options.epochs, root)
                     seconds = got["seconds"][1:]
                     speeds[method].append(options.count * len(seconds) / sum(seconds))
                     share = f"{got['reading'] / statistics.median(seconds):.1%}" if "reading" in got else ""

@@ -28,9 +28,9 @@ def draw(folder: Path, count: int) -> None:
     for number in range(count):
         noise = rng.integers(0, 256, (12, 12, 3), dtype=np.uint8)
         image = cv2.resize(noise, (48, 48), interpolation=cv2.INTER_CUBIC)
-        place = folder / f"Artist_{number % ARTISTS:02d}"
-        place.mkdir(parents=True, exist_ok=True)
-        cv2.imencode(".jpg", image)[1].tofile(place / f"{number:06d}.jpg")
+        artist = folder / f"Artist_{number % ARTISTS:02d}"
+        artist.mkdir(parents=True, exist_ok=True)
+        cv2.imencode(".jpg", image)[1].tofile(artist / f"{number:06d}.jpg")
 
 
 def dvc(clone: Path, *command: str) -> tuple[float, float]:

@@ -27,9 +27,9 @@ HIDDEN = (
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as place:
-        ana, ben, remote = (Path(place, name) for name in ("ana", "ben", "remote"))
-        run(Path(place), "git", "clone", "-q", str(ROOT), "ana")
+    with tempfile.TemporaryDirectory() as root:
+        ana, ben, remote = (Path(root, name) for name in ("ana", "ben", "remote"))
+        run(Path(root), "git", "clone", "-q", str(ROOT), "ana")
         identify(ana)
         run(ana, "dvc", "remote", "add", "--force", "--default", "team", str(remote))
         run(ana, "dvc", "remote", "modify", "team", "verify", "true")
@@ -37,7 +37,7 @@ def main() -> None:
         run(ana, "dvc", "exp", "run", *(word for change in SMALL for word in ("-S", change)), "evaluate")
         run(ana, "git", "commit", "-qam", "a small run")
         run(ana, "dvc", "push", "evaluate", "--with-deps")
-        run(Path(place), "git", "clone", "-q", "ana", "ben")
+        run(Path(root), "git", "clone", "-q", "ana", "ben")
         identify(ben)
         run(ben, "dvc", "pull", "evaluate", "--with-deps")
         run(ben, "dvc", "repro", "evaluate")

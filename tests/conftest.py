@@ -172,15 +172,15 @@ def built_once(
     name: str, build: Callable[[Path], Workspace], tmp_path_factory: pytest.TempPathFactory, worker_id: str
 ) -> Workspace:
     """Several processes share the tests: one of them builds a workspace, and each has a copy."""
-    place = tmp_path_factory.mktemp(name) / "redarte"
+    root = tmp_path_factory.mktemp(name) / "redarte"
     if worker_id == "master":
-        return build(place)
+        return build(root)
     original = tmp_path_factory.getbasetemp().parent / name / "redarte"
     with FileLock(original.parent.with_suffix(".lock")):
         if not original.exists():
             build(original)
-    shutil.copytree(original, place, symlinks=True)
-    return Workspace(place)
+    shutil.copytree(original, root, symlinks=True)
+    return Workspace(root)
 
 
 def run_everything(path: Path) -> Workspace:

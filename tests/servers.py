@@ -104,30 +104,30 @@ def program(name: str, package: str) -> str:
 
 
 @contextlib.contextmanager
-def folder(place: Path) -> Iterator[Remote]:
+def folder(root: Path) -> Iterator[Remote]:
     """A folder, without users: permissions are those of the file system."""
-    anybody = Person(lambda port: {"url": str(place / "store")}, {})
-    yield Remote("folder", 0, anybody, anybody, anybody, Files(place / "store"))
+    anybody = Person(lambda port: {"url": str(root / "store")}, {})
+    yield Remote("folder", 0, anybody, anybody, anybody, Files(root / "store"))
 
 
 @contextlib.contextmanager
-def ssh(place: Path) -> Iterator[Remote]:
+def ssh(root: Path) -> Iterator[Remote]:
     """OpenSSH's sshd with SFTP, a host key and three users' keys made for it; the reader's key is held to reading."""
-    store = place / "store"
+    store = root / "store"
     store.mkdir()
     for name in ("host", "writer", "reader", "stranger"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", place / name], check=True)
-    keys = {name: (place / f"{name}.pub").read_text(encoding="ascii") for name in ("host", "writer", "reader")}
-    (place / "authorized_keys").write_text(
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", root / name], check=True)
+    keys = {name: (root / f"{name}.pub").read_text(encoding="ascii") for name in ("host", "writer", "reader")}
+    (root / "authorized_keys").write_text(
         f'{keys["writer"]}restrict,command="internal-sftp -R" {keys["reader"]}', encoding="ascii"
     )
     port = free_port()
-    (place / "sshd_config").write_text(
+    (root / "sshd_config").write_text(
         textwrap.dedent(f"""\
             ListenAddress {HOST}
             Port {port}
-            HostKey {place}/host
-            AuthorizedKeysFile {place}/authorized_keys
+            HostKey {root}/host
+            AuthorizedKeysFile {root}/authorized_keys
             PidFile none
             StrictModes no
             UsePAM no
@@ -139,38 +139,38 @@ def ssh(place: Path) -> Iterator[Remote]:
             """),
         encoding="utf-8",
     )
-    home = place / "home"
+    home = root / "home"
     (home / ".ssh").mkdir(parents=True)
     # Without a port, so that the key is known behind a proxy's port too.
     (home / ".ssh/known_hosts").write_text(f"{HOST} {keys['host']}", encoding="ascii")
 
     def person(name: str) -> Person:
         # No agent: the key of the test is the only one that is offered.
-        user = {"user": getpass.getuser(), "keyfile": str(place / name)}
+        user = {"user": getpass.getuser(), "keyfile": str(root / name)}
         environment = {"HOME": str(home), "SSH_AUTH_SOCK": ""}
         return Person(lambda port: {"url": f"ssh://{HOST}:{port}{store}", **user}, environment)
 
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)
-    command = [program("sshd", "openssh-server"), "-D", "-e", "-f", str(place / "sshd_config")]
-    with serving(command, place / "log", lambda: is_open(port)):
+    command = [program("sshd", "openssh-server"), "-D", "-e", "-f", str(root / "sshd_config")]
+    with serving(command, root / "log", lambda: is_open(port)):
         yield Remote("ssh", port, person("writer"), person("reader"), person("stranger"), Files(store))
 
 
 @contextlib.contextmanager
-def s3(place: Path) -> Iterator[Remote]:
+def s3(root: Path) -> Iterator[Remote]:
     """SeaweedFS with one bucket."""
     people = {"writer": ["Admin", "Read", "List", "Tagging", "Write"], "reader": ["Read", "List"]}
-    config = place / "s3.json"
+    config = root / "s3.json"
     config.write_text(
         json.dumps({"identities": [identity(name, actions) for name, actions in people.items()]}), encoding="utf-8"
     )
     port, *ports = free_ports(8)
     names = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc",
              "s3.port.grpc")  # fmt: skip
-    (place / "data").mkdir()
+    (root / "data").mkdir()
     command = [
-        str(Path(sys.executable).with_name("weed")), "server", f"-dir={place / 'data'}", f"-ip={HOST}",
+        str(Path(sys.executable).with_name("weed")), "server", f"-dir={root / 'data'}", f"-ip={HOST}",
         f"-ip.bind={HOST}", "-master.volumeSizeLimitMB=64", "-volume.max=20", "-volume.minFreeSpace=1", "-filer",
         "-s3", f"-s3.config={config}", f"-s3.port={port}", "-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.iam=false",
         *(f"-{name}={number}" for name, number in zip(names, ports, strict=True)),
@@ -195,7 +195,7 @@ def s3(place: Path) -> Iterator[Remote]:
             return is_open(port) and files.ls("") is not None
         return False
 
-    with serving(command, place / "log", ready):
+    with serving(command, root / "log", ready):
         files.mkdir(BUCKET)
         yield Remote("s3", port, person("writer"), person("reader"), person("stranger"), Bucket(files))
     for number in (port, *ports):
@@ -212,43 +212,43 @@ def identity(name: str, actions: list[str]) -> dict[str, object]:
 
 
 @contextlib.contextmanager
-def webdav(place: Path) -> Iterator[Remote]:
+def webdav(root: Path) -> Iterator[Remote]:
     """nginx, with the same folder at two addresses: one to write to and one that only reads.
 
     nginx and not WsgiDAV: after an interrupted connection WsgiDAV keeps the incomplete file under its final name, and
     the next push takes it for complete.
     """
-    store, port = place / "store", free_port()
+    store, port = root / "store", free_port()
     for name in ("store", "body"):
-        (place / name).mkdir()
+        (root / name).mkdir()
     for name, known in (("writers", ["writer"]), ("readers", ["writer", "reader"])):
         lines = [f"{person}:{{PLAIN}}{secret_of(person)}\n" for person in known]
-        (place / name).write_text("".join(lines), encoding="ascii")
-    (place / "nginx.conf").write_text(
+        (root / name).write_text("".join(lines), encoding="ascii")
+    (root / "nginx.conf").write_text(
         textwrap.dedent(f"""\
             load_module /usr/lib/nginx/modules/ngx_http_dav_ext_module.so;
             daemon off;
             {"user root;" if os.geteuid() == 0 else ""}
-            pid {place}/pid;
+            pid {root}/pid;
             error_log stderr;
             events {{}}
             http {{
                 access_log off;
-                client_body_temp_path {place}/body;
+                client_body_temp_path {root}/body;
                 client_max_body_size 0;
                 server {{
                     listen {HOST}:{port};
                     auth_basic team;
                     location /team {{
                         alias {store};
-                        auth_basic_user_file {place}/writers;
+                        auth_basic_user_file {root}/writers;
                         dav_methods PUT DELETE MKCOL COPY MOVE;
                         dav_ext_methods PROPFIND OPTIONS;
                         create_full_put_path on;
                     }}
                     location /looking {{
                         alias {store};
-                        auth_basic_user_file {place}/readers;
+                        auth_basic_user_file {root}/readers;
                         dav_methods PUT DELETE MKCOL COPY MOVE;
                         dav_ext_methods PROPFIND OPTIONS;
                         limit_except GET PROPFIND OPTIONS {{ deny all; }}
@@ -263,8 +263,8 @@ def webdav(place: Path) -> Iterator[Remote]:
         user = {"user": name, "password": secret_of(name)}
         return Person(lambda port: {"url": f"webdav://{HOST}:{port}/{share}", **user}, {})
 
-    command = [program("nginx", "nginx and libnginx-mod-http-dav-ext"), "-c", str(place / "nginx.conf"), "-e", "stderr"]
-    with serving(command, place / "log", lambda: is_open(port)):
+    command = [program("nginx", "nginx and libnginx-mod-http-dav-ext"), "-c", str(root / "nginx.conf"), "-e", "stderr"]
+    with serving(command, root / "log", lambda: is_open(port)):
         yield Remote("webdav", port, person("writer"), person("reader", "looking"), person("stranger"), Files(store))
 
 
@@ -364,9 +364,9 @@ class Page:
 
 
 @contextlib.contextmanager
-def page(workspace: Workspace, place: Path) -> Iterator[Page]:
+def page(workspace: Workspace, root: Path) -> Iterator[Page]:
     """Serves a workspace with models, and ends the service. No upload is left then."""
-    scratch, log = place / "scratch", place / "log"
+    scratch, log = root / "scratch", root / "log"
     scratch.mkdir()
     environment = environment_for({"PYTHONPATH": str(workspace.path / "src"), "TMPDIR": str(scratch)})
     with log.open("wb") as printed:  # and not a pipe, which would fill up

@@ -38,7 +38,7 @@ def run(name: str, seeds: range) -> list[int]:
     outcomes: Counter[str] = Counter()
     made, failed = 0, []
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix=f"{name}-") as place, campaign.prepared(Path(place)) as target:
+    with tempfile.TemporaryDirectory(prefix=f"{name}-") as folder, campaign.prepared(Path(folder)) as target:
         try:
             for seed in seeds:
                 try:

@@ -30,17 +30,17 @@ Member = tuple[str, bytes]
 
 
 @contextmanager
-def prepared(place: Path) -> Iterator[Path]:
-    (place / "canary").write_text("whole", encoding="utf-8")
-    yield place
+def prepared(directory: Path) -> Iterator[Path]:
+    (directory / "canary").write_text("whole", encoding="utf-8")
+    yield directory
 
 
-def attack(place: Path, seed: int) -> Counter[str]:
+def attack(directory: Path, seed: int) -> Counter[str]:
     rng = random.Random(seed)
     happened: Counter[str] = Counter()
     for _ in range(ARCHIVES):
-        file, folder = place / "archive", place / "in" / "unpacked"
-        shutil.rmtree(place / "in", ignore_errors=True)
+        file, folder = directory / "archive", directory / "in" / "unpacked"
+        shutil.rmtree(directory / "in", ignore_errors=True)
         folder.mkdir(parents=True)
         file.write_bytes(malicious(rng))
         started = time.monotonic()
@@ -52,15 +52,15 @@ def attack(place: Path, seed: int) -> Counter[str]:
         else:
             happened["unpacked"] += 1
         assert time.monotonic() - started < _MOST_SECONDS
-        keeps_inside(place, folder)
+        keeps_inside(directory, folder)
     return happened
 
 
-def keeps_inside(place: Path, folder: Path) -> None:
+def keeps_inside(directory: Path, folder: Path) -> None:
     """The folder has files of no more bytes than allowed, and nothing is outside of it."""
-    assert {entry.name for entry in place.iterdir()} == {"archive", "canary", "in"}
-    assert {entry.name for entry in (place / "in").iterdir()} == {"unpacked"}
-    assert (place / "canary").read_text(encoding="utf-8") == "whole"
+    assert {entry.name for entry in directory.iterdir()} == {"archive", "canary", "in"}
+    assert {entry.name for entry in (directory / "in").iterdir()} == {"unpacked"}
+    assert (directory / "canary").read_text(encoding="utf-8") == "whole"
     entries = list(folder.rglob("*"))
     assert not [entry for entry in entries if not (entry.is_dir() or entry.is_file()) or entry.is_symlink()]
     files = [entry for entry in entries if entry.is_file()]
@@ -123,9 +123,9 @@ def a_zip_that_lies(rng: random.Random, members: list[Member]) -> bytes:
     changed = bytearray(a_zip(rng, members))
     starts = [at for at in range(len(changed)) if changed[at : at + 4] == b"PK\x01\x02"]
     for start in rng.sample(starts, min(len(starts), 3)):
-        place, width = rng.choice([(8, 2), (10, 2), (16, 4), (20, 4), (24, 4), (28, 2), (30, 2), (38, 4), (42, 4)])
+        directory, width = rng.choice([(8, 2), (10, 2), (16, 4), (20, 4), (24, 4), (28, 2), (30, 2), (38, 4), (42, 4)])
         number = rng.choice([0, 1, 8, 12, 14, 300, 2**16 - 1, 2**31, 2**32 - 1]) % 2 ** (8 * width)
-        changed[start + place : start + place + width] = number.to_bytes(width, "little")
+        changed[start + directory : start + directory + width] = number.to_bytes(width, "little")
     return bytes(changed)
 
 

@@ -40,19 +40,19 @@ HOLE = "hole"  # how files are named that decode and are damaged
 
 
 @contextmanager
-def prepared(place: Path) -> Iterator[Workspace]:
+def prepared(root: Path) -> Iterator[Workspace]:
     workspace = new_workspace(
-        place / "redarte",
+        root / "redarte",
         {
             "fetch.source": "folder",
-            "fetch.folder.path": str(place / "source"),
+            "fetch.folder.path": str(root / "source"),
             "fetch.max_megapixels": MAX_PIXELS / 1e6,
         },
     )
     for artist in ("Ana", "Ben"):
         for number in range(_GOOD):
             write_painting(
-                place / "good" / artist / f"good {number}.jpg", _REAL, _REAL, seed=number * 2 + (artist == "Ben")
+                root / "good" / artist / f"good {number}.jpg", _REAL, _REAL, seed=number * 2 + (artist == "Ben")
             )
     yield workspace
 
@@ -274,9 +274,9 @@ def header_lies(rng: random.Random, data: bytes) -> bytes:
     changed = bytearray(data)
     width = rng.choice([1, 2, 4])
     if len(changed) > width:
-        place = rng.randrange(min(len(changed) - width, 64))
+        root = rng.randrange(min(len(changed) - width, 64))
         number = rng.choice([0, 1, 2**7, 2**15 - 1, 2**16 - 1, 2**31 - 1, 2**32 - 1]) % 2 ** (8 * width)
-        changed[place : place + width] = number.to_bytes(width, rng.choice(["little", "big"]))
+        changed[root : root + width] = number.to_bytes(width, rng.choice(["little", "big"]))
     return bytes(changed)
 
 

@@ -52,9 +52,9 @@ class Reference:
 
 
 @contextmanager
-def prepared(place: Path) -> Iterator[Reference]:
-    backbone = save_backbone(place / "tiny.keras")
-    with small_disk(place / "disk") as disk:
+def prepared(folder: Path) -> Iterator[Reference]:
+    backbone = save_backbone(folder / "tiny.keras")
+    with small_disk(folder / "disk") as disk:
         stages: dict[str, Workspace] = {}
         for name, changes in (("red", {}), ("fisher", FISHER), ("finetuned", finetuning_params(backbone))):
             workspace = new_workspace(disk / name, {"train.epochs": 3, **changes})

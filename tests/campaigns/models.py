@@ -31,7 +31,7 @@ _LONGEST = 60.0  # seconds for a file
 class Whole:
     """Valid models, and the folder in which they are modified."""
 
-    place: Path
+    folder: Path
     backbone: bytes
     keras: bytes
     onnx: bytes
@@ -39,16 +39,16 @@ class Whole:
     @property
     def canary(self) -> Path:
         """A file that exists only if a model's code was executed."""
-        return self.place / "canary"
+        return self.folder / "canary"
 
 
 @contextmanager
-def prepared(place: Path) -> Iterator[Whole]:
-    workspace = new_workspace(place / "redarte", FISHER)
+def prepared(folder: Path) -> Iterator[Whole]:
+    workspace = new_workspace(folder / "redarte", FISHER)
     workspace.run("dvc", "repro", "export@red1")
     made = workspace.path / "models/red1"
     keras, exported = made.with_suffix(".keras").read_bytes(), made.with_suffix(".onnx").read_bytes()
-    yield Whole(place, save_backbone(place / "tiny.keras").read_bytes(), keras, exported)
+    yield Whole(folder, save_backbone(folder / "tiny.keras").read_bytes(), keras, exported)
 
 
 def attack(whole: Whole, seed: int) -> Counter[str]:
@@ -56,7 +56,7 @@ def attack(whole: Whole, seed: int) -> Counter[str]:
     made = []
     for number in range(FILES):
         kind = rng.choice(["backbone", "keras", "onnx"])
-        path = whole.place / f"{kind}{number}.{'onnx' if kind == 'onnx' else 'keras'}"
+        path = whole.folder / f"{kind}{number}.{'onnx' if kind == 'onnx' else 'keras'}"
         path.write_bytes(malicious(rng, kind, whole))
         made.append((kind, path))
     happened: Counter[str] = Counter()
@@ -133,7 +133,7 @@ def with_a_lambda(_rng: random.Random, data: bytes, whole: Whole) -> bytes:
     canary = str(whole.canary)
     model = keras.Sequential([keras.Input((24, 24, 3)), keras.layers.Conv2D(4, 3)])
     model.add(keras.layers.Lambda(lambda x: [open(canary, "w"), x][1]))  # noqa: SIM115, PTH123
-    path = whole.place / "lambda.keras"
+    path = whole.folder / "lambda.keras"
     model.save(path)
     whole.canary.unlink(missing_ok=True)
     saved = path.read_bytes()
@@ -161,19 +161,19 @@ def with_a_call(rng: random.Random, data: bytes, whole: Whole) -> bytes:
     def change(config: Any) -> Any:
         layers = config["config"]["layers"]
         layer = rng.choice(layers)
-        place = rng.choice(["whole", "layer", "activation", "kernel_initializer", "class", "build", "compile"])
-        if place == "whole":
+        folder = rng.choice(["whole", "layer", "activation", "kernel_initializer", "class", "build", "compile"])
+        if folder == "whole":
             return called
-        if place == "layer":
+        if folder == "layer":
             layers[layers.index(layer)] = rng.choice([called, function])
-        elif place == "class":
+        elif folder == "class":
             layer |= {"module": module, "class_name": name, "registered_name": name}
-        elif place == "build":
+        elif folder == "build":
             layer["build_config"] = called
-        elif place == "compile":
+        elif folder == "compile":
             config["compile_config"] = {"optimizer": called, "loss": function}
         else:
-            layer["config"][place] = rng.choice([called, function, name])
+            layer["config"][folder] = rng.choice([called, function, name])
         return config
 
     return with_config(data, change)
@@ -288,9 +288,9 @@ def with_another_graph(rng: random.Random, whole: Whole) -> bytes:
         elif change == "loop" and node.input:
             node.input[0] = node.output[0]
         elif change == "shape":
-            place = rng.choice(list(proto.graph.initializer))
-            if place.dims:
-                place.dims[0] = rng.choice([0, -1, 1, 10**6, 2**62])
+            folder = rng.choice(list(proto.graph.initializer))
+            if folder.dims:
+                folder.dims[0] = rng.choice([0, -1, 1, 10**6, 2**62])
     return bytes(proto.SerializeToString())
 
 

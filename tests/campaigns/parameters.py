@@ -50,16 +50,16 @@ TINY: dict[str, Any] = {
 
 
 @contextmanager
-def prepared(place: Path) -> Iterator[Workspace]:
-    save_backbone(place / "tiny.keras")
-    yield new_workspace(place / "redarte", {})
+def prepared(folder: Path) -> Iterator[Workspace]:
+    save_backbone(folder / "tiny.keras")
+    yield new_workspace(folder / "redarte", {})
 
 
 def attack(workspace: Workspace, seed: int) -> Counter[str]:
     return read_documents(workspace.path.parent, seed) + run_one(workspace, seed)
 
 
-def read_documents(place: Path, seed: int) -> Counter[str]:
+def read_documents(folder: Path, seed: int) -> Counter[str]:
     """Reads documents with a wrong value here or there, and texts that are hardly YAML."""
     happened: Counter[str] = Counter()
     rng = random.Random(seed)
@@ -68,16 +68,16 @@ def read_documents(place: Path, seed: int) -> Counter[str]:
     ):
         drawn_one, wrong = document
         text = yaml.safe_dump(drawn_one, allow_unicode=True, sort_keys=False)
-        happened[f"texts {read(place, broken(rng, rng.choice([text, COMMITTED])))}"] += 1
+        happened[f"texts {read(folder, broken(rng, rng.choice([text, COMMITTED])))}"] += 1
         for name, value in wrong:
             put(drawn_one, name, value)
-        happened[f"documents {read(place, yaml.safe_dump(drawn_one, allow_unicode=True))}"] += 1
+        happened[f"documents {read(folder, yaml.safe_dump(drawn_one, allow_unicode=True))}"] += 1
     return happened
 
 
-def read(place: Path, text: str) -> str:
+def read(folder: Path, text: str) -> str:
     """The result of a text as a params.yaml."""
-    file = place / "params.yaml"
+    file = folder / "params.yaml"
     file.write_bytes(text.encode("utf-8", "surrogatepass"))
     started = time.monotonic()
     try:

@@ -40,20 +40,20 @@ class Machine:
 
 
 @contextmanager
-def prepared(place: Path) -> Iterator[list[Machine]]:
+def prepared(root: Path) -> Iterator[list[Machine]]:
     machines = []
     try:
         for kind in filter(lambda kind: shutil.which(f"mkfs.{kind}"), KINDS):
-            machines.append(machine(place / kind, kind))
+            machines.append(machine(root / kind, kind))
         yield machines
     finally:
         for one in machines:
             subprocess.run(["umount", "--lazy", one.mounted], check=True)
 
 
-def machine(place: Path, kind: str) -> Machine:
-    place.mkdir()
-    image, mounted = place / "disk", place / "mounted"
+def machine(root: Path, kind: str) -> Machine:
+    root.mkdir()
+    image, mounted = root / "disk", root / "mounted"
     mounted.mkdir()
     subprocess.run(["truncate", "--size=1G", image], check=True)
     subprocess.run([f"mkfs.{kind}", "-q", image], check=True)

@@ -29,11 +29,11 @@ class Team:
 
 
 @contextmanager
-def prepared(place: Path) -> Iterator[Team]:
-    ana = new_workspace(place / "ana", {})
+def prepared(folder: Path) -> Iterator[Team]:
+    ana = new_workspace(folder / "ana", {})
     ana.run("dvc", "repro", "resize")
-    push_everything(ana, place / "store")
-    yield Team(ana, place / "store")
+    push_everything(ana, folder / "store")
+    yield Team(ana, folder / "store")
 
 
 def push_everything(ana: Workspace, store: Path) -> None:
@@ -46,17 +46,17 @@ def push_everything(ana: Workspace, store: Path) -> None:
 
 def attack(team: Team, seed: int) -> Counter[str]:
     rng = random.Random(seed)
-    place = team.store.parent / "clones"
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir()
-    return pushed_at_once(team, place, seed) if seed % 4 == 3 else pulled_in_spite_of_corruption(team, place, rng)
+    folder = team.store.parent / "clones"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return pushed_at_once(team, folder, seed) if seed % 4 == 3 else pulled_in_spite_of_corruption(team, folder, rng)
 
 
-def pulled_in_spite_of_corruption(team: Team, place: Path, rng: random.Random) -> Counter[str]:
+def pulled_in_spite_of_corruption(team: Team, folder: Path, rng: random.Random) -> Counter[str]:
     objects = sorted(path for path in team.store.rglob("*") if path.is_file())
     happened: Counter[str] = Counter()
     before = {path: path.read_bytes() for path in rng.sample(objects, rng.randint(1, 3))}
-    ben = team.ana.clone(place / "ben")
+    ben = team.ana.clone(folder / "ben")
     try:
         for path, whole in before.items():
             corrupt = rng.choice(HARM)
@@ -81,8 +81,8 @@ def pulled_in_spite_of_corruption(team: Team, place: Path, rng: random.Random) -
     return happened
 
 
-def pushed_at_once(team: Team, place: Path, seed: int) -> Counter[str]:
-    clones = [team.ana.clone(place / f"clone{number}") for number in range(_CLONES)]
+def pushed_at_once(team: Team, folder: Path, seed: int) -> Counter[str]:
+    clones = [team.ana.clone(folder / f"clone{number}") for number in range(_CLONES)]
     for number, clone in enumerate(clones):
         clone.run("dvc", "pull", "split")
         clone.set({"augment.quality": 20 + (seed * _CLONES + number) % 70})
@@ -95,7 +95,7 @@ def pushed_at_once(team: Team, place: Path, seed: int) -> Counter[str]:
         out, err = push.communicate(timeout=300)
         assert push.returncode == 0, out + err
     for clone in clones:
-        fresh = clone.clone(place / "fresh")
+        fresh = clone.clone(folder / "fresh")
         fresh.run("dvc", "pull", "augment")
         assert tree_bytes(fresh.path / "data/augmented") == tree_bytes(clone.path / "data/augmented")
         shutil.rmtree(fresh.path)

@@ -31,8 +31,8 @@ class Undisturbed:
 
 
 @contextmanager
-def prepared(place: Path) -> Iterator[Undisturbed]:
-    workspace = new_workspace(place / "redarte", {})
+def prepared(folder: Path) -> Iterator[Undisturbed]:
+    workspace = new_workspace(folder / "redarte", {})
     workspace.run("dvc", "repro", "resize")
     workspace.commit("a run")
     yield Undisturbed(workspace, tree_bytes(workspace.path / "data"))

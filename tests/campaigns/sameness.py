@@ -46,7 +46,7 @@ class First:
 
 
 @contextmanager
-def prepared(place: Path) -> Iterator[First]:
+def prepared(root: Path) -> Iterator[First]:
     for name in LOCALES[3:]:
         language, _, charset = name.partition(".")
         subprocess.run(["localedef", "-i", language, "-f", charset, name], check=False, capture_output=True)
@@ -57,9 +57,9 @@ def prepared(place: Path) -> Iterator[First]:
         for artist_index, artist in enumerate(ARTISTS)
         for number in range(_EACH)
     }
-    workspace = new_workspace(place / "first", {"fetch.source": "folder", "fetch.folder.path": "../images"})
-    write(images, place / "images", list(images))
-    place.chmod(0o755)
+    workspace = new_workspace(root / "first", {"fetch.source": "folder", "fetch.folder.path": "../images"})
+    write(images, root / "images", list(images))
+    root.chmod(0o755)
     workspace.run("dvc", "repro", "resize")
     able = os.geteuid() == 0 and not subprocess.run([*_AS_ANOTHER, sys.executable, "-c", ""], check=False).returncode
     yield First(workspace, _AS_ANOTHER if able else None, images, outputs(workspace))
@@ -68,29 +68,29 @@ def prepared(place: Path) -> Iterator[First]:
 def attack(first: First, seed: int) -> Counter[str]:
     rng = random.Random(seed)
     name = "".join(rng.sample(string.ascii_letters + " éß画'()&$;#%\t", 12)).strip() or "x"
-    place = first.workspace.path.parent / f"{seed} {name}"
-    place.mkdir()
+    root = first.workspace.path.parent / f"{seed} {name}"
+    root.mkdir()
     order = sorted(first.images)
     rng.shuffle(order)
-    write(first.images, place / "images", order)
-    clone = first.workspace.clone(place / "redarte")
+    write(first.images, root / "images", order)
+    clone = first.workspace.clone(root / "redarte")
     locale, zone, umask = rng.choice(LOCALES), rng.choice(ZONES), rng.choice([0o002, 0o022, 0o027, 0o077])
     environment = {
-        "LC_ALL": locale, "LANG": locale, "TZ": zone, "PYTHONHASHSEED": str(rng.randrange(1000)), "HOME": str(place),
+        "LC_ALL": locale, "LANG": locale, "TZ": zone, "PYTHONHASHSEED": str(rng.randrange(1000)), "HOME": str(root),
         "REDARTE_WORKERS": str(rng.choice([1, 2, 3, 5])), "OMP_NUM_THREADS": str(rng.choice([1, 4])),
         "MALLOC_PERTURB_": str(rng.randrange(256)), "PYTHONDONTWRITEBYTECODE": "1", "LANGUAGE": locale[:2],
         "LOGNAME": "another",  # DVC asks for a name, which a user id without a user does not have
     }  # fmt: skip
     before = first.as_another if first.as_another and rng.random() < 0.5 else []
     if before:
-        subprocess.run(["chown", "-R", f"{_ANOTHER}:{_ANOTHER}", place], check=True)
+        subprocess.run(["chown", "-R", f"{_ANOTHER}:{_ANOTHER}", root], check=True)
     # `python -c` sets the umask: setpriv does not.
     masked = f"import os, sys; os.umask({umask}); os.execvp('dvc', ['dvc', 'repro', 'resize'])"
     clone.run(*before, "python", "-c", masked, check=True, **environment)
     found = outputs(clone)
     who = "another user" if before else "the same user"
     assert found == first.outputs, f"{name!r} {locale} {zone} {umask:o} {who}"
-    shutil.rmtree(place)
+    shutil.rmtree(root)
     return Counter([locale, zone, f"umask {umask:03o}", f"{environment['REDARTE_WORKERS']} workers", who])
 
 

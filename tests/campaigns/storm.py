@@ -53,20 +53,20 @@ class Service:
 
 
 @contextmanager
-def prepared(place: Path) -> Iterator[Service]:
-    workspace = new_workspace(place / "redarte", {})
+def prepared(folder: Path) -> Iterator[Service]:
+    workspace = new_workspace(folder / "redarte", {})
     workspace.run("dvc", "repro", "export@red1")
-    with served(workspace, place) as service:
+    with served(workspace, folder) as service:
         yield service
 
 
 @contextmanager
-def served(workspace: Workspace, place: Path) -> Iterator[Service]:
+def served(workspace: Workspace, folder: Path) -> Iterator[Service]:
     """Serves a workspace with models and a secret file."""
-    secret = place / "secret.txt"
+    secret = folder / "secret.txt"
     secret.write_text(_SECRET, encoding="utf-8")
     good = decoding.jpeg(painting(300, 200), 90)
-    with servers.page(workspace, place) as page:
+    with servers.page(workspace, folder) as page:
         before = requests.post(f"{page.address}/api/predict", files={"image": good}, timeout=60).json()
         yield Service(page.address, psutil.Process(page.process.pid), page.scratch, secret, good, before)
     # gradio's endpoints log invalid requests; ours raise nothing.

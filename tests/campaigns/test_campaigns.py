@@ -41,8 +41,8 @@ def test_malicious_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_malicious_archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "ARCHIVES", 20)
-    with archives.prepared(tmp_path) as place:
-        assert archives.attack(place, seed=1)["unpacked"]
+    with archives.prepared(tmp_path) as folder:
+        assert archives.attack(folder, seed=1)["unpacked"]
 
 
 @pytest.mark.long
@@ -68,8 +68,8 @@ def test_a_clone_elsewhere_gives_the_same_bytes(finished: Workspace, tmp_path: P
 @pytest.mark.long
 def test_a_corrupt_remote(finished: Workspace, tmp_path: Path) -> None:
     ana = finished.clone(tmp_path / "ana")
-    for place in (".dvc/cache", "data"):
-        shutil.copytree(finished.path / place, ana.path / place, dirs_exist_ok=True)
+    for folder in (".dvc/cache", "data"):
+        shutil.copytree(finished.path / folder, ana.path / folder, dirs_exist_ok=True)
     remotes.push_everything(ana, tmp_path / "store")
     assert sum(remotes.attack(remotes.Team(ana, tmp_path / "store"), seed=1).values())
 

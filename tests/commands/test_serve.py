@@ -209,9 +209,9 @@ def test_the_file_decides_which_model_predicts(finished: Workspace, address: str
     (models / "broken.onnx").write_bytes(b"broken")
     image = write_painting(tmp_path / "a.jpg").read_bytes()
     expected = {name: ask(address, image, model=name).json()["probability"] for name in ("red1", "red2")}
-    place = tmp_path / "page"
-    place.mkdir()
-    with servers.page(clone, place) as served:
+    root = tmp_path / "page"
+    root.mkdir()
+    with servers.page(clone, root) as served:
         assert requests.get(f"{served.address}/health", timeout=10).json()["models"] == ["red1", "copy"]
         predictions = {name: ask(served.address, image, model=name).json() for name in ("red1", "copy")}
     assert {name: answer["model"] for name, answer in predictions.items()} == {"red1": "red1", "copy": "copy"}

@@ -46,8 +46,8 @@ def ready(path: Path, changes: dict[str, Any]) -> Workspace:
     """A workspace with training images: 26 resized images and their originals."""
     workspace = new_workspace(path, {"train.precision": "float32"} | changes)
     for split, each in (("train", 13), ("val", 3)):
-        for place in ("resized", "split"):
-            folder_of(workspace.path / "data" / place / split, {"Ana": each, "Bente": each}, side=32)
+        for folder in ("resized", "split"):
+            folder_of(workspace.path / "data" / folder / split, {"Ana": each, "Bente": each}, side=32)
     return workspace
 
 

@@ -45,10 +45,10 @@ def encoded(linear: np.ndarray) -> np.ndarray:
 
 def _profile(kind: bytes, space: bytes, connection: bytes, tags: dict[bytes, bytes]) -> bytes:
     tags = {b"desc": _described(b"made"), **tags}
-    place, table, data = 128 + 4 + 12 * len(tags), struct.pack(">I", len(tags)), b""
+    offset, table, data = 128 + 4 + 12 * len(tags), struct.pack(">I", len(tags)), b""
     for name, content in tags.items():
         content += b"\0" * (-len(content) % 4)
-        table += struct.pack(">4sII", name, place + len(data), len(content))
+        table += struct.pack(">4sII", name, offset + len(data), len(content))
         data += content
     size = 128 + len(table) + len(data)
     header = struct.pack(">I4xI4s4s4s12x4s24x", size, 0x02400000, kind, space, connection, b"acsp")

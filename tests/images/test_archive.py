@@ -122,8 +122,8 @@ def test_an_archive_that_declares_100_gb_is_refused(tmp_path: Path, settings: Ma
     file = make_zip(tmp_path / "a.zip", {"Ana/1.jpg": b"x" * 1000})
     data = bytearray(file.read_bytes())
     # The size that the central directory declares, at its largest without ZIP64: 4 GB, 25 times over.
-    place = data.index(b"PK\x01\x02") + 24
-    data[place : place + 4] = (2**32 - 2).to_bytes(4, "little")
+    offset = data.index(b"PK\x01\x02") + 24
+    data[offset : offset + 4] = (2**32 - 2).to_bytes(4, "little")
     file.write_bytes(data)
     with pytest.raises(UserError, match=r"more than fetch\.archive\.max_gigabytes \(1\)"):
         unpack(settings, file, **{"fetch.archive.max_gigabytes": 1.0})
@@ -447,7 +447,7 @@ def test_other_formats_are_reported(tmp_path: Path, settings: MakeSettings, cont
 
 
 @pytest.mark.parametrize(
-    ("place", "value", "what"),
+    ("offset", "value", "what"),
     [
         (6, 1, "is encrypted"),
         (8, 9, "is packed with Deflate64"),
@@ -457,12 +457,12 @@ def test_other_formats_are_reported(tmp_path: Path, settings: MakeSettings, cont
     ],
 )
 def test_unsupported_zips_are_reported(
-    tmp_path: Path, settings: MakeSettings, place: int, value: int, what: str
+    tmp_path: Path, settings: MakeSettings, offset: int, value: int, what: str
 ) -> None:
     """By the flags and the method in its headers (APPNOTE.TXT, 4.3.7 and 4.3.12)."""
     data = bytearray(make_zip(tmp_path / "a.zip", {"Ana/1.jpg": b"x"}).read_bytes())
     central = data.index(b"PK\1\2")
-    data[place] = data[central + place + 2] = value
+    data[offset] = data[central + offset + 2] = value
     (tmp_path / "a.zip").write_bytes(data)
     with pytest.raises(UserError, match=rf"{what}.*unpack it with 7-Zip, and set fetch\.source to folder"):
         unpack(settings, tmp_path / "a.zip")

@@ -288,7 +288,7 @@ def test_a_file_with_another_hash_is_downloaded_again(address: str, tmp_path: Pa
     assert list(download.DOWNLOADS.iterdir()) == []
 
 
-def certificate(place: Path, host: str, days: int) -> tuple[Path, Path]:
+def certificate(root: Path, host: str, days: int) -> tuple[Path, Path]:
     """A self-signed certificate for a host, and its key; with days below 0 it has expired."""
     private = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, host)])
@@ -300,7 +300,7 @@ def certificate(place: Path, host: str, days: int) -> tuple[Path, Path]:
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
         .sign(private, hashes.SHA256())
     )
-    file, key = place / "certificate.pem", place / "key.pem"
+    file, key = root / "certificate.pem", root / "key.pem"
     file.write_bytes(signed.public_bytes(Encoding.PEM))
     key.write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     return file, key

@@ -179,10 +179,10 @@ def test_a_file_corrupted_after_fetch_is_named(tmp_path: Path) -> None:
 def in_quarters(*colours: tuple[int, ...], mode: str = "RGB") -> Image.Image:
     """Four flat quarters of 32 px, row by row."""
     image = Image.new(mode, (64, 64))
-    for place, colour in enumerate(colours):
+    for index, colour in enumerate(colours):
         image.paste(
             colour if len(colour) > 1 else colour[0],
-            (32 * (place % 2), 32 * (place // 2), 32 * (place % 2) + 32, 32 * (place // 2) + 32),
+            (32 * (index % 2), 32 * (index // 2), 32 * (index % 2) + 32, 32 * (index // 2) + 32),
         )
     return image
 

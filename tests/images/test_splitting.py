@@ -53,8 +53,8 @@ def test_a_too_small_artist_can_be_train_only_or_left_out(settings: MakeSettings
 def test_over_the_folds_every_image_is_tested_once(settings: MakeSettings, folds: int) -> None:
     chosen = [settings({"split.folds": folds, "split.fold": number}).split for number in range(folds)]
     for count in range(3, 60):
-        for place in range(3):
-            parts = [fold(count, place, one) for one in chosen]
+        for index in range(3):
+            parts = [fold(count, index, one) for one in chosen]
             tested = [number for part in parts for number in range(part.before, part.before + part.test)]
             assert sorted(tested) == list(range(count))
             assert max(part.test for part in parts) - min(part.test for part in parts) <= 1

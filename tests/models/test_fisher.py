@@ -75,9 +75,9 @@ def test_a_fisher_vector_is_the_gradient_of_the_likelihood() -> None:
         for channel in range(3):
             # In units of the slope's own spread: of deviation / √prior, and of that / √2.
             spread = np.sqrt(mixture.covariances_[kind, channel] / mixture.weights_[kind])
-            place = 3 * kind + channel
-            assert gradient[2 + place] == pytest.approx(slope("means", kind, channel) * spread, abs=1e-3)
-            assert gradient[8 + place] == pytest.approx(
+            index = 3 * kind + channel
+            assert gradient[2 + index] == pytest.approx(slope("means", kind, channel) * spread, abs=1e-3)
+            assert gradient[8 + index] == pytest.approx(
                 slope("deviations", kind, channel) * spread / np.sqrt(2), abs=1e-3
             )
     shares = mixture.predict_proba(places).mean(axis=0)
@@ -172,10 +172,10 @@ def test_training_images_are_most_similar_to_themselves(fisher_workspace: Worksp
     model = Predictor(fisher_workspace.path / "models/fisher.onnx")
     assert model.metadata.training_images == sorted(known)
     train = dataset.load(fisher_workspace.path / "data/split/train", side=48)
-    for place, image in enumerate(train.batches(1)):
+    for index, image in enumerate(train.batches(1)):
         similarity = model.predict([image]).similarity[0]
-        assert similarity.argmax() == place
-        assert similarity[place] == pytest.approx(1, abs=1e-5)
+        assert similarity.argmax() == index
+        assert similarity[index] == pytest.approx(1, abs=1e-5)
 
 
 @pytest.mark.long

@@ -96,8 +96,8 @@ def paintings_to_copy(tmp_path: Path) -> Workspace:
     workspace = new_workspace(tmp_path / "redarte", {"augment.max_side": 600})
     for number in range(240):
         for split in ("train", "val", "test") if number < 12 else ("train",):
-            place = workspace.path / f"data/split/{split}/Artist_{number % 4}/{split}{number}.jpg"
-            write_painting(place, 400, 300, seed=number)
+            folder = workspace.path / f"data/split/{split}/Artist_{number % 4}/{split}{number}.jpg"
+            write_painting(folder, 400, 300, seed=number)
     return workspace
 
 

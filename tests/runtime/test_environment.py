@@ -28,43 +28,43 @@ COLAB = {
 }  # fmt: skip
 
 
-def home_of_somebody(place: Path) -> dict[str, str]:
+def home_of_somebody(root: Path) -> dict[str, str]:
     """A home with settings of Keras and matplotlib for other work."""
     for name, text in {
         ".keras/keras.json": json.dumps(KERAS_JSON),
         ".config/matplotlib/matplotlibrc": MATPLOTLIBRC,
     }.items():
-        (place / name).parent.mkdir(parents=True, exist_ok=True)
-        (place / name).write_text(text)
-    return {"HOME": str(place)}
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return {"HOME": str(root)}
 
 
-def long_folder(place: Path) -> dict[str, str]:
+def long_folder(root: Path) -> dict[str, str]:
     """A TMPDIR in which the address of a socket has too many bytes (unix(7): 107)."""
-    folder = place / ("x" * 90) / ("y" * 90)
+    folder = root / ("x" * 90) / ("y" * 90)
     folder.mkdir(parents=True)
     return {"TMPDIR": str(folder)}
 
 
-def its_own_rc(place: Path) -> dict[str, str]:
-    (place / "rc").write_text(MATPLOTLIBRC)
-    return {"MATPLOTLIBRC": str(place / "rc"), "MPLBACKEND": "QtAgg"}
+def its_own_rc(root: Path) -> dict[str, str]:
+    (root / "rc").write_text(MATPLOTLIBRC)
+    return {"MATPLOTLIBRC": str(root / "rc"), "MPLBACKEND": "QtAgg"}
 
 
 # A variable that is empty here is not set at all.
 HOSTILE: dict[str, Callable[[Path], dict[str, str]]] = {
-    "jupyter": lambda place: JUPYTER,
-    "colab": lambda place: COLAB,
+    "jupyter": lambda root: JUPYTER,
+    "colab": lambda root: COLAB,
     "home": home_of_somebody,
     "matplotlibrc": its_own_rc,
-    "backend": lambda place: {"KERAS_BACKEND": "", "TF_USE_LEGACY_KERAS": "1"},
-    "flags": lambda place: {"TF_ENABLE_ONEDNN_OPTS": "0", "TF_XLA_FLAGS": "--tf_xla_auto_jit=2"},
-    "no home": lambda place: {"HOME": "", "USER": "", "LOGNAME": ""},
-    "read-only home": lambda place: {"HOME": "/proc/nothing"},
+    "backend": lambda root: {"KERAS_BACKEND": "", "TF_USE_LEGACY_KERAS": "1"},
+    "flags": lambda root: {"TF_ENABLE_ONEDNN_OPTS": "0", "TF_XLA_FLAGS": "--tf_xla_auto_jit=2"},
+    "no home": lambda root: {"HOME": "", "USER": "", "LOGNAME": ""},
+    "read-only home": lambda root: {"HOME": "/proc/nothing"},
     "long TMPDIR": long_folder,
-    "no TMPDIR": lambda place: {"TMPDIR": str(place / "nowhere")},
-    "proxy": lambda place: {"ALL_PROXY": "socks5://127.0.0.1:9", "HTTPS_PROXY": "socks5://127.0.0.1:9"},
-    "ascii": lambda place: {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"},
+    "no TMPDIR": lambda root: {"TMPDIR": str(root / "nowhere")},
+    "proxy": lambda root: {"ALL_PROXY": "socks5://127.0.0.1:9", "HTTPS_PROXY": "socks5://127.0.0.1:9"},
+    "ascii": lambda root: {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"},
 }
 
 

@@ -142,18 +142,18 @@ def museum(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_painting(folder / "Cid" / f"again{number}.jpg", 90, 75, seed=13 + number)
     write_painting(folder / "Cid" / "large.jpg", 1300, 1000, seed=99)
     for name, artists in (("a", ("Ana", "Bob")), ("b", ("Bob", "Ana", "Extra"))):
-        place = folder.parent / f"{folder.name}-{name}"
+        root = folder.parent / f"{folder.name}-{name}"
         for artist in artists:
             for number in range(3):
                 seed += 1
-                write_painting(place / artist / f"{number}.jpg", 60, 50, seed)
-        shutil.make_archive(str(folder / name), "zip", place)
-    place = folder.parent / f"{folder.name}-c"
+                write_painting(root / artist / f"{number}.jpg", 60, 50, seed)
+        shutil.make_archive(str(folder / name), "zip", root)
+    root = folder.parent / f"{folder.name}-c"
     for artist in ("inner/One", "inner/Two", "Three", "Four"):
         for number in range(3):
             seed += 1
-            write_painting(place / artist / f"{number}.jpg", 60, 50, seed)
-    shutil.make_archive(str(folder / "c"), "zip", place)
+            write_painting(root / artist / f"{number}.jpg", 60, 50, seed)
+    shutil.make_archive(str(folder / "c"), "zip", root)
     save_backbone(folder / "backbone.keras")
     save_backbone(folder / "other.keras", seed=1)
     return folder
@@ -162,9 +162,9 @@ def museum(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def prepared(finished: Workspace, museum: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Workspace]:
     """Gives a clone with some values committed; the run cache is kept from one parameter to the next."""
-    place = tmp_path_factory.mktemp("parameters") / "redarte"
-    shutil.copytree(finished.path, place, symlinks=True)
-    workspace = Workspace(place)
+    root = tmp_path_factory.mktemp("parameters") / "redarte"
+    shutil.copytree(finished.path, root, symlinks=True)
+    workspace = Workspace(root)
     start = workspace.run("git", "rev-parse", "HEAD").stdout.strip()
 
     def prepare(changes: dict[str, Any]) -> Workspace:

@@ -38,7 +38,7 @@ def test_a_run_writes_every_output(finished: Workspace) -> None:
     assert metrics(finished, "fetch")["source"] == "sample"
     data = finished.path / "data"
     counts = {"raw": 15, "augmented": 9 * 6, "resized/train": 9 * 7, "resized/val": 3, "resized/test": 3}
-    assert {place: len(list((data / place).glob("*/*.jpg"))) for place in counts} == counts
+    assert {split: len(list((data / split).glob("*/*.jpg"))) for split in counts} == counts
     none = {"groups": 0, "images": 0, "groups_across_artists": 0, "test_images_with_duplicate_in_train": 0}
     assert metrics(finished, "split") | {"names_never_tested": 0, "names_left_out": 0} == {
         "artists": 3, "train": 9, "val": 3, "test": 3, "artists_never_tested": 0, "artists_left_out": 0,

@@ -90,8 +90,8 @@ def test_a_teammate_pulls_everything_and_runs_nothing(finished: Workspace, remot
     ben = clone(finished, tmp_path / "ben", remote.reader, remote.port)
     ben.dvc("pull")
     assert "Data and pipelines are up to date." in ben.dvc("repro")
-    for place in EVERYTHING:
-        assert tree_bytes(ben.path / place) == tree_bytes(finished.path / place)
+    for path in EVERYTHING:
+        assert tree_bytes(ben.path / path) == tree_bytes(finished.path / path)
 
 
 def test_only_what_is_needed_is_pulled_and_run(finished: Workspace, remote: Remote, tmp_path: Path) -> None:

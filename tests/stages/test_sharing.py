@@ -24,10 +24,10 @@ def connect(workspace: Workspace, remote: Path) -> None:
 @pytest.fixture
 def remote(finished: Workspace, tmp_path: Path) -> Iterator[Path]:
     """A folder with everything that the finished clone pushed."""
-    place = tmp_path / "remote"
-    connect(finished, place)
+    root = tmp_path / "remote"
+    connect(finished, root)
     finished.run("dvc", "push")
-    yield place
+    yield root
     finished.run("dvc", "remote", "remove", "--local", "team")
 
 
@@ -85,8 +85,8 @@ def test_an_uncommitted_run_is_restored(finished: Workspace, teammate: Workspace
     output = other.run("dvc", "repro", "--pull", "split").stdout
     assert ran(output) == []
     assert "Stage 'split' is cached - skipping run" in output
-    for place in ("data/split", "metrics"):
-        assert tree_bytes(other.path / place) == tree_bytes(teammate.path / place)
+    for root in ("data/split", "metrics"):
+        assert tree_bytes(other.path / root) == tree_bytes(teammate.path / root)
 
 
 def test_pushing_runs_needs_a_remote(finished: Workspace) -> None:

@@ -73,9 +73,9 @@ def start_and_signal(workspace: Workspace, sent: signal.Signals) -> tuple[int, s
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Images that augment works on for seconds."""
-    place = tmp_path_factory.mktemp("many")
-    fill(place, each=60, side=600)
-    return place
+    root = tmp_path_factory.mktemp("many")
+    fill(root, each=60, side=600)
+    return root
 
 
 @pytest.fixture
@@ -171,13 +171,13 @@ def test_dvc_repro_after_a_killed_augment_gives_the_same_bytes(finished: Workspa
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 1 MB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)], capture_output=True)
+    root = tmp_path / "disk"
+    root.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(root)], capture_output=True)
     if mounted.returncode:
         pytest.skip("mounting a small tmpfs needs root")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
+    yield root
+    subprocess.run(["umount", str(root)], check=True)
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

@@ -103,26 +103,24 @@ def test_a_stage_declares_exactly_what_it_uses(finished: Workspace, request: pyt
     spied = [(workspace, *spy(workspace, name)) for workspace, name in runs]
     for workspace, wanted, imported, opened, _ in spied:
         for file in imported:
-            assert any(is_in(file, place) for place in code_of(wanted)), f"{file} is imported and not declared"
+            assert any(is_in(file, path) for path in code_of(wanted)), f"{file} is imported and not declared"
         for file in opened:
             if not any(part.startswith((".partial-", ".scratch-", ".checkpoints")) for part in Path(file).parts):
                 # What a killed run left beside an output is deleted.
                 parents = {str(Path(out).parent) for out in wanted["outs"]}
                 places = wanted["deps"] | wanted["outs"]
-                assert file in parents or any(is_in(file, place) for place in places), (
-                    f"{file} is read and not declared"
-                )
+                assert file in parents or any(is_in(file, path) for path in places), f"{file} is read and not declared"
         # A run outside of DVC wrote the same bytes.
         with chdir(workspace.path), Repo() as repo:
             assert repo.status() == {}
 
     everything = {file for _, _, imported, opened, _ in spied for file in (*imported, *opened)}
     declared = set().union(*(wanted["deps"] for _, wanted, *_ in spied))
-    for place in declared:
-        assert any(is_in(file, place) for file in everything), f"{place} is declared and not used"
-        for file in (ROOT / place).rglob("*.py") if place.startswith("src/") and (ROOT / place).is_dir() else []:
+    for path in declared:
+        assert any(is_in(file, path) for file in everything), f"{path} is declared and not used"
+        for file in (ROOT / path).rglob("*.py") if path.startswith("src/") and (ROOT / path).is_dir() else []:
             name = file.relative_to(ROOT).as_posix()
-            assert name in everything or not has_code(file), f"{place} is declared, and its {name} is not used"
+            assert name in everything or not has_code(file), f"{path} is declared, and its {name} is not used"
     sections = {section for *_, read in spied for section in read}
     params = {name.partition(".")[0] for _, wanted, *_ in spied for name in wanted["params"]}
     assert params == sections if stage in STAGES else params >= sections
@@ -174,8 +172,8 @@ def code_of(wanted: dict[str, Any]) -> set[str]:
     return {dep for dep in wanted["deps"] if dep.startswith("src/")}
 
 
-def is_in(file: str, place: str) -> bool:
-    return file == place or file.startswith(f"{place}/")
+def is_in(file: str, path: str) -> bool:
+    return file == path or file.startswith(f"{path}/")
 
 
 def has_code(file: Path) -> bool:
@@ -207,8 +205,8 @@ def test_a_comment_in_undeclared_modules_makes_nothing_stale(finished: Workspace
     files = [
         file.relative_to(finished.path).as_posix()
         for name in UNDECLARED
-        for place in [finished.path / "src/redarte" / name]
-        for file in (sorted(place.glob("*.py")) if place.is_dir() else [place])
+        for path in [finished.path / "src/redarte" / name]
+        for file in (sorted(path.glob("*.py")) if path.is_dir() else [path])
     ]
     assert len(files) > 15
     # All at once, because a single one makes no more stages stale than all.

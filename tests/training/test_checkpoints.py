@@ -18,7 +18,7 @@ A, B = "a" * 32, "b" * 32
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path / "models/.checkpoints/red1"
 
@@ -44,7 +44,7 @@ def interrupted(model: keras.Model, fingerprint: str = A, epochs: int = 3) -> No
         checkpoint.write(model, row(epoch))
 
 
-def test_a_complete_checkpoint_is_used(place: Path, model: keras.Model) -> None:
+def test_a_complete_checkpoint_is_used(root: Path, model: keras.Model) -> None:
     interrupted(model)
     found = opened()
     assert found.history == [row(1), row(2), row(3)]
@@ -52,7 +52,7 @@ def test_a_complete_checkpoint_is_used(place: Path, model: keras.Model) -> None:
     for one, other in zip(found.model.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
     found.delete()
-    assert not place.exists()
+    assert not root.exists()
 
 
 def truncate(file: Path) -> None:
@@ -68,10 +68,10 @@ def zero_the_middle(file: Path) -> None:
 @pytest.mark.parametrize("name", ["state.json", "model.keras", "best.weights.h5"])
 @pytest.mark.parametrize("damage", [truncate, zero_the_middle, Path.unlink, lambda file: os.truncate(file, 0)])
 def test_a_corrupt_checkpoint_is_reported_and_training_starts_at_epoch_1(
-    place: Path, model: keras.Model, capsys: pytest.CaptureFixture[str], name: str, damage: Callable[[Path], None]
+    root: Path, model: keras.Model, capsys: pytest.CaptureFixture[str], name: str, damage: Callable[[Path], None]
 ) -> None:
     interrupted(model)
-    damage(next(place.glob(f"*/00003/{name}")))
+    damage(next(root.glob(f"*/00003/{name}")))
     found = opened()
     assert (found.model, found.history) == (None, [])
     message = capsys.readouterr().out
@@ -79,17 +79,17 @@ def test_a_corrupt_checkpoint_is_reported_and_training_starts_at_epoch_1(
         "red1: the checkpoint models/.checkpoints/red1/aaaaaaaaaaaaaaaa/00003 is corrupt and not used ("
     )
     assert message.count("\n") == 1
-    assert not place.exists()
+    assert not root.exists()
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", "null", '{"fingerprint": 1}', '{"history": 3}', "[" * 99999])
-def test_another_json_is_reported(place: Path, model: keras.Model, content: str) -> None:
+def test_another_json_is_reported(root: Path, model: keras.Model, content: str) -> None:
     interrupted(model)
-    next(place.glob("*/00003/state.json")).write_text(content)
+    next(root.glob("*/00003/state.json")).write_text(content)
     assert opened().history == []
 
 
-def test_a_checkpoint_of_other_parameters_stays_until_its_model_is_saved(place: Path, model: keras.Model) -> None:
+def test_a_checkpoint_of_other_parameters_stays_until_its_model_is_saved(root: Path, model: keras.Model) -> None:
     interrupted(model, A, epochs=5)
     other = opened(B)
     assert other.history == []
@@ -99,20 +99,20 @@ def test_a_checkpoint_of_other_parameters_stays_until_its_model_is_saved(place: 
 
 
 def test_only_the_newest_checkpoints_of_other_parameters_stay(
-    place: Path, model: keras.Model, monkeypatch: pytest.MonkeyPatch
+    root: Path, model: keras.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(6):
         interrupted(model, f"{number}" * 32, epochs=1)
-        os.utime(place / (f"{number}" * 16), (number, number))
+        os.utime(root / (f"{number}" * 16), (number, number))
     opened("f" * 32)
-    assert sorted(folder.name[0] for folder in place.iterdir()) == ["3", "4", "5"]
-    size = sum(file.stat().st_size for file in (place / ("5" * 16)).rglob("*") if file.is_file())
+    assert sorted(folder.name[0] for folder in root.iterdir()) == ["3", "4", "5"]
+    size = sum(file.stat().st_size for file in (root / ("5" * 16)).rglob("*") if file.is_file())
     monkeypatch.setattr(checkpoints, "_MAX_BYTES", size)
     opened("f" * 32)
-    assert [folder.name[0] for folder in place.iterdir()] == ["5"]
+    assert [folder.name[0] for folder in root.iterdir()] == ["5"]
 
 
-def test_fewer_epochs_than_were_done_do_not_delete_them(place: Path, model: keras.Model) -> None:
+def test_fewer_epochs_than_were_done_do_not_delete_them(root: Path, model: keras.Model) -> None:
     interrupted(model, epochs=5)
     short = opened(epochs=2)
     assert short.history == []
@@ -120,5 +120,5 @@ def test_fewer_epochs_than_were_done_do_not_delete_them(place: Path, model: kera
         short.write(model, row(epoch))
     short.delete()
     assert len(opened(epochs=60).history) == 5
-    assert json.loads(next(place.glob("*/00005/state.json")).read_text())["fingerprint"] == A
-    shutil.rmtree(place)
+    assert json.loads(next(root.glob("*/00005/state.json")).read_text())["fingerprint"] == A
+    shutil.rmtree(root)

@@ -107,7 +107,7 @@ def test_random_resized_crops_differ_between_epochs_and_are_deterministic(images
     assert all(pixels.shape[1:] == (16, 16, 3) and pixels.dtype == np.uint8 for pixels in whole)
     for one, other in zip(drawn(range(1, 3)), whole[3:], strict=True):
         np.testing.assert_array_equal(one, other)
-    sums = [sorted(np.concatenate(whole[place : place + 3]).sum(axis=(1, 2, 3)).tolist()) for place in (0, 3, 6)]
+    sums = [sorted(np.concatenate(whole[start : start + 3]).sum(axis=(1, 2, 3)).tolist()) for start in (0, 3, 6)]
     assert len(set(map(tuple, sums))) == 3
     # The order of the labels is the same as without crops.
     assert labels_of(batches.training_batches(images, 4, 7, range(3), crop=True)) == labels_of(

@@ -72,11 +72,11 @@ def predict(model: "Predictor", paths: Sequence[Path], max_pixels: float, sandbo
     many = decoding.inference_batch_size(model.side)
     images = zip(paths, sandbox.map(reader(model, max_pixels), paths), strict=True)
     while decoded := list(islice(images, many)):
-        whole = [image for _, image in decoded if not isinstance(image, UserError)]
-        predictions = model.predict([np.stack(whole)] if whole else [])
-        place = iter(range(len(whole)))
+        readable = [image for _, image in decoded if not isinstance(image, UserError)]
+        predictions = model.predict([np.stack(readable)] if readable else [])
+        rows = iter(range(len(readable)))
         for path, image in decoded:
-            yield path, image if isinstance(image, UserError) else (predictions, next(place))
+            yield path, image if isinstance(image, UserError) else (predictions, next(rows))
 
 
 def reader(model: "Predictor", max_pixels: float) -> Callable[[Path | bytes], ImageArray]:

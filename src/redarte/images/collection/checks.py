@@ -84,8 +84,8 @@ def begins_as_image(path: Path) -> bool:
         head = file.read(16)
     is_bitmap = head.startswith(b"BM") and head[6:10] == bytes(4)  # two reserved numbers
     # Two bytes alone, as of a JPEG XL without a container, may begin any file.
-    known = (*_BEGINNINGS, *((place, start) for place, start, _ in _OTHER_FORMATS if len(start) > 2))
-    is_known = any(head.startswith(start, place) for place, start in known)
+    known = (*_BEGINNINGS, *((offset, start) for offset, start, _ in _OTHER_FORMATS if len(start) > 2))
+    is_known = any(head.startswith(start, offset) for offset, start in known)
     return is_known or is_bitmap or tiff.is_tiff(head) or head[4:12] in _HEIC
 
 
@@ -244,12 +244,12 @@ class _Frame(NamedTuple):
 
 def _frame(data: bytes) -> _Frame | None:
     """The frame header of a JPEG; None where there is none."""
-    place = 2
-    while data.startswith(b"\xff\xd8") and place + 10 <= len(data) and data[place] == 0xFF:
-        marker = data[place + 1]
+    offset = 2
+    while data.startswith(b"\xff\xd8") and offset + 10 <= len(data) and data[offset] == 0xFF:
+        marker = data[offset + 1]
         if marker in _FRAMES:
-            return _Frame(marker, data[place + 4], data[place + 9])
-        place += 1 if marker == 0xFF else 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+            return _Frame(marker, data[offset + 4], data[offset + 9])
+        offset += 1 if marker == 0xFF else 2 + int.from_bytes(data[offset + 2 : offset + 4], "big")
     return None
 
 
@@ -257,7 +257,7 @@ def _declared_problem(data: bytes, max_pixels: float) -> str | None:
     """The problem that a file's header shows, before anything is decoded."""
     if not data:
         return "empty_file"
-    other = next((reason for place, start, reason in _OTHER_FORMATS if data.startswith(start, place)), None)
+    other = next((reason for offset, start, reason in _OTHER_FORMATS if data.startswith(start, offset)), None)
     if other:
         return other
     if tiff.is_tiff(data):

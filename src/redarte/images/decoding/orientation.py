@@ -33,8 +33,8 @@ def transposition(image: Image.Image) -> Image.Transpose | None:
     with suppress(struct.error):
         (start,) = struct.unpack_from(f"{order}I", exif, 4)
         (tags,) = struct.unpack_from(f"{order}H", exif, start)
-        for place in range(start + 2, start + 2 + 12 * tags, 12):
-            tag, kind, count, value = struct.unpack_from(f"{order}HHIH", exif, place)
+        for offset in range(start + 2, start + 2 + 12 * tags, 12):
+            tag, kind, count, value = struct.unpack_from(f"{order}HHIH", exif, offset)
             if tag == _ORIENTATION:
                 return UPRIGHT.get(value) if (kind, count) == (_SHORT, 1) else None
     return None

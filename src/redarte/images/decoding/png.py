@@ -25,11 +25,11 @@ def without_texts(data: bytes) -> bytes:
     Returns:
         The content; unchanged for most files.
     """
-    kept, dropped, place = [data[: len(SIGNATURE)]], False, len(SIGNATURE)
-    while place + 12 <= len(data):
-        size, name = struct.unpack_from(">I4s", data, place)
-        chunk = data[place : place + 12 + size]
-        place += 12 + size
+    kept, dropped, offset = [data[: len(SIGNATURE)]], False, len(SIGNATURE)
+    while offset + 12 <= len(data):
+        size, name = struct.unpack_from(">I4s", data, offset)
+        chunk = data[offset : offset + 12 + size]
+        offset += 12 + size
         is_ancillary = name[:1].islower() and name not in _DECISIVE
         if name in _TEXTS or (is_ancillary and zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:], "big")):
             dropped = True

@@ -338,7 +338,7 @@ def test_serve_reports_missing_models_and_a_used_port(workspace: Workspace, addr
     port = address.rpartition(":")[2]
     done = finished.run("redarte", "serve", "--port", port, check=False)
     assert done.returncode == 1
-    assert f"127.0.0.1:{port} cannot be listened on; choose another with --port." in done.stderr
+    assert f"127.0.0.1:{port} is in use or not available; choose another with --port." in done.stderr
 
 
 def test_names_are_escaped(finished: Workspace, tmp_path: Path) -> None:

@@ -77,8 +77,9 @@ def test_another_backend_trains_like_tensorflow_and_is_exported(tmp_path: Path, 
     first = outputs(workspace)
     workspace.stage("train", "red1", KERAS_BACKEND=backend)
     assert outputs(workspace) == first
-    # The export by TensorFlow compares the probabilities of every val image with the model's.
-    assert "agrees with Keras" in workspace.stage("export", "red1", KERAS_BACKEND=backend).stdout
+    # The export fails if the probabilities of a val image differ from Keras's.
+    workspace.stage("export", "red1", KERAS_BACKEND=backend)
+    assert workspace.metrics("export_red1")["val_accuracy"] == pytest.approx(metrics["val_accuracy"], abs=1e-4)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -96,7 +97,7 @@ def test_an_interrupted_training_resumes_to_the_same_bytes(tmp_path: Path, backe
     os.kill(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert re.fullmatch(r"redarte train red1: interrupted; \d+ whole epochs are kept for `dvc repro`\.\n", err), err
+    assert re.fullmatch(r"redarte train red1: interrupted; `dvc repro` resumes after \d+ complete epochs\.\n", err), err
     # Another backend does not resume it.
     assert "resuming" in workspace.stage("train", "red1", KERAS_BACKEND=backend).stdout
     assert outputs(workspace) == undisturbed
@@ -149,7 +150,8 @@ def test_extra_models(tmp_path: Path, backend: str) -> None:
     for name in ("fisher", "finetuned"):
         workspace.stage("train", name, KERAS_BACKEND=backend)
         assert workspace.metrics(f"train_{name}")["backend"] == backend
-        assert "agrees with Keras" in workspace.stage("export", name, KERAS_BACKEND=backend).stdout
+        workspace.stage("export", name, KERAS_BACKEND=backend)
+        assert (workspace.path / f"models/{name}.onnx").is_file()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

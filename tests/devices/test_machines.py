@@ -83,7 +83,8 @@ def test_two_machines_train_like_one_and_resume_after_one_is_lost(ready: Workspa
     code, _, err = messages_of(first)
     kept = epochs_kept(ready)
     assert (code, 2 <= kept < EPOCHS) == (1, True)
-    assert f"machine of TF_CONFIG was lost; start it again on all of them: it goes on after epoch {kept}.\n" in err
+    assert "another machine of TF_CONFIG was lost; start the stage again on all machines" in err
+    assert f": the training resumes after epoch {kept}.\n" in err
     assert "Traceback" not in err
 
     for machine in start(ready, ready):

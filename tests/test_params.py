@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from redarte import params
 from redarte.params import MODELS, STUDY, Params
-from redarte.runtime import validation
+from redarte.runtime import documents, validation
 from redarte.runtime.errors import UserError
 from tests.conftest import ROOT, write_params
 
@@ -114,15 +114,15 @@ def test_an_unknown_key_is_refused_with_a_suggestion(tmp_path: Path, right: str,
 )
 def test_a_key_that_dvc_leaves_out_of_its_run_cache_is_refused(document: dict[str, Any], key: str | None) -> None:
     if key is None:
-        validation.check_seen_by_dvc(Path("params.yaml"), document)
+        documents.check_seen_by_dvc(Path("params.yaml"), document)
         return
     with pytest.raises(UserError, match=rf"params\.yaml: no key may be named {key}: DVC ignores keys of this name"):
-        validation.check_seen_by_dvc(Path("params.yaml"), document)
+        documents.check_seen_by_dvc(Path("params.yaml"), document)
 
 
 def test_no_parameter_has_a_name_that_dvc_leaves_out_of_its_run_cache() -> None:
     document = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    assert not {"size", "nfiles"} & set(validation.keys(document))
+    assert not {"size", "nfiles"} & set(documents.keys(document))
     models: list[type[BaseModel]] = [Params]
     for model in models:
         assert not {"size", "nfiles"} & model.model_fields.keys(), model
@@ -257,7 +257,7 @@ def test_the_old_name_of_a_parameter_is_refused_with_the_new_one(
 
 def test_every_renamed_parameter_exists_under_its_new_name() -> None:
     document = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    for old, new in params._RENAMED.items():
+    for old, new in validation._RENAMED.items():
         for name, exists in ((new, True), (old, False)):
             section: Any = document
             for key in name.split("."):

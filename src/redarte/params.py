@@ -5,12 +5,12 @@ Every stage validates the whole document first, so that a mistake anywhere in it
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
 
-from redarte.runtime import validation
-from redarte.runtime.errors import UserError, printable
+from redarte.runtime import documents, validation
+from redarte.runtime.errors import UserError
 
 CopyName = Literal["rotation", "vertical_mirror", "horizontal_mirror", "zoom", "shift_left", "shift_right"]
 StudyName = Literal["red1", "red2", "red3"]
@@ -20,21 +20,6 @@ STUDY: tuple[StudyName, ...] = get_args(StudyName)
 BACKENDS = get_args(Backend)
 # The registry of models: name -> module of redarte.models (docs/new-model.md).
 MODELS: dict[str, str] = dict.fromkeys(STUDY, "study") | {"fisher": "fisher", "finetuned": "finetuned"}
-_RENAMED = {
-    "beyond": "extra_models",
-    "evaluate.coverage": "export.coverage",
-    "fetch.sample.pictures": "fetch.sample.images",
-    "finetuned.filters": "finetuned.principal_components",
-    "finetuned.head.cost": "finetuned.head.C",
-    "finetuned.online": "finetuned.random_crop_flip",
-    "finetuned.tail": "finetuned.fine_tune",
-    "fisher.cost": "fisher.C",
-    "fisher.filters": "fisher.principal_components",
-    "fisher.kinds": "fisher.mixture_components",
-    "resize.size": "resize.side",
-    "train.online": "train.random_crop_flip",
-}
-_REMOVED = {"train.resume": "an interrupted training always resumes; delete models/.checkpoints to start again"}
 
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Ratio = Annotated[float, Field(gt=0, lt=1)]
@@ -264,36 +249,10 @@ def load(path: Path = Path("params.yaml")) -> Params:
     Raises:
         UserError: the file is missing or not YAML, or has values that are not allowed; one sentence for each.
     """
-    document = _read(path)
+    document = documents.read_yaml(path)
     try:
         settings = Params.model_validate(document)
     except ValidationError as error:
-        raise UserError(validation.format_errors(path, Params, error.errors(), _RENAMED, _REMOVED)) from None
-    validation.check_seen_by_dvc(path, document)
+        raise UserError(validation.format_errors(path, Params, error.errors())) from None
+    documents.check_seen_by_dvc(path, document)
     return settings
-
-
-def _read(path: Path) -> dict[Any, Any]:
-    # Imported where it is needed, because it takes a tenth of a second.
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
-    try:
-        text = path.read_text(encoding="utf-8")
-        validation.check_merged(path, text)
-        document = YAML(typ="safe").load(text)
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist here: run this from the top folder of the project.") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}).") from None
-    except RecursionError:
-        raise UserError(f"{path} is nested too deep: it has sections, and parameters in them.") from None
-    except (YAMLError, ValueError, KeyError, AttributeError) as error:
-        # Where a value does not match its explicit tag (!!int), the parser raises Python's own exceptions.
-        mark = getattr(error, "problem_mark", None)
-        where = "" if mark is None else f", in line {mark.line + 1}"
-        problem = " ".join(str(getattr(error, "problem", None) or error).split())
-        raise UserError(f"{path} is not valid YAML{where}: {printable(problem).rstrip('.')}.") from None
-    if not isinstance(document, dict):
-        raise UserError(f"{path} must have sections such as fetch: and train:, and has none.")
-    return document

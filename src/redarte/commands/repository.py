@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from redarte.runtime import validation
+from redarte.runtime import documents
 from redarte.runtime.errors import UserError, first_line
 
 _LOCK = Path(".dvc/tmp/rwlock")
@@ -118,7 +118,7 @@ def _check_merged() -> None:
             text = path.read_text(encoding="utf-8")
         except (OSError, ValueError):
             continue
-        validation.check_merged(path, text)
+        documents.check_merged(path, text)
 
 
 def _check_git() -> None:

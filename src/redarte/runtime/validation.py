@@ -3,16 +3,31 @@
 import difflib
 import re
 import reprlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from redarte.runtime.errors import UserError, printable
+from redarte.runtime.errors import printable
 
 _MAX_SENTENCES = 20
-_IGNORED_BY_DVC = frozenset({"size", "nfiles"})
+# Old parameter -> new parameter.
+_RENAMED = {
+    "beyond": "extra_models",
+    "evaluate.coverage": "export.coverage",
+    "fetch.sample.pictures": "fetch.sample.images",
+    "finetuned.filters": "finetuned.principal_components",
+    "finetuned.head.cost": "finetuned.head.C",
+    "finetuned.online": "finetuned.random_crop_flip",
+    "finetuned.tail": "finetuned.fine_tune",
+    "fisher.cost": "fisher.C",
+    "fisher.filters": "fisher.principal_components",
+    "fisher.kinds": "fisher.mixture_components",
+    "resize.size": "resize.side",
+    "train.online": "train.random_crop_flip",
+}
+_REMOVED = {"train.resume": "an interrupted training always resumes; delete models/.checkpoints to start again"}
 _UNKNOWN = ("extra_forbidden", "invalid_key")  # pydantic's error types for a key that is no parameter
 
 # A few kilobytes of YAML can define gigabytes: a value is shortened to one line.
@@ -98,85 +113,19 @@ def outside_outputs(path: str) -> str:
     return path
 
 
-def check_seen_by_dvc(path: Path, document: object) -> None:
-    """Checks that DVC's run cache distinguishes the values of all keys (treeverse/dvc#10296).
-
-    Args:
-        path: the file, for the message.
-        document: its content.
-
-    Raises:
-        UserError: a key, at any depth, has a name that DVC ignores.
-    """
-    for key in keys(document):
-        if key in _IGNORED_BY_DVC:
-            raise UserError(
-                f"{path}: no key may be named {key}: DVC ignores keys of this name in its run cache "
-                "(treeverse/dvc#10296) and would restore the results of another value; rename the key."
-            )
-
-
-def check_merged(path: Path, text: str) -> None:
-    """Checks that a file has no markers of a merge conflict.
-
-    Args:
-        path: the file, for the message.
-        text: its content.
-
-    Raises:
-        UserError: git left a conflict in the file.
-    """
-    line = next((number for number, line in enumerate(text.splitlines(), 1) if line.startswith("<<<<<<< ")), None)
-    if line is None:
-        return
-    if path.name == "dvc.lock":
-        advice = (
-            "take either version (git checkout --ours dvc.lock), run `dvc repro`, and type: git add dvc.lock metrics"
-        )
-    else:
-        advice = (
-            "keep one of the two versions, delete the lines that begin with <<<<<<<, ======= and >>>>>>>, and type: "
-            f"git add {path}"
-        )
-    raise UserError(f"merge conflict in {path}, from line {line} on: {advice}")
-
-
-def keys(document: object) -> Iterator[object]:
-    """Yields the keys of a document, at any depth.
-
-    Args:
-        document: nested dictionaries and lists; YAML aliases may make cycles.
-    """
-    waiting, seen = [document], set()
-    while waiting:
-        found = waiting.pop()
-        if id(found) in seen:
-            continue
-        seen.add(id(found))
-        if isinstance(found, dict):
-            yield from found
-            waiting += found.values()
-        elif isinstance(found, list):
-            waiting += found
-
-
-def format_errors(
-    path: Path, model: type[BaseModel], errors: Sequence[Any], renamed: Mapping[str, str], removed: Mapping[str, str]
-) -> str:
+def format_errors(path: Path, model: type[BaseModel], errors: Sequence[Any]) -> str:
     """Returns the errors of a document, one sentence a line.
 
     Args:
         path: the document.
         model: its pydantic model.
         errors: as `ValidationError.errors` returns them.
-        renamed: old key -> new key.
-        removed: old key -> what to do instead.
     """
     # A renamed key is not missing under its new name, and a mistyped key is reported before the missing one.
-    new_names = {renamed.get(_name(error)) for error in errors}
+    new_names = {_RENAMED.get(_name(error)) for error in errors}
     kept = [error for error in errors if _name(error) not in new_names]
     kept.sort(key=lambda error: error["type"] not in _UNKNOWN)
-    sentences = [f"{path}: {_sentence(model, error, renamed, removed)}." for error in kept[:_MAX_SENTENCES]]
+    sentences = [f"{path}: {_sentence(model, error)}." for error in kept[:_MAX_SENTENCES]]
     more = len(kept) - len(sentences)
     return "\n".join(sentences + ([f"{path}: and {more} more errors."] if more else []))
 
@@ -185,13 +134,13 @@ def _name(error: Any) -> str:
     return ".".join(map(str, error["loc"]))
 
 
-def _sentence(model: type[BaseModel], error: Any, renamed: Mapping[str, str], removed: Mapping[str, str]) -> str:
+def _sentence(model: type[BaseModel], error: Any) -> str:
     parts = [printable(key) for key in error["loc"]]
     name = ".".join(parts) or "the document"
-    if name in renamed:
-        return f"{name} is now called {renamed[name]}"
-    if name in removed:
-        return f"{name} does not exist any more: {removed[name]}"
+    if name in _RENAMED:
+        return f"{name} is now called {_RENAMED[name]}"
+    if name in _REMOVED:
+        return f"{name} does not exist any more: {_REMOVED[name]}"
     if error["type"] in _UNKNOWN:
         return f"there is no parameter {name}{_suggestion(model, parts)}"
     if error["type"] == "missing":

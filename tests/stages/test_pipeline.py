@@ -265,7 +265,7 @@ def test_doctor_lists_the_stages_of_another_model(
     monkeypatch.chdir(finished.path)
     assert doctor.stages_to_run("red2") == ["evaluate", "report"]
     assert doctor.stages_to_run("fisher") == ["train_extra@fisher", "export_extra@fisher", "evaluate", "report"]
-    other = doctor.with_model(settings(), "fisher")
+    other = doctor.with_model(settings({"extra_models": []}), "fisher")
     assert (other.model, other.extra_models) == ("fisher", ["fisher"])
     with pytest.raises(UserError, match="there is no model red9; the models are red1, red2, red3, "):
         doctor.with_model(settings(), "red9")

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import yaml
 from dvc.dependency import ParamsDependency
 from dvc.repo import Repo
 
+from redarte.params import MODELS
 from tests.conftest import ROOT, Workspace, environment_for, ran, write_params
 
 STAGES = (
@@ -371,8 +372,15 @@ def leaves(section: dict[str, Any], prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{name}"
 
 
+def committed_parameters(known: Iterable[str]) -> list[str]:
+    """The parameters of params.yaml, without those of a new model (docs/new-model.md) that a table does not know."""
+    sections = {name.partition(".")[0] for name in known}
+    document = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    return list(leaves({name: document[name] for name in document if name in sections or name not in MODELS}))
+
+
 def test_the_table_has_every_parameter() -> None:
-    assert list(TABLE) == list(leaves(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))))
+    assert list(TABLE) == committed_parameters(TABLE)
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,11 @@
 """The same training by JAX and PyTorch, whose CPU builds `make test-all` installs; and messages about devices."""
 
 import importlib.util
+import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -18,10 +20,13 @@ from redarte.runtime.errors import UserError
 from redarte.training import loop
 from tests.conftest import (
     FISHER,
+    ROOT,
     Workspace,
+    environment_for,
     finetuning_params,
     new_workspace,
     save_backbone,
+    write_painting,
 )
 from tests.training.test_loop import MakeSettings, epochs_written, folder_of, job_of
 
@@ -123,10 +128,10 @@ def test_all_options_together(tmp_path: Path, backend: str) -> None:
 
 
 # A GPU holds the images as this tensor does.
-RESIDENT = """
+ON_DEVICE = """
 import runpy, sys
 from redarte import devices
-devices.resident = devices._accelerator.put
+devices.to_device = devices._accelerator.put
 sys.argv = ["train", "red1"]
 runpy.run_module("redarte.stages.train", run_name="__main__")
 """
@@ -138,7 +143,7 @@ def test_images_on_the_device_give_the_same_training(tmp_path: Path, backend: st
     workspace.stage("train", "red1", KERAS_BACKEND=backend)
     before = outputs(workspace)
     source = str(workspace.path / "src")
-    workspace.run("python", "-c", RESIDENT, KERAS_BACKEND=backend, PYTHONPATH=source)
+    workspace.run("python", "-c", ON_DEVICE, KERAS_BACKEND=backend, PYTHONPATH=source)
     assert outputs(workspace) == before
 
 
@@ -152,6 +157,94 @@ def test_extra_models(tmp_path: Path, backend: str) -> None:
         assert workspace.metrics(f"train_{name}")["backend"] == backend
         workspace.stage("export", name, KERAS_BACKEND=backend)
         assert (workspace.path / f"models/{name}.onnx").is_file()
+
+
+@pytest.mark.long
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed: make test-all")
+def test_two_devices_of_jax_train_like_one(tmp_path: Path) -> None:
+    """With 27 images in batches of 8, one device would get no image of the last batch."""
+    workspace = ready(tmp_path / "redarte", {"train.epochs": 2})
+    workspace.stage("train", "red1", KERAS_BACKEND="jax")
+    alone = losses(workspace)
+    two: Any = {"KERAS_BACKEND": "jax", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    assert "26 images, 2 × CPU, float32, by jax" in workspace.stage("train", "red1", **two).stdout
+    assert losses(workspace) == pytest.approx(alone, rel=1e-3)
+    write_painting(workspace.path / "data/resized/train/Ana/more.jpg", 32, 32, seed=7)
+    write_painting(workspace.path / "data/resized/val/Ana/more.jpg", 32, 32, seed=8)
+    workspace.stage("train", "red1", **two)
+    assert np.isfinite(losses(workspace)).all()
+
+
+LACKING = "tensorflow tf2onnx onnx onnxruntime gradio dvc albumentations matplotlib imagehash"
+IMPORTS = (
+    f"import sys; sys.modules.update(dict.fromkeys({LACKING!r}.split())); "
+    "import redarte.stages.train, redarte.models.study, benchmarks.gpu"
+)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_gpu_benchmark_runs_on_a_cpu_and_without_the_packages_that_a_gpu_machine_lacks(backend: str) -> None:
+    environment = environment_for({"KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT / "src")})
+    imported = subprocess.run(
+        [sys.executable, "-c", IMPORTS], cwd=ROOT, env=environment, text=True, capture_output=True
+    )
+    assert imported.returncode == 0, imported.stderr
+    small = ["--device", "cpu", "--side", "16", "--count", "56", "--batches", "8", "--epochs", "2"]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.gpu", *small, "--backends", backend],
+        cwd=ROOT, env=environment, text=True, capture_output=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert f"{backend} on CPU: Red 1, 56 images of 16 px, 10 epochs, batch 32," in done.stdout
+    rows = [line.split(" | ")[:4] for line in done.stdout.splitlines() if line.startswith(f"| {backend} ")]
+    assert [row[1:] for row in rows] == [
+        [name, "8", precision] for name in ("red1", "red3") for precision in ("mixed_bfloat16", "float32")
+    ]
+    assert done.stdout.count(f"| plain Keras, {backend} ") == 2
+
+
+@pytest.mark.parametrize(
+    ("backend", "message"),
+    [
+        ("mxnet", "KERAS_BACKEND is 'mxnet'; set it to tensorflow, jax or torch, or unset it."),
+        ("openvino", "KERAS_BACKEND is 'openvino'; set it to tensorflow, jax or torch, or unset it."),
+        pytest.param(
+            "jax",
+            "the Keras backend jax (train.backend or KERAS_BACKEND) is not installed; type `make install BACKEND=jax`, "
+            "or choose another.",
+            marks=pytest.mark.skipif(importlib.util.find_spec("jax") is not None, reason="it is installed"),
+        ),
+    ],
+)
+def test_an_unknown_or_missing_backend_is_one_sentence(workspace: Workspace, backend: str, message: str) -> None:
+    for command in (("python", "-m", "redarte.stages.train", "red1"), ("redarte", "doctor")):
+        done = workspace.run(*command, check=False, KERAS_BACKEND=backend)
+        assert (done.returncode, done.stderr) == (1, f"redarte: {message}\n")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_only_tensorflow_trains_on_two_machines(tmp_path: Path, backend: str) -> None:
+    workspace = ready(tmp_path / "redarte", {})
+    config = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}
+    done = workspace.stage("train", "red1", check=False, KERAS_BACKEND=backend, TF_CONFIG=json.dumps(config))
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"redarte train red1: TF_CONFIG lists 2 machines, and {backend} trains on one; unset TF_CONFIG, or set "
+        "train.backend to tensorflow.\n"
+    )
+
+
+@pytest.mark.long
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed: make test-all")
+def test_a_missing_compiler_is_one_sentence(tmp_path: Path) -> None:
+    workspace = ready(tmp_path / "redarte", {"train.jit": True})
+    done = workspace.stage("train", "red1", check=False, KERAS_BACKEND="torch", CXX="/nowhere/c++", PATH=BARE)
+    assert done.returncode == 1
+    assert re.fullmatch(
+        r"redarte train red1: train\.jit is true, and torch cannot compile steps here \(.*\); "
+        r"set train\.jit to false\.",
+        done.stderr.strip(),
+    ), done.stderr
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

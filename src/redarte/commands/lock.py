@@ -33,8 +33,7 @@ def _changes(entries: list[Any], cached: set[str]) -> Iterator[str]:
     """The files and parameters of a stage that differ from dvc.lock.
 
     `entries` are those of `dvc status`, each a text or {kind: {path: state}}; `cached` are the outputs that are in
-    DVC's
-    cache and not in git.
+    DVC's cache and not in git.
     """
     for entry in entries:
         if isinstance(entry, str):

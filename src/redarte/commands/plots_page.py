@@ -1,10 +1,8 @@
 """The page of `dvc plots show` with the plotting library included, so that it works without internet.
 
 DVC's page loads Vega from a CDN and is blank without it. The wheel of vl-convert-python contains the same library; it
-is
-written into a page template, which .dvc/config.local names. Neither file is committed: together they would add a
-megabyte
-of third-party code.
+is written into a page template, which .dvc/config.local names. Neither file is committed: together they would add a
+megabyte of third-party code.
 """
 
 import subprocess

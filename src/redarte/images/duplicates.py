@@ -2,11 +2,9 @@
 
 A near-duplicate in train leaks a test image, and makes a model look better than it is. A pair is found in two steps.
 Perceptual hashes (imagehash's pHash) that differ in few of their 64 bits give the candidates; most of these only share
-a
-composition. Candidates are accepted if their edges correlate: images of 32×32 px, minus their own blur. On 760
-paintings
-of the study's data set the two measures found five pairs, all correct, where the hash alone finds about thirty. Of
-images cropped by 2 % on each side, re-encoded, resized or mirrored they find 99 %.
+a composition. Candidates are accepted if their edges correlate: images of 32×32 px, minus their own blur. On 760
+paintings of the study's data set the two measures found five pairs, all correct, where the hash alone finds about
+thirty. Of images cropped by 2 % on each side, re-encoded, resized or mirrored they find 99 %.
 """
 
 from collections import defaultdict

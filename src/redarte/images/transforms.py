@@ -27,8 +27,7 @@ def copies(image: ImageArray, path: str, settings: Augment, seed: int) -> Iterat
     Args:
         image: RGB, (height, width, 3), uint8.
         path: the image's "<artist>/<file>". The random numbers depend only on the path, the seed and the name of the
-            copy, and
-            not on the order of the images or the number of workers.
+            copy, and not on the order of the images or the number of workers.
         settings: which copies, and their ranges.
         seed: the seed of params.yaml.
 

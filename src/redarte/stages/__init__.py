@@ -13,10 +13,8 @@ def _run_this_checkout() -> None:
     """Restarts the command with the code in ./src where another checkout's code is installed.
 
     DVC hashes ./src and caches the outputs under that hash, so ./src must run: in a second clone that shares an
-    environment,
-    and in the temporary folder of a queued experiment. It happens here, before a stage imports anything, because
-    TensorFlow
-    takes seconds.
+    environment, and in the temporary folder of a queued experiment. It happens here, before a stage imports anything,
+    because TensorFlow takes seconds.
     """
     here = Path("src/redarte").resolve()
     if not here.is_dir() or here == Path(__file__).resolve().parents[1]:

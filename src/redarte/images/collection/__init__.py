@@ -70,10 +70,8 @@ def find_images(tree: Path, max_pixels: float, root: str | None = None, paramete
     """Assigns the files of a tree to artists, and skips what cannot be used.
 
     The tree has a folder for each artist, at any depth below folders that only wrap them; folders inside an artist's
-    folder
-    belong to the artist. Where the tree has an artists.csv (the study's layout), the names in it are the artists, and
-    images
-    in other folders are skipped.
+    folder belong to the artist. Where the tree has an artists.csv (the study's layout), the names in it are the
+    artists, and images in other folders are skipped.
 
     Args:
         tree: any folder.
@@ -86,8 +84,7 @@ def find_images(tree: Path, max_pixels: float, root: str | None = None, paramete
 
     Raises:
         UserError: a folder cannot be read; there are fewer than two artists with images, or two with names that differ
-            only
-            in spelling; or it cannot be detected which folders are the artists.
+            only in spelling; or it cannot be detected which folders are the artists.
     """
     found = Collection()
     candidates, lists = [], []

@@ -184,9 +184,8 @@ def _checked(data: bytes, decode: Callable[[], Result]) -> Result:
     """Decodes, and raises ValueError where the decoder warns that it has made up pixels.
 
     libjpeg decodes a JPEG with missing data to grey or to wrong colours, and reports it only on stderr. Pillow
-    suppresses
-    these warnings, so OpenCV decodes a second time what Pillow has decoded with the same libraries: TIFF, and JPEG in
-    CMYK.
+    suppresses these warnings, so OpenCV decodes a second time what Pillow has decoded with the same libraries: TIFF,
+    and JPEG in CMYK.
     """
     captured = _stderr_file()
     os.ftruncate(captured, 0)

@@ -1,10 +1,9 @@
 """Image files. The only package that opens, decodes and encodes them.
 
 In memory an image is always an upright sRGB array of shape (height, width, 3), uint8, 0 to 255. Ordinary JPEGs are
-decoded
-by OpenCV, which can decode at a half, a quarter or an eighth of the size for a fraction of the cost. TIFFs of other
-depths than 8 bits are decoded by tifffile, everything else (PNG, CMYK, alpha, animations) by Pillow. Orientation and
-colour profiles are applied here, for all formats alike.
+decoded by OpenCV, which can decode at a half, a quarter or an eighth of the size for a fraction of the cost. TIFFs of
+other depths than 8 bits are decoded by tifffile, everything else (PNG, CMYK, alpha, animations) by Pillow. Orientation
+and colour profiles are applied here, for all formats alike.
 """
 
 import io

@@ -137,8 +137,7 @@ def read(data: bytes) -> tuple[Image.Image, Image.Image | None, int, bytes | Non
 
     Returns:
         The colours as stored, 8 bits in the mode L, RGB or CMYK; the opacity in the mode L, or None; the orientation, 1
-        to
-        8, as in EXIF; and the colour profile, or None.
+        to 8, as in EXIF; and the colour profile, or None.
 
     Raises:
         UnsupportedError: the samples are signed, of different depths or of another colour space.

@@ -47,8 +47,7 @@ def tree(settings: Fetch, scratch: Path) -> Path:
 
     Raises:
         UserError: the archive is missing, does not match its hash, is corrupt, or is refused: a member's path leads out
-            of
-            the folder or cannot be decoded, a member is a link or device, or a limit of params.yaml is exceeded.
+            of the folder or cannot be decoded, a member is a link or device, or a limit of params.yaml is exceeded.
     """
     archive = settings.archive
     if archive.path is None:

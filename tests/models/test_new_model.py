@@ -66,7 +66,7 @@ def test_the_model_of_the_page_is_trained_exported_and_evaluated(finished: Works
 
 
 def test_the_page_is_short() -> None:
-    assert len(PAGE.splitlines()) < 150
+    assert len(PAGE.splitlines()) < 140
 
 
 @pytest.mark.long

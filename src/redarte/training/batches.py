@@ -49,7 +49,7 @@ def training_batches(
     def items() -> Iterator[_Item]:
         for epoch in epochs:
             order = np.random.default_rng([seed, epoch]).permutation(len(dataset))
-            for indices in _split_into(order[: _divisible(dataset, devices)], batch_size):
+            for indices in _split_into(order[: images_per_epoch(dataset, devices)], batch_size):
                 parts = [indices] if replicas is None else np.split(indices, devices)[replicas.start : replicas.stop]
                 yield from ((part, epoch) for part in parts)
 
@@ -71,7 +71,17 @@ def steps(dataset: Dataset, batch_size: int, devices: int = 1) -> int:
         batch_size: as for `training_batches`.
         devices: as for `training_batches`.
     """
-    return math.ceil(_divisible(dataset, devices) / batch_size)
+    return math.ceil(images_per_epoch(dataset, devices) / batch_size)
+
+
+def images_per_epoch(dataset: Dataset, devices: int) -> int:
+    """Returns the number of images in an epoch, a multiple of the number of devices.
+
+    Args:
+        dataset: the training images.
+        devices: as for `training_batches`.
+    """
+    return len(dataset) - len(dataset) % devices
 
 
 def ordered_batches(dataset: Dataset, batch_size: int) -> Iterator[Batch]:
@@ -104,10 +114,6 @@ def random_resized_crop(image: np.ndarray, rng: np.random.Generator) -> np.ndarr
     x, y = rng.integers(0, side - width + 1), rng.integers(0, side - height + 1)
     crop = cv2.resize(image[y : y + height, x : x + width], (side, side), interpolation=cv2.INTER_LINEAR)
     return np.asarray(crop[:, ::-1] if rng.random() < 0.5 else crop)
-
-
-def _divisible(dataset: Dataset, devices: int) -> int:
-    return len(dataset) - len(dataset) % devices
 
 
 def _split_into(order: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:

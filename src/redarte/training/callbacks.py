@@ -36,8 +36,7 @@ class TrainingCallback(keras.callbacks.Callback):
         self.job = job
         self.checkpoint = checkpoint
         self.history_file = history_file
-        # On several devices an epoch leaves a few images out.
-        self._images = len(job.train) - len(job.train) % count
+        self._images = batches.images_per_epoch(job.train, count)
         self._batch_size = job.batch_size(count)
         self._bar: tqdm[Any] | None = None
         self._started = 0.0

@@ -1,6 +1,7 @@
-"""Latency of everyday commands of DVC and redarte on the built-in sample, as whole processes.
+"""Latency of everyday commands of DVC and redarte, as whole processes, on the built-in sample or at the study's size.
 
     python -m benchmarks.everyday --repeat 5
+    python -m benchmarks.everyday --at-study-size       # 8,446 small images of 50 artists, models of 32 px
     python -m benchmarks.everyday --baseline v1 --python /path/to/the/environment/of/v1/bin/python
 
 The pipeline runs once in a clone of this commit, with one epoch per model, and once in a clone of the baseline
@@ -18,6 +19,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
+import numpy as np
+
+IMAGES, ARTISTS = 8446, 50
 REDARTE = "from redarte.cli import app; app()"
 
 
@@ -43,15 +48,12 @@ class Clone:
             raise SystemExit(f"{self.title}: {' '.join(command)} failed\n{done.stdout}\n{done.stderr}")
         return seconds
 
-    def prepare(self) -> None:
-        """Runs the whole pipeline and commits the run."""
-        params = self.path / "params.yaml"
-        params.write_text(
-            params.read_text(encoding="utf-8").replace("  epochs: 4 ", "  epochs: 1 ", 1), encoding="utf-8"
-        )
+    def prepare(self, changes: list[str]) -> None:
+        """Runs the whole pipeline with one epoch and changed parameters, and commits the run."""
         for key, value in (("user.name", "benchmark"), ("user.email", "benchmark@example.invalid")):
             self.run("git", "config", key, value)
-        seconds = self.run("dvc", "repro")
+        changed = [word for change in ("train.epochs=1", *changes) for word in ("-S", change)]
+        seconds = self.run("dvc", "exp", "run", *changed)
         self.run("git", "commit", "-qam", "a run")
         print(f"{self.title}: the whole pipeline in {seconds:.0f} s", flush=True)
 
@@ -72,14 +74,30 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--baseline", metavar="REVISION")
     parser.add_argument("--python", type=Path, default=Path(sys.executable), help="of the baseline revision")
+    parser.add_argument("--at-study-size", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         clones = [clone_of("HEAD", Path(folder, "this"), Path(sys.executable))]
         if options.baseline:
             clones.insert(0, clone_of(options.baseline, Path(folder, "baseline"), options.python))
+        changes = []
+        if options.at_study_size:
+            draw(Path(folder, "images"))
+            changes = ["fetch.source=folder", f"fetch.folder.path={folder}/images", "resize.side=32"]
         for clone in clones:
-            clone.prepare()
+            clone.prepare(changes)
         print(table(measure(clones, options.repeat)))
+
+
+def draw(folder: Path) -> None:
+    """Writes as many images as the study has. They are small: the time of DVC depends on the number of files."""
+    rng = np.random.default_rng(0)
+    for number in range(IMAGES):
+        artist = folder / f"Artist_{number % ARTISTS:02d}"
+        artist.mkdir(parents=True, exist_ok=True)
+        noise = rng.integers(0, 256, (12, 12, 3), dtype=np.uint8)
+        image = cv2.resize(noise, (96, 96), interpolation=cv2.INTER_CUBIC)
+        cv2.imencode(".jpg", image)[1].tofile(artist / f"{number:06d}.jpg")
 
 
 def clone_of(revision: str, path: Path, python: Path) -> Clone:

@@ -167,7 +167,7 @@ def measure(options: argparse.Namespace) -> None:
             pixels = np.stack(list(pool.map(lambda n: draw(n, options.side), range(first, first + count))))
         labels = (np.arange(first, first + count) % ARTISTS).astype(np.int64)
         names = [f"Artist_{number:02d}" for number in range(ARTISTS)]
-        return Drawn(Path(), [str(n) for n in range(count)], labels, names, options.side, pixels)
+        return Drawn([str(n) for n in range(count)], [Path()] * count, labels, names, options.side, pixels)
 
     settings = params.load(ROOT / "params.yaml")
     train, val = images(options.count, 0), images(ARTISTS, options.count)

@@ -29,6 +29,7 @@ import joblib
 import numpy as np
 
 from redarte import params
+from redarte.images import shards
 from redarte.images.decoding import folders
 from redarte.params import Augment, Resize
 from redarte.runtime import workers
@@ -150,10 +151,9 @@ def opencv_resize(source: Path, target: Path, file: str) -> None:
 
 def redarte_resize(settings: Resize) -> Method:
     def run(source: Path, files: list[str], target: Path) -> None:
-        moves = [(source / file, Path("train", f"{Path(file).stem}.jpg")) for file in files]
-        work = partial(resize.write_resized, {"train": target}, settings)
-        for _ in workers.map_parallel(work, moves, "resizing"):
-            pass
+        work = partial(resize.resized_jpeg, settings)
+        contents = workers.map_parallel(work, [source / file for file in files], "resizing")
+        shards.write(target / "all.tar", zip(files, contents, strict=True))
 
     return run
 
@@ -182,7 +182,8 @@ def table(title: str, methods: dict[str, Method], source: Path, repeat: int, cop
                 started = time.perf_counter()
                 run(source, files, Path(target))
                 seconds = time.perf_counter() - started
-                written = sum(1 for path in Path(target).rglob("*") if path.is_file())
+                written = sum(1 for path in Path(target).rglob("*") if path.is_file() and path.suffix != ".tar")
+                written += sum(len(shards.members(shard)) for shard in shards.files(Path(target)))
             assert written >= 0.99 * copies * len(files), f"{name} wrote {written}"
             if turn:
                 speeds[name].append(written / seconds)

@@ -270,7 +270,7 @@ async def wants_files(session: aiohttp.ClientSession, service: Service, rng: ran
             "data/raw",
             "models/red1.onnx",
             f"{project}/params.yaml",
-            f"{project}/data/resized/test/../../../params.yaml",
+            f"{project}/data/split/test/../../../params.yaml",
             f"http://127.0.0.1/{secret}",
             f"file://{secret}",
             "\\\\host\\share",

@@ -21,6 +21,7 @@ import pytest
 import requests
 from PIL import Image
 
+from redarte.images import shards
 from tests import browser, servers
 from tests.conftest import Workspace, write_painting
 
@@ -350,8 +351,10 @@ def test_names_are_escaped(finished: Workspace, tmp_path: Path) -> None:
     tables = [clone.path / f"plots/{name}.csv" for name in ("predictions", "compare")]
     first = tables[0].read_text().splitlines()[1].partition(",")[0]
     renamed = Path(first).with_name(malicious).as_posix()
-    test = clone.path / "data/resized/test"
-    (test / f"{first}.jpg").rename(test / f"{renamed}.jpg")
+    shard = shards.path_of(clone.path / "data/resized/test", first.partition("/")[0])
+    shards.write(
+        shard, [(member.name.replace(first, renamed), member.read_bytes()) for member in shards.members(shard)]
+    )
     for table in tables:
         table.write_text(table.read_text().replace(first, renamed))
     clone.stage("report")

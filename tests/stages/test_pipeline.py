@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from redarte.commands import doctor
+from redarte.images import dataset
 from redarte.params import Params
 from redarte.runtime.errors import UserError
 from tests.conftest import ROOT, Workspace, ran, tree_bytes
@@ -38,7 +39,8 @@ def test_a_run_writes_every_output(finished: Workspace) -> None:
     assert metrics(finished, "fetch")["source"] == "sample"
     data = finished.path / "data"
     counts = {"raw": 15, "augmented": 9 * 6, "resized/train": 9 * 7, "resized/val": 3, "resized/test": 3}
-    assert {split: len(list((data / split).glob("*/*.jpg"))) for split in counts} == counts
+    assert {folder: len(dataset.image_files(data / folder)) for folder in counts} == counts
+    assert len(list((data / "resized").rglob("*"))) == 3 + 3 * 3
     none = {"groups": 0, "images": 0, "groups_across_artists": 0, "test_images_with_duplicate_in_train": 0}
     assert metrics(finished, "split") | {"names_never_tested": 0, "names_left_out": 0} == {
         "artists": 3, "train": 9, "val": 3, "test": 3, "artists_never_tested": 0, "artists_left_out": 0,

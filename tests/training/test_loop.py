@@ -80,9 +80,11 @@ def test_batches_are_split_among_devices(images: Dataset) -> None:
     assert [next(source) for source in [first, first, second] * 4] == drawn(range(3))
 
 
-def test_images_that_do_not_fit_in_memory_are_read_each_time(images: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_that_do_not_fit_in_memory_are_read_each_time(
+    tmp_path: Path, images: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("REDARTE_MEMORY", "0")
-    from_disk = dataset.load(images.folder)
+    from_disk = dataset.load(tmp_path / "train")
     assert from_disk._decoded is None
     assert images._decoded is not None
     one, other = (batches.training_batches(p, 4, 0, range(2)) for p in (images, from_disk))
@@ -188,10 +190,10 @@ def test_classes_are_the_models_even_if_a_split_lacks_one(tmp_path: Path) -> Non
 
 def test_the_digest_depends_on_names_and_bytes(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, {"Ana": 2, "Bente": 2})
-    before = dataset.load(folder).digest()
-    assert dataset.load(folder).digest() == before
+    before = dataset.load(tmp_path / "train").digest()
+    assert dataset.load(tmp_path / "train").digest() == before
     write_painting(folder / "Ana/001.jpg", 16, 16, seed=999)
-    assert dataset.load(folder).digest() != before
+    assert dataset.load(tmp_path / "train").digest() != before
 
 
 @pytest.mark.parametrize(

@@ -52,8 +52,8 @@ def _written(settings: Params) -> dict[str, int]:
         fetched, split = (outputs.read_json(Path(f"metrics/{name}.json")) for name in ("fetch", "split"))
         counts = {"data/raw": int(fetched["images"])}
         for name in ("train", "val", "test"):
-            copies = len(settings.augment.copies) if name == "train" else 0
-            counts |= {f"data/split/{name}": split[name], f"data/resized/{name}": split[name] * (1 + copies)}
+            artists = split["artists"] - (split["artists_never_tested"] if name != "train" else 0)
+            counts |= {f"data/split/{name}": split[name], f"data/resized/{name}": artists}
         return counts | {"data/augmented": split["train"] * len(settings.augment.copies)}
     except (OSError, ValueError, KeyError, TypeError):
         return {}

@@ -1,5 +1,6 @@
 """The page of `redarte serve`: predictions, evidence map and similar training images for an uploaded image."""
 
+import functools
 import html
 import random
 import sys
@@ -10,7 +11,7 @@ import gradio
 from redarte import params
 from redarte.commands.predict import ranked, reader
 from redarte.evaluation.comparison import title
-from redarte.images import decoding
+from redarte.images import decoding, shards
 from redarte.images.decoding import ImageArray, folders
 from redarte.images.decoding.folders import display_name
 from redarte.inference import explanations
@@ -21,7 +22,8 @@ from redarte.runtime.sandbox import EndedError, Sandbox
 
 MODELS = Path("models")
 TRAIN = Path("data/resized/train")
-TEST = Path("data/resized/test")
+TEST = Path("data/split/test")
+_SHOWN_BY_BROWSERS = (".jpg", ".jpeg", ".png", ".webp", ".gif")
 MAX_PIXELS = 64e6  # of an upload: a large phone camera's
 OVERLOADED = "The server is short of memory; try again later."
 _OUT_OF_DISTRIBUTION = "Probably none of the known artists: the image is not similar to the training images."
@@ -124,7 +126,7 @@ def example_images() -> list[str]:
     """Returns three test images, of three artists if there are so many; always the same."""
     if not TEST.is_dir():
         return []
-    paths = folders.list_images(TEST)
+    paths = [path for path in folders.list_images(TEST) if path.lower().endswith(_SHOWN_BY_BROWSERS)]
     random.Random(0).shuffle(paths)
     of_each = {path.partition("/")[0]: path for path in paths}
     return [str((TEST / path).resolve()) for path in sorted(of_each.values())[:3]]
@@ -163,11 +165,19 @@ def similar_html(predictions: Predictions) -> str:
     shown = []
     for image_id, similarity in predictions.nearest(0, _NEAREST):
         artist, _, name = image_id.partition("/")
-        file = TRAIN / f"{image_id}.jpg"
-        tag = f'<img src="{as_uri(decoding.read_within(file, 200))}" alt="">' if file.is_file() else ""
+        file = _training_images(shards.path_of(TRAIN, artist)).get(image_id)
+        tag = f'<img src="{as_uri(decoding.read_within(file, 200))}" alt="">' if file else ""
         caption = f"{html.escape(display_name(artist))}<br>{html.escape(name)} ({similarity:.2f})"
         shown.append(f"<figure>{tag}<figcaption>{caption}</figcaption></figure>")
     return f'<h3>The most similar training images</h3><div class="images">{"".join(shown)}</div>'
+
+
+@functools.cache
+def _training_images(shard: Path) -> dict[str, shards.Member]:
+    """The resized images of an artist by their identity; none where they are not on this machine."""
+    if not shard.is_file():
+        return {}
+    return {folders.image_id(member.name): member for member in shards.members(shard)}
 
 
 def decoded(sandbox: Sandbox, upload: Path | bytes, model: Predictor) -> ImageArray:

@@ -41,7 +41,7 @@ def export_model(name: str, settings: Params, file: Path) -> tuple[bytes, Metada
     val = dataset.load(dataset.folder_of("val", module.READS_RESIZED), artists, side)
     proto = onnx.convert(side, module.decompose(model))
     session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
-    embeddings = _training_embeddings(file, session, artists, side, jpeg_quality)
+    embeddings = _training_embeddings(file, session, artists, side, module.READS_RESIZED)
     known = np.stack(list(embeddings.values()))
     features, logits = _run(session, val)
     difference = _max_difference(model, val, logits)
@@ -74,20 +74,19 @@ def export_model(name: str, settings: Params, file: Path) -> tuple[bytes, Metada
 
 
 def _training_embeddings(
-    file: Path, session: onnxruntime.InferenceSession, artists: list[str], side: int, jpeg_quality: int | None
+    file: Path, session: onnxruntime.InferenceSession, artists: list[str], side: int, resized: bool
 ) -> dict[str, np.ndarray]:
-    """The embeddings of the original training images by identity: (features,), float32, each.
+    """The embeddings of the training images without their copies, by identity: (features,), float32, each.
 
-    A model that was fitted to computed features has stored them in its file; for others they are computed from the
-    originals, as `redarte predict` reads an image.
+    A model that was fitted to computed features has stored them in its file.
     """
-    folder = dataset.folder_of("train", resized=False)
-    ids = [folders.image_id(path) for path in folders.list_images(folder)]
+    folder = dataset.folder_of("train", resized)
+    ids = [image_id for image_id in dataset.image_files(folder) if not folders.is_copy(image_id)]
     stored = base.load_embeddings(file)
     if set(ids) <= set(stored):
         return {image_id: stored[image_id] for image_id in ids}
-    originals = dataset.load(folder, artists, side, jpeg_quality)
-    return dict(zip(ids, _run(session, originals)[0], strict=True))
+    images = dataset.load(folder, artists, side, with_copies=False)
+    return dict(zip(ids, _run(session, images)[0], strict=True))
 
 
 def _run(session: onnxruntime.InferenceSession, images: Dataset) -> tuple[np.ndarray, np.ndarray]:

@@ -12,13 +12,14 @@ import joblib
 import numpy as np
 import psutil
 
-from redarte.images import decoding
+from redarte.images import decoding, shards
 from redarte.images.decoding import folders
 from redarte.runtime import workers
 from redarte.runtime.errors import UserError
 
 RESIZED = Path("data/resized")
 ORIGINALS = Path("data/split")
+ImageFile = Path | shards.Member
 _MEMORY_SHARE = 0.5  # of the free memory, for decoded images, without REDARTE_MEMORY
 
 
@@ -27,16 +28,16 @@ class Dataset:
     """The images of one split.
 
     Attributes:
-        folder: a class-per-folder tree.
-        paths: "<artist>/<file>", sorted.
+        ids: the images' identities, "<artist>/<stem>", sorted.
+        files: the image files.
         labels: (n,), int64: the artist of each image, as an index into `artists`.
         artists: the classes, in the order of the model's outputs.
         side: the width and height of the images as the model sees them, in px.
         jpeg_quality: images are compressed with this quality after resizing, as those of data/resized were; None: not.
     """
 
-    folder: Path
-    paths: list[str]
+    ids: list[str]
+    files: list[ImageFile]
     labels: np.ndarray
     artists: list[str]
     side: int
@@ -44,12 +45,7 @@ class Dataset:
     jpeg_quality: int | None = None
 
     def __len__(self) -> int:
-        return len(self.paths)
-
-    @property
-    def ids(self) -> list[str]:
-        """The images' identities, "<artist>/<stem>"."""
-        return [folders.image_id(path) for path in self.paths]
+        return len(self.ids)
 
     @property
     def in_memory(self) -> bool:
@@ -68,7 +64,7 @@ class Dataset:
         if self._decoded is not None:
             pixels = self._decoded[indices]
         else:
-            pixels = np.stack([self._read(self.paths[index]) for index in indices])
+            pixels = np.stack([self.read(index) for index in indices])
         return pixels, np.eye(len(self.artists), dtype=np.float32)[self.labels[indices]]
 
     def with_decoded(self, convert: Callable[[np.ndarray], Any]) -> "Dataset":
@@ -86,8 +82,8 @@ class Dataset:
             indices: (b,), int.
         """
         pixels = None if self._decoded is None else self._decoded[indices]
-        paths = [self.paths[index] for index in indices]
-        return replace(self, paths=paths, labels=self.labels[indices], _decoded=pixels)
+        ids, files = ([values[index] for index in indices] for values in (self.ids, self.files))
+        return replace(self, ids=ids, files=files, labels=self.labels[indices], _decoded=pixels)
 
     def batches(self, size: int | None = None) -> Iterator[np.ndarray]:
         """Yields the images without labels, in order: (b, side, side, 3), uint8.
@@ -100,27 +96,40 @@ class Dataset:
             yield self.batch(np.arange(start, min(start + size, len(self))))[0]
 
     def digest(self) -> str:
-        """Returns a hash of the names and the bytes of all files."""
+        """Returns a hash of the identities and the bytes of all files."""
         hashed = hashlib.blake2b(digest_size=16)
-        for path in self.paths:
-            hashed.update(path.encode() + b"\0" + (self.folder / path).read_bytes())
+        for image_id, file in zip(self.ids, self.files, strict=True):
+            hashed.update(image_id.encode() + b"\0" + file.read_bytes())
         return hashed.hexdigest()
 
-    def _read(self, path: str) -> decoding.ImageArray:
-        image = decoding.read_resized(self.folder / path, self.side)
+    def read(self, index: int) -> decoding.ImageArray:
+        """Returns one image as the model sees it, from its file: (side, side, 3), uint8.
+
+        Args:
+            index: of the image.
+
+        Raises:
+            UserError: the file cannot be decoded.
+        """
+        image = decoding.read_resized(self.files[index], self.side)
         return decoding.through_jpeg(image, self.jpeg_quality)
 
 
 def load(
-    folder: Path, artists: list[str] | None = None, side: int | None = None, jpeg_quality: int | None = None
+    folder: Path,
+    artists: list[str] | None = None,
+    side: int | None = None,
+    jpeg_quality: int | None = None,
+    with_copies: bool = True,
 ) -> Dataset:
     """Loads a split, and decodes it where it fits in memory.
 
     Args:
-        folder: a class-per-folder tree.
-        artists: the classes, in the order of the model's outputs; None: the names of the folders, sorted.
+        folder: a class-per-folder tree, or one tar file for each artist (`shards`).
+        artists: the classes, in the order of the model's outputs; None: the artists of the folder, sorted.
         side: images are resized to this side, in px; None: the side of the first image, which is square.
         jpeg_quality: see `Dataset`.
+        with_copies: whether the augmented copies are included.
 
     Returns:
         The dataset.
@@ -128,17 +137,34 @@ def load(
     Raises:
         UserError: the folder has no images, or an artist that the model does not know.
     """
-    artists = folders.classes(folder) if artists is None else artists
-    paths = folders.list_images(folder)
-    if not paths:
+    files = {
+        image_id: file for image_id, file in image_files(folder).items() if with_copies or not folders.is_copy(image_id)
+    }
+    if not files:
         raise UserError(f"{folder} has no images; run `dvc repro resize`.")
+    artist_of = [image_id.partition("/")[0] for image_id in files]
+    artists = sorted(set(artist_of)) if artists is None else artists
     index_of = {artist: index for index, artist in enumerate(artists)}
-    unknown = sorted({path.partition("/")[0] for path in paths} - set(artists))
+    unknown = sorted(set(artist_of) - set(artists))
     if unknown:
         raise UserError(f"{folder} has artists that the model was not trained on: {', '.join(unknown)}.")
-    labels = np.array([index_of[path.partition("/")[0]] for path in paths], dtype=np.int64)
-    side = side or decoding.size(folder / paths[0])[0]
-    return _decode_if_fits(Dataset(folder, paths, labels, artists, side, None, jpeg_quality))
+    labels = np.array([index_of[artist] for artist in artist_of], dtype=np.int64)
+    side = side or decoding.size(next(iter(files.values())))[0]
+    return _decode_if_fits(Dataset(list(files), list(files.values()), labels, artists, side, None, jpeg_quality))
+
+
+def image_files(folder: Path) -> dict[str, ImageFile]:
+    """Returns the image files of a split by their identity, "<artist>/<stem>", sorted.
+
+    Args:
+        folder: a class-per-folder tree, or one tar file for each artist (`shards`).
+    """
+    if found := shards.files(folder):
+        members = [member for shard in found for member in shards.members(shard)]
+        # The same order as that of a class-per-folder tree.
+        members.sort(key=lambda member: member.name)
+        return {folders.image_id(member.name): member for member in members}
+    return {**folders.files_by_id(folder)}
 
 
 def load_resized() -> tuple[Dataset, Dataset]:
@@ -199,7 +225,7 @@ def _decode_if_fits(dataset: Dataset) -> Dataset:
     decoded = np.empty((len(dataset), dataset.side, dataset.side, 3), np.uint8)
 
     def decode(index: int) -> None:
-        decoded[index] = dataset._read(dataset.paths[index])
+        decoded[index] = dataset.read(index)
 
     # Threads are enough: OpenCV decodes without Python's lock, and the pixels need not be copied between processes.
     joblib.Parallel(n_jobs=workers.count(), prefer="threads")(

@@ -5,7 +5,7 @@ from typing import Any
 from redarte.evaluation import metrics
 from redarte.evaluation.predictions import PredictionTable
 from redarte.images import dataset, decoding
-from redarte.images.decoding import ImageArray, folders
+from redarte.images.decoding import ImageArray
 from redarte.images.decoding.folders import display_name
 from redarte.inference import explanations
 from redarte.inference.predictor import Predictions, Predictor
@@ -25,8 +25,8 @@ class Gallery:
     def __init__(self, model: Predictor, table: PredictionTable):
         self.model = model
         self.table = table
-        self._test = folders.files_by_id(dataset.folder_of("test", model.metadata.reads_resized))
-        self._train = folders.files_by_id(dataset.folder_of("train", resized=False))
+        self._test = dataset.image_files(dataset.folder_of("test", model.metadata.reads_resized))
+        self._train = dataset.image_files(dataset.folder_of("train", resized=True))
 
     def predictions(self, indices: list[int]) -> list[dict[str, Any]]:
         """Returns some of the predictions, with the image and the evidence for the predicted artist.

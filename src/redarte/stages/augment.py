@@ -3,8 +3,10 @@
 from functools import partial
 from pathlib import Path
 
+from PIL import Image
+
 from redarte import params
-from redarte.images import decoding, transforms
+from redarte.images import contact_sheet, decoding, transforms
 from redarte.images.decoding import folders
 from redarte.params import Augment
 from redarte.runtime import cluster, outputs
@@ -12,6 +14,7 @@ from redarte.runtime.console import run_stage, say
 
 TRAIN = Path("data/split/train")
 AUGMENTED = Path("data/augmented")
+FIGURE = Path("plots/copies.png")
 
 
 def main() -> None:
@@ -22,6 +25,7 @@ def main() -> None:
             (folder / artist).mkdir()
         work = partial(write_copies, folder, settings.augment, settings.seed)
         written = sum(cluster.map_parallel(work, images if settings.augment.copies else [], "augmenting"))
+    draw_copies(images[0])
     say(f"{written} copies of {len(images)} training images")
 
 
@@ -42,6 +46,22 @@ def write_copies(folder: Path, settings: Augment, seed: int, path: str) -> int:
     for name, copy in transforms.copies(image, path, settings, seed):
         decoding.write_jpeg(target.with_name(f"{folders.copy_stem(target.name, name)}.jpg"), copy, settings.quality)
     return len(settings.copies)
+
+
+def draw_copies(path: str) -> None:
+    """Draws a training image beside its augmented copies (the study's figure 12).
+
+    Args:
+        path: "<artist>/<file>".
+    """
+    artist, _, _ = path.partition("/")
+    copies = folders.copies_of(
+        folders.image_id(path), {f"{artist}/{file.stem}": file for file in sorted((AUGMENTED / artist).iterdir())}
+    )
+    images = [decoding.read_within(file, max_side=400) for file in (TRAIN / path, *copies.values())]
+    captions = ["original", *(name.replace("_", " ") for name in copies)]
+    with outputs.atomic_file(FIGURE) as partial_file:
+        Image.fromarray(contact_sheet.draw(images, captions, columns=4, side=300)).save(partial_file)
 
 
 if __name__ == "__main__":

@@ -4,14 +4,11 @@ from pathlib import Path
 
 from redarte.evaluation import comparison, curves, figures, metrics
 from redarte.evaluation.comparison import TABLE_ONE, title
-from redarte.images import dataset, decoding
-from redarte.images.decoding import folders
+from redarte.images import dataset
 from redarte.inference.predictor import Predictor
 from redarte.runtime import outputs
 from redarte.runtime.console import run_stage, say
 
-ORIGINALS = Path("data/split/train")
-AUGMENTED = Path("data/augmented")
 MODELS = Path("models")
 METRICS = Path("metrics")
 PLOTS = Path("plots")
@@ -29,7 +26,7 @@ def main() -> None:
         rows[name] = {measure: trained[measure] for measure in ("accuracy", "val_accuracy")}
         rows[name]["test_accuracy"] = round(float(right[name].mean()), 6)
     train_artists, test_artists = (
-        [path.partition("/")[0] for path in paths] for paths in (folders.list_images(ORIGINALS), test.paths)
+        [image_id.partition("/")[0] for image_id in ids] for ids in (metadata.training_images, test.ids)
     )
     baseline = metrics.baseline_accuracy(train_artists, test_artists)
     tests = comparison.p_values(right)
@@ -51,7 +48,6 @@ def main() -> None:
     histories = {name: curves.read(PLOTS / f"train_{name}.csv") for name in models}
     outputs.write_text(PLOTS / "curves.csv", curves.to_csv(histories))
     draw(rows, histories, metadata.data)
-    draw_copies()
     say(f"the study's Table I beside ours: {PLOTS / 'table_one.md'}")
 
 
@@ -76,15 +72,6 @@ def draw(rows: dict[str, dict[str, float]], histories: dict[str, curves.Curve], 
         {title(name): curve for name, curve in histories.items()},
         {title(name): values for name, values in TABLE_ONE.items()},
     )
-
-
-def draw_copies() -> None:
-    """Draws the first training image beside its augmented copies (the study's figure 12)."""
-    original = folders.list_images(ORIGINALS)[0]
-    copies = folders.copies_of(folders.image_id(original), folders.files_by_id(AUGMENTED))
-    captions = ["original", *(name.replace("_", " ") for name in copies)]
-    images = [decoding.read_within(file, max_side=400) for file in (ORIGINALS / original, *copies.values())]
-    figures.gallery(PLOTS / "copies.png", images, captions, empty="")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import numpy as np
 from redarte import params
 from redarte.evaluation import figures, metrics, predictions
 from redarte.evaluation.predictions import PredictionTable
-from redarte.images import dataset, decoding
+from redarte.images import dataset
 from redarte.images.dataset import Dataset
 from redarte.inference.predictor import Predictor
 from redarte.params import Evaluate
@@ -76,7 +76,7 @@ def draw(test: Dataset, table: PredictionTable, settings: Evaluate, title: str) 
     worst = wrong[np.argsort(-table.probability[wrong], kind="stable")][: settings.gallery]
     figures.gallery(
         PLOTS / "mistakes.png",
-        [decoding.read_resized(test.folder / test.paths[index], test.side) for index in worst],
+        [test.read(index) for index in worst],
         [
             f"{artists[table.truth[i]]}\npredicted: {artists[table.predicted[i]]} ({table.probability[i]:.0%})"
             for i in worst

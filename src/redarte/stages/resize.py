@@ -1,13 +1,15 @@
-"""Stage resize: writes square images to data/resized/{train,val,test}/<Artist>/, an ordinary Keras image folder.
+"""Stage resize: writes square images to data/resized/{train,val,test}/<Artist>.tar.
 
 train has the original images and their copies; val and test have originals only.
 """
 
 from functools import partial
+from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 from redarte import params
-from redarte.images import decoding
+from redarte.images import decoding, shards
 from redarte.images.decoding import folders
 from redarte.params import Resize
 from redarte.runtime import cluster, outputs
@@ -18,39 +20,40 @@ AUGMENTED = Path("data/augmented")
 RESIZED = Path("data/resized")
 SPLITS = ("test", "train", "val")
 
-# The path of an image, and its new path below data/resized.
-_Job = tuple[Path, Path]
+
+class _Job(NamedTuple):
+    split: str
+    artist: str
+    name: str
+    source: Path
 
 
 def main() -> None:
     settings = params.load().resize
-    jobs = [
-        *_jobs(AUGMENTED, "train"),
-        *(job for split in SPLITS for job in _jobs(SPLIT / split, split)),
-    ]
-    with outputs.atomic_folders(RESIZED, SPLITS) as folders:
-        for target in sorted({target.parent for _, target in jobs}):
-            (folders[target.parts[0]] / target.name).mkdir()
-        for _ in cluster.map_parallel(partial(write_resized, folders, settings), jobs, "resizing"):
-            pass
+    jobs = sorted([*_jobs(AUGMENTED, "train"), *(job for split in SPLITS for job in _jobs(SPLIT / split, split))])
+    with outputs.atomic_folders(RESIZED, SPLITS) as targets:
+        work = partial(resized_jpeg, settings)
+        contents = cluster.map_parallel(work, [job.source for job in jobs], "resizing")
+        of_each_artist = groupby(zip(jobs, contents, strict=True), key=lambda pair: pair[0][:2])
+        for (split, artist), pairs in of_each_artist:
+            images = ((f"{artist}/{job.name}", content) for job, content in pairs)
+            shards.write(shards.path_of(targets[split], artist), images)
     say(f"{len(jobs)} images of {settings.side}×{settings.side}")
 
 
-def write_resized(folders: dict[str, Path], settings: Resize, job: _Job) -> None:
-    """Resizes one image.
+def resized_jpeg(settings: Resize, source: Path) -> bytes:
+    """Returns a resized image as JPEG.
 
     Args:
-        folders: split -> the output.
         settings: the section resize.
-        job: the path of the image, and its new path below data/resized.
+        source: the image.
     """
-    source, target = job
-    split, *rest = target.parts
-    decoding.write_jpeg(folders[split].joinpath(*rest), decoding.read_resized(source, settings.side), settings.quality)
+    return decoding.jpeg(decoding.read_resized(source, settings.side), settings.quality)
 
 
 def _jobs(tree: Path, split: str) -> list[_Job]:
-    return [(tree / path, Path(split, path).with_suffix(".jpg")) for path in folders.list_images(tree)]
+    named = ((image_id.partition("/"), file) for image_id, file in folders.files_by_id(tree).items())
+    return [_Job(split, artist, f"{stem}.jpg", file) for (artist, _, stem), file in named]
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -41,7 +42,11 @@ cv2.setNumThreads(1)
 ImageArray = np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]
 
 
-def read_within(path: Path, max_side: int) -> ImageArray:
+class Readable(Protocol):  # a pathlib.Path, or an image in a tar file
+    def read_bytes(self) -> bytes: ...
+
+
+def read_within(path: Readable, max_side: int) -> ImageArray:
     """Reads an image with its aspect ratio, shrunk if needed.
 
     Args:
@@ -58,7 +63,7 @@ def read_within(path: Path, max_side: int) -> ImageArray:
     return _read(path, lambda size: _within(size, max_side))
 
 
-def read_resized(path: Path, side: int) -> ImageArray:
+def read_resized(path: Readable, side: int) -> ImageArray:
     """Reads an image resized to a square as the study's models see it; the aspect ratio is not kept.
 
     Args:
@@ -93,13 +98,13 @@ def shrink(pixels: ImageArray, max_side: int) -> ImageArray:
     return _scale(pixels, *_within((pixels.shape[1], pixels.shape[0]), max_side))
 
 
-def size(path: Path) -> tuple[int, int]:
+def size(path: Readable) -> tuple[int, int]:
     """Returns an image's width and height in px, from its header.
 
     Args:
         path: the file.
     """
-    with Image.open(path, formats=_FORMATS) as image:
+    with Image.open(io.BytesIO(path.read_bytes()), formats=_FORMATS) as image:
         return image.size
 
 
@@ -207,7 +212,7 @@ def has_broken_profile(data: bytes) -> bool:
         return colours.is_broken(profile, colours.of_8_bits(image).mode) if profile else False
 
 
-def _read(path: Path, fit: Callable[[tuple[int, int]], tuple[int, int]]) -> ImageArray:
+def _read(path: Readable, fit: Callable[[tuple[int, int]], tuple[int, int]]) -> ImageArray:
     try:
         return decode(path.read_bytes(), fit)
     except Exception as error:

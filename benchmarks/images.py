@@ -29,7 +29,7 @@ import joblib
 import numpy as np
 
 from redarte import params
-from redarte.images import shards
+from redarte.images.dataset import shards
 from redarte.images.decoding import folders
 from redarte.params import Augment, Resize
 from redarte.runtime import workers
@@ -153,7 +153,7 @@ def redarte_resize(settings: Resize) -> Method:
     def run(source: Path, files: list[str], target: Path) -> None:
         work = partial(resize.resized_jpeg, settings)
         contents = workers.map_parallel(work, [source / file for file in files], "resizing")
-        shards.write(target / "all.tar", zip(files, contents, strict=True))
+        resize.write_shard(target / "all.tar", zip(files, contents, strict=True))
 
     return run
 

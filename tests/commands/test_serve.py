@@ -21,7 +21,8 @@ import pytest
 import requests
 from PIL import Image
 
-from redarte.images import shards
+from redarte.images.dataset import shards
+from redarte.stages import resize
 from tests import browser, servers
 from tests.conftest import Workspace, write_painting
 
@@ -352,7 +353,7 @@ def test_names_are_escaped(finished: Workspace, tmp_path: Path) -> None:
     first = tables[0].read_text().splitlines()[1].partition(",")[0]
     renamed = Path(first).with_name(malicious).as_posix()
     shard = shards.path_of(clone.path / "data/resized/test", first.partition("/")[0])
-    shards.write(
+    resize.write_shard(
         shard, [(member.name.replace(first, renamed), member.read_bytes()) for member in shards.members(shard)]
     )
     for table in tables:

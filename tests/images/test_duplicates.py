@@ -148,3 +148,27 @@ def test_leaks_are_counted_when_groups_are_split(doubled: Workspace) -> None:
 def test_images_with_a_duplicate_in_train_are_found(finished: Workspace, tmp_path: Path) -> None:
     listing = "group,image,split\n1,A/a,test\n1,A/b,train\n2,A/c,test\n2,A/d,test\n3,B/e,train\n3,B/f,\n"
     assert predictions.leaked_images(listing) & {"A/a", "A/c", "A/d"} == {"A/a"}
+
+
+@pytest.mark.parametrize("indexed_from", [0, 10**9])
+def test_the_similar_hashes_are_those_of_comparing_all_pairs(
+    indexed_from: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Among random hashes with variants of 13 to 15 other bits, spread over the parts of the index and gathered."""
+    monkeypatch.setattr(duplicates, "_MIN_INDEXED", indexed_from)
+    rng = np.random.default_rng(0)
+    hashes, mirrored = rng.integers(0, 2**64, (2, 300), dtype=np.uint64)
+    for index in range(200):
+        first = rng.integers(0, 50)
+        near = rng.choice(64, 13 + index % 3, replace=False) if index % 2 else np.arange(first, first + 13 + index % 3)
+        changed = np.bitwise_or.reduce(np.uint64(1) << near.astype(np.uint64))
+        source, target = (hashes, mirrored)[index % 4 // 2], rng.integers(200, 300)
+        source[index] = hashes[target] ^ changed
+    expected = []
+    for one in range(300):
+        for other in range(one + 1, 300):
+            versions = (hashes[other], mirrored[other])
+            differ = [(int(hashes[one]) ^ int(version)).bit_count() for version in versions]
+            expected += [(one, other)] if min(differ) <= 14 else []
+    assert duplicates.near_hashes(hashes, mirrored).tolist() == [list(pair) for pair in expected]
+    assert len(expected) > 20

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from redarte.images import dataset, shards
-from redarte.images.dataset import Dataset
+from redarte.images import dataset
+from redarte.images.dataset import Dataset, shards
 from redarte.runtime.errors import UserError
+from redarte.stages.resize import write_shard
 from tests.conftest import write_painting
 
 NAMES = ["Ana/1.jpg", "Ana/1__zoom.jpg", f"Ana/{'long ' * 30}é.jpg", "Ana/ü.png.jpg"]
@@ -35,7 +36,7 @@ def packed(tree: Path) -> Path:
     folder.mkdir()
     for artist in tree.iterdir():
         files = sorted(artist.iterdir())
-        shards.write(
+        write_shard(
             shards.path_of(folder, artist.name), ((f"{artist.name}/{file.name}", file.read_bytes()) for file in files)
         )
     return folder
@@ -56,7 +57,7 @@ def test_tools_read_the_files(tree: Path, packed: Path, tmp_path: Path) -> None:
 
 def test_equal_images_give_equal_bytes_without_times_and_owners(packed: Path, tmp_path: Path) -> None:
     again = tmp_path / "again.tar"
-    shards.write(again, [(member.name, member.read_bytes()) for member in shards.members(packed / "Ana.tar")])
+    write_shard(again, [(member.name, member.read_bytes()) for member in shards.members(packed / "Ana.tar")])
     assert again.read_bytes() == (packed / "Ana.tar").read_bytes()
     with tarfile.open(again) as tar:
         assert {(one.mtime, one.uid, one.gid, one.uname, one.gname) for one in tar} == {(0, 0, 0, "", "")}
@@ -111,7 +112,7 @@ def test_a_corrupt_file_is_one_sentence(packed: Path, corrupt: Callable[[bytes],
 
 
 def test_an_image_that_cannot_be_decoded_is_named(packed: Path) -> None:
-    shards.write(packed / "Ana.tar", [("Ana/1.jpg", b"no image")])
+    write_shard(packed / "Ana.tar", [("Ana/1.jpg", b"no image")])
     with pytest.raises(UserError, match=r"packed/Ana\.tar:Ana/1\.jpg cannot be decoded"):
         dataset.load(packed, side=32)
 
@@ -124,6 +125,17 @@ def test_writing_streams(tmp_path: Path) -> None:
         return [(f"Ana/{number}.jpg", np.full(100, number, np.uint8).tobytes()) for number in asked]
 
     asked += range(3)
-    shards.write(tmp_path / "Ana.tar", iter(images()))
+    write_shard(tmp_path / "Ana.tar", iter(images()))
     with tarfile.open(fileobj=io.BytesIO((tmp_path / "Ana.tar").read_bytes())) as tar:
         assert [tar.extractfile(one).read()[0] for one in tar] == [0, 1, 2]  # type: ignore[union-attr]
+
+
+def test_an_image_is_found_also_after_the_file_has_changed(packed: Path) -> None:
+    found = shards.find(packed, "Ana/1__zoom")
+    assert found.name == "Ana/1__zoom.jpg"
+    write_shard(packed / "Ana.tar", [("Ana/0.jpg", b"another"), ("Ana/1__zoom.jpg", b"content")])
+    assert shards.find(packed, "Ana/1__zoom").read_bytes() == b"content"
+    with pytest.raises(UserError, match=r"Ana\.tar does not have Ana/1: run `dvc checkout`"):
+        shards.find(packed, "Ana/1")
+    with pytest.raises(UserError, match=r"Bente\.tar does not have Bente/1"):
+        shards.find(packed, "Bente/1")

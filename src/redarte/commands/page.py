@@ -1,6 +1,5 @@
 """The page of `redarte serve`: predictions, evidence map and similar training images for an uploaded image."""
 
-import functools
 import html
 import random
 import sys
@@ -11,7 +10,8 @@ import gradio
 from redarte import params
 from redarte.commands.predict import ranked, reader
 from redarte.evaluation.comparison import title
-from redarte.images import decoding, shards
+from redarte.images import decoding
+from redarte.images.dataset import shards
 from redarte.images.decoding import ImageArray, folders
 from redarte.images.decoding.folders import display_name
 from redarte.inference import explanations
@@ -165,19 +165,12 @@ def similar_html(predictions: Predictions) -> str:
     shown = []
     for image_id, similarity in predictions.nearest(0, _NEAREST):
         artist, _, name = image_id.partition("/")
-        file = _training_images(shards.path_of(TRAIN, artist)).get(image_id)
-        tag = f'<img src="{as_uri(decoding.read_within(file, 200))}" alt="">' if file else ""
+        tag = ""
+        if shards.path_of(TRAIN, artist).is_file():
+            tag = f'<img src="{as_uri(decoding.read_within(shards.find(TRAIN, image_id), 200))}" alt="">'
         caption = f"{html.escape(display_name(artist))}<br>{html.escape(name)} ({similarity:.2f})"
         shown.append(f"<figure>{tag}<figcaption>{caption}</figcaption></figure>")
     return f'<h3>The most similar training images</h3><div class="images">{"".join(shown)}</div>'
-
-
-@functools.cache
-def _training_images(shard: Path) -> dict[str, shards.Member]:
-    """The resized images of an artist by their identity; none where they are not on this machine."""
-    if not shard.is_file():
-        return {}
-    return {folders.image_id(member.name): member for member in shards.members(shard)}
 
 
 def decoded(sandbox: Sandbox, upload: Path | bytes, model: Predictor) -> ImageArray:

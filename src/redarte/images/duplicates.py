@@ -173,6 +173,8 @@ def _compare(rows: _Buckets, columns: _Buckets, keys: np.ndarray) -> np.ndarray:
     found = [np.empty((0, 2), np.int64)]
     for key in keys.tolist():
         one = rows.members(key)
+        if not len(one):
+            continue
         # Pairs of the same hashes are found from the smaller key.
         other = columns.near(key, from_key=key if rows is columns else 0)
         step = max(1, _BLOCK // max(len(other), 1))

@@ -5,6 +5,7 @@ from typing import Any
 from redarte.evaluation import metrics
 from redarte.evaluation.predictions import PredictionTable
 from redarte.images import dataset, decoding
+from redarte.images.dataset import shards
 from redarte.images.decoding import ImageArray
 from redarte.images.decoding.folders import display_name
 from redarte.inference import explanations
@@ -26,7 +27,7 @@ class Gallery:
         self.model = model
         self.table = table
         self._test = dataset.image_files(dataset.folder_of("test", model.metadata.reads_resized))
-        self._train = dataset.image_files(dataset.folder_of("train", resized=True))
+        self._train = dataset.folder_of("train", resized=True)
 
     def predictions(self, indices: list[int]) -> list[dict[str, Any]]:
         """Returns some of the predictions, with the image and the evidence for the predicted artist.
@@ -49,6 +50,7 @@ class Gallery:
             image = self._image(index)
             predicted = p.artists[p.predicted[index]]
             similar = _most_similar(self.model.predict([image[None]]), predicted)
+            similar_file = shards.find(self._train, similar)
             result.append(
                 {
                     "one": display_name(p.artists[one]),
@@ -59,7 +61,7 @@ class Gallery:
                     "predicted": display_name(predicted),
                     "image": _as_uri(image),
                     "similar_id": similar,
-                    "similar_image": _as_uri(decoding.read_resized(self._train[similar], self.model.side)),
+                    "similar_image": _as_uri(decoding.read_resized(similar_file, self.model.side)),
                 }
             )
         return result

@@ -3,13 +3,16 @@
 train has the original images and their copies; val and test have originals only.
 """
 
+import io
+import tarfile
+from collections.abc import Iterable
 from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
 from redarte import params
-from redarte.images import decoding, shards
+from redarte.images import decoding
 from redarte.images.decoding import folders
 from redarte.params import Resize
 from redarte.runtime import cluster, outputs
@@ -37,7 +40,7 @@ def main() -> None:
         of_each_artist = groupby(zip(jobs, contents, strict=True), key=lambda pair: pair[0][:2])
         for (split, artist), pairs in of_each_artist:
             images = ((f"{artist}/{job.name}", content) for job, content in pairs)
-            shards.write(shards.path_of(targets[split], artist), images)
+            write_shard(targets[split] / f"{artist}.tar", images)
     say(f"{len(jobs)} images of {settings.side}×{settings.side}")
 
 
@@ -49,6 +52,20 @@ def resized_jpeg(settings: Resize, source: Path) -> bytes:
         source: the image.
     """
     return decoding.jpeg(decoding.read_resized(source, settings.side), settings.quality)
+
+
+def write_shard(shard: Path, images: Iterable[tuple[str, bytes]]) -> None:
+    """Writes a tar file. Equal names and contents give equal bytes: the members have no times and no owners.
+
+    Args:
+        shard: the file to write.
+        images: "<artist>/<file>" and content, in the order of the members.
+    """
+    with tarfile.open(shard, "w", format=tarfile.PAX_FORMAT) as tar:
+        for name, content in images:
+            header = tarfile.TarInfo(name)
+            header.size = len(content)
+            tar.addfile(header, io.BytesIO(content))
 
 
 def _jobs(tree: Path, split: str) -> list[_Job]:

@@ -1,15 +1,15 @@
-"""Uncompressed tar files of images, one for each artist: <folder>/<artist>.tar with members "<artist>/<file>".
+"""Images in uncompressed tar files, one for each artist: <folder>/<artist>.tar with members "<artist>/<file>".
 
 DVC looks at every file of a folder several times in each command (treeverse/dvc#9085): 150 tar files cost a fraction of
 49,000 images. `tar -xf`, tarfile and WebDataset read them.
 """
 
-import io
+import functools
 import tarfile
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from redarte.images.decoding import folders
 from redarte.runtime.errors import UserError
 
 _SUFFIX = ".tar"
@@ -51,25 +51,11 @@ def path_of(folder: Path, artist: str) -> Path:
     return folder / f"{artist}{_SUFFIX}"
 
 
-def write(shard: Path, images: Iterable[tuple[str, bytes]]) -> None:
-    """Writes a tar file. Equal names and contents give equal bytes: the members have no times and no owners.
-
-    Args:
-        shard: the file to write.
-        images: "<artist>/<file>" and content, in the order of the members.
-    """
-    with tarfile.open(shard, "w", format=tarfile.PAX_FORMAT) as tar:
-        for name, content in images:
-            header = tarfile.TarInfo(name)
-            header.size = len(content)
-            tar.addfile(header, io.BytesIO(content))
-
-
 def members(shard: Path) -> list[Member]:
     """Returns the images of a tar file, in its order.
 
     Args:
-        shard: a file from `write`.
+        shard: the file.
 
     Raises:
         UserError: the file is not a complete tar archive.
@@ -96,3 +82,25 @@ def files(folder: Path) -> list[Path]:
     """
     shards = (path for path in folder.iterdir() if path.suffix == _SUFFIX and path.is_file())
     return sorted(shards, key=lambda shard: shard.stem)
+
+
+def find(folder: Path, image_id: str) -> Member:
+    """Returns one image.
+
+    Args:
+        folder: with one tar file for each artist.
+        image_id: "<artist>/<stem>".
+
+    Raises:
+        UserError: the artist's tar file is missing, is not a complete tar archive, or does not have the image.
+    """
+    shard = path_of(folder, image_id.partition("/")[0])
+    try:
+        return _members_by_id(shard, shard.stat().st_mtime_ns)[image_id]
+    except (OSError, KeyError):
+        raise UserError(f"{shard} does not have {image_id}: run `dvc checkout`.") from None
+
+
+@functools.lru_cache(maxsize=100)
+def _members_by_id(shard: Path, _modified: int) -> dict[str, Member]:
+    return {folders.image_id(member.name): member for member in members(shard)}

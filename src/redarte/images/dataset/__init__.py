@@ -12,7 +12,8 @@ import joblib
 import numpy as np
 import psutil
 
-from redarte.images import decoding, shards
+from redarte.images import decoding
+from redarte.images.dataset import shards
 from redarte.images.decoding import folders
 from redarte.runtime import workers
 from redarte.runtime.errors import UserError

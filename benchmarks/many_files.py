@@ -1,9 +1,9 @@
-"""Time of DVC for many small images, compared with the same images in shards and in one archive.
+"""Time of DVC for many small images, in one file each, in one tar file for each artist (shards), and in one archive.
 
     python -m benchmarks.many_files --images 50000 --remote folder
 
-Images of 224 px and about 12 kB are generated from a seed in the layout of data/resized. They are added, pushed, and
-pulled into a clone with an empty cache. "ready" is the time of pulling and unpacking. `--remote ssh` pushes to
+Images of 224 px and about 12 kB are generated from a seed. They are added, pushed, and pulled into a clone without a
+cache. data/resized has the layout `shards`, which training reads without unpacking. `--remote ssh` pushes to
 OpenSSH's sshd on this machine. The layout `rsync` is the layout `folder`, but rsync and not DVC copies the objects
 between the caches and the server.
 """
@@ -25,8 +25,9 @@ import numpy as np
 from tests import servers
 from tests.servers import Person
 
+from redarte.stages import resize
+
 ARTISTS = 50
-SHARD = 1000
 
 
 def draw(folder: Path, images: int) -> None:
@@ -45,10 +46,10 @@ def as_folder(images: Path, target: Path) -> None:
 
 
 def as_shards(images: Path, target: Path) -> None:
-    files = sorted(images.rglob("*.jpg"))
     target.mkdir()
-    for number, start in enumerate(range(0, len(files), SHARD)):
-        pack(target / f"{number:04d}.tar", files[start : start + SHARD], images)
+    for artist in sorted(images.iterdir()):
+        files = ((f"{artist.name}/{file.name}", file.read_bytes()) for file in sorted(artist.iterdir()))
+        resize.write_shard(target / f"{artist.name}.tar", files)
 
 
 def as_archive(images: Path, target: Path) -> None:

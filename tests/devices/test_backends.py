@@ -121,7 +121,8 @@ def test_all_options_together(tmp_path: Path, backend: str) -> None:
     workspace = ready(tmp_path / "redarte", switched_on)
     for precision in ("mixed_bfloat16", "mixed_float16"):
         workspace.set({"train.precision": precision})
-        workspace.stage("train", "red1", KERAS_BACKEND=backend, REDARTE_MEMORY="0")
+        out = workspace.stage("train", "red1", KERAS_BACKEND=backend, REDARTE_MEMORY="0").stdout
+        assert "red1: reading images from the disk in every epoch: decoded they take" in out
         metrics = workspace.metrics("train_red1")
         assert metrics["precision"] == precision
         assert np.isfinite([metrics["loss"], metrics["val_loss"]]).all()

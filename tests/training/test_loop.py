@@ -97,7 +97,7 @@ def test_images_that_do_not_fit_in_memory_are_read_each_time(
 def test_an_invalid_redarte_memory_is_refused(requested: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDARTE_MEMORY", requested)
     with pytest.raises(UserError, match=f"REDARTE_MEMORY is '{requested}'; set it to a number of gigabytes"):
-        dataset.memory()
+        dataset.memory_limit()
 
 
 def test_random_resized_crops_differ_between_epochs_and_are_deterministic(images: Dataset) -> None:

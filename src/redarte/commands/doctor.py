@@ -5,7 +5,6 @@ import platform
 import shutil
 import subprocess
 
-import psutil
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -15,7 +14,7 @@ from redarte.commands import estimates, repository
 from redarte.commands.estimates import Amount
 from redarte.devices import backend
 from redarte.params import STUDY, Params
-from redarte.runtime import workers
+from redarte.runtime import memory, workers
 from redarte.runtime.errors import UserError
 
 _PACKAGES = ("dvc", "keras", "albumentations", "opencv-python-headless", "numpy")
@@ -94,11 +93,10 @@ def stages_to_run(model: str | None) -> list[str]:
 
 def _facts(settings: Params) -> Table:
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES)
-    memory = psutil.virtual_memory()
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold", width=11)
     table.add_row("versions", f"Python {platform.python_version()}, {versions}")
-    table.add_row("CPU", f"{workers.count()} cores, {memory.available / 1e9:.0f} GB of memory free")
+    table.add_row("CPU", f"{workers.count()} cores, {memory.available() / 1e9:.0f} GB of memory free")
     table.add_row("backend", f"{backend.NAME} {backend.VERSION}{_slow_backend()}")
     try:
         devices.prepare(settings.seed, settings.train)

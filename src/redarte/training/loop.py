@@ -63,6 +63,11 @@ def train(job: TrainingJob, history_file: Path) -> Trained:
     policy = devices.precision(settings.precision)
     count = devices.count()
     say(f"{job.name}: {len(job.train)} images, {count} × {devices.facts()['device']}, {policy}, by {NAME}")
+    if not job.train.in_memory:
+        say(
+            f"{job.name}: reading images from the disk in every epoch: decoded they take "
+            f"{job.train.decoded_size / 1e9:.1f} GB, more than REDARTE_MEMORY or half of the free memory"
+        )
     fingerprint = _fingerprint(job, policy)
     with devices.scope():
         checkpoint = Checkpoint(

@@ -10,12 +10,11 @@ from typing import Any
 
 import joblib
 import numpy as np
-import psutil
 
 from redarte.images import decoding
 from redarte.images.dataset import shards
 from redarte.images.decoding import folders
-from redarte.runtime import workers
+from redarte.runtime import memory, workers
 from redarte.runtime.errors import UserError
 
 RESIZED = Path("data/resized")
@@ -52,6 +51,11 @@ class Dataset:
     def in_memory(self) -> bool:
         """Whether the images are decoded."""
         return self._decoded is not None
+
+    @property
+    def decoded_size(self) -> int:
+        """The bytes of the decoded images."""
+        return len(self) * self.side**2 * 3
 
     def batch(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns some of the images and their labels.
@@ -201,7 +205,7 @@ def folder_of(split: str, resized: bool) -> Path:
     return (RESIZED if resized else ORIGINALS) / split
 
 
-def memory() -> float:
+def memory_limit() -> float:
     """Returns the memory for decoded images in bytes: REDARTE_MEMORY gigabytes, else half of the free memory.
 
     This is an environment variable and not a parameter, because it changes no byte of any output. With 0, every image
@@ -212,7 +216,7 @@ def memory() -> float:
     """
     requested = os.environ.get("REDARTE_MEMORY", "")
     try:
-        gigabytes = float(requested) if requested else psutil.virtual_memory().available * _MEMORY_SHARE / 1e9
+        gigabytes = float(requested) if requested else memory.available() * _MEMORY_SHARE / 1e9
     except ValueError:
         gigabytes = -1.0
     if not 0 <= gigabytes < math.inf:
@@ -221,7 +225,7 @@ def memory() -> float:
 
 
 def _decode_if_fits(dataset: Dataset) -> Dataset:
-    if len(dataset) * dataset.side**2 * 3 > memory():
+    if dataset.decoded_size > memory_limit():
         return dataset
     decoded = np.empty((len(dataset), dataset.side, dataset.side, 3), np.uint8)
 

@@ -125,10 +125,9 @@ def confusion(path: Path, counts: np.ndarray, artists: Sequence[str], title: str
     panel.set_xticks(range(len(order)), [str(number) for number in numbers], fontsize=size - 1)
     # Thin lines between the cells help to find the name of a cell.
     edges = np.arange(0.5, len(order) - 1)
-    panel.set_xticks(edges, minor=True)
-    panel.set_yticks(edges, minor=True)
-    panel.grid(which="minor", color="#DDE3EA", linewidth=0.5)
-    panel.tick_params(which="minor", length=0)
+    limits = (-0.5, len(order) - 0.5)
+    panel.hlines(edges, *limits, color="#DDE3EA", linewidth=0.5)
+    panel.vlines(edges, *limits, color="#DDE3EA", linewidth=0.5)
     panel.set_ylabel("true artist")
     panel.set_xlabel("predicted artist (numbers as on the left)")
     panel.set_title(title, fontsize=10)

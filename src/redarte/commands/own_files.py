@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from redarte.commands import repository
+from redarte.images.decoding import folders
 from redarte.params import Params
 from redarte.runtime import outputs
 from redarte.runtime.errors import UserError, printable
@@ -52,8 +53,11 @@ def _written(settings: Params) -> dict[str, int]:
         fetched, split = (outputs.read_json(Path(f"metrics/{name}.json")) for name in ("fetch", "split"))
         counts = {"data/raw": int(fetched["images"])}
         for name in ("train", "val", "test"):
-            artists = split["artists"] - (split["artists_never_tested"] if name != "train" else 0)
-            counts |= {f"data/split/{name}": split[name], f"data/resized/{name}": artists}
+            # With folds, an artist may have images in val and none in test.
+            originals = Path("data/split", name)
+            images = folders.list_images(originals) if originals.is_dir() else []
+            artists = {path.partition("/")[0] for path in images}
+            counts |= {f"data/split/{name}": split[name], f"data/resized/{name}": len(artists)}
         return counts | {"data/augmented": split["train"] * len(settings.augment.copies)}
     except (OSError, ValueError, KeyError, TypeError):
         return {}

@@ -52,7 +52,7 @@ def workspace(root: Path, share: float, changes: list[str]) -> int:
     """Prepares a folder with the project's code, parameters and split, to train on a share of the training images."""
     shutil.copytree("src", root / "src")
     shutil.copytree("data/split", root / "data/split", copy_function=os.link)
-    shutil.copy("data/near_duplicates.csv", root / "data")
+    shutil.copy("data/images.csv", root / "data")
     shutil.copy("params.yaml", root)
     set_all(root / "params.yaml", changes)
     kept = thin(root / TRAIN, share, params.load(root / "params.yaml").seed)

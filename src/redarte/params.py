@@ -75,6 +75,7 @@ class Kaggle(Section):
 class Fetch(Section):
     source: Literal["sample", "archive", "folder", "kaggle"]
     max_megapixels: float = Field(ge=1, le=1000)
+    apply_corrections: bool
     sample: Sample
     archive: Archive
     folder: Folder

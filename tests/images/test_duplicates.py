@@ -108,15 +108,17 @@ def test_the_groups_are_found_within_and_across_artists(doubled: Workspace) -> N
 
 
 def rows(workspace: Workspace) -> list[dict[str, str]]:
-    with (workspace.path / "data/near_duplicates.csv").open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    """The near-duplicates, by group."""
+    with (workspace.path / "data/images.csv").open(encoding="utf-8", newline="") as file:
+        found = [row for row in csv.DictReader(file) if row["near_duplicates"]]
+    return sorted(found, key=lambda row: int(row["near_duplicates"]))
 
 
 def test_the_split_keeps_groups_together(doubled: Workspace) -> None:
     for seed in range(3):
         doubled.set({"seed": seed})
         doubled.stage("split")
-        groups = itertools.groupby(rows(doubled), key=lambda row: row["group"])
+        groups = itertools.groupby(rows(doubled), key=lambda row: row["near_duplicates"])
         for _, members in groups:
             listed = list(members)
             assert len({row["split"] for row in listed}) == 1
@@ -138,16 +140,17 @@ def test_leaks_are_counted_when_groups_are_split(doubled: Workspace) -> None:
         doubled.set({"seed": seed, "split.keep_duplicates_together": False})
         doubled.stage("split")
         found = rows(doubled)
-        trained = {row["group"] for row in found if row["split"] == "train"}
-        leaked = [row for row in found if row["split"] == "test" and row["group"] in trained]
+        trained = {row["near_duplicates"] for row in found if row["split"] == "train"}
+        leaked = [row for row in found if row["split"] == "test" and row["near_duplicates"] in trained]
         assert doubled.metrics("split")["near_duplicates"]["test_images_with_duplicate_in_train"] == len(leaked)
         counted.add(len(leaked))
     assert max(counted) > 0
 
 
-def test_images_with_a_duplicate_in_train_are_found(finished: Workspace, tmp_path: Path) -> None:
-    listing = "group,image,split\n1,A/a,test\n1,A/b,train\n2,A/c,test\n2,A/d,test\n3,B/e,train\n3,B/f,\n"
-    assert predictions.leaked_images(listing) & {"A/a", "A/c", "A/d"} == {"A/a"}
+def test_images_with_a_duplicate_in_train_are_found() -> None:
+    listing = "1,A/a,test\n1,A/b,train\n2,A/c,test\n2,A/d,test\n3,B/e,train\n3,B/f,\n,A/g,test\n,A/h,train".splitlines()
+    listed = list(csv.DictReader(["near_duplicates,image,split", *listing]))
+    assert predictions.leaked_images(listed) & {"A/a", "A/c", "A/d", "A/g"} == {"A/a"}
 
 
 @pytest.mark.parametrize("indexed_from", [0, 10**9])

@@ -2,7 +2,7 @@ from collections.abc import Callable
 
 import pytest
 
-from redarte.images.splitting import SplitSizes, fold, holdout, split_sizes
+from redarte.images.splitting.sizes import SplitSizes, fold, holdout, split_sizes
 from redarte.params import Params
 from redarte.runtime.errors import UserError
 from tests.conftest import Workspace, tree_bytes, write_painting

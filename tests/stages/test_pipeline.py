@@ -49,7 +49,7 @@ def test_a_run_writes_every_output(finished: Workspace) -> None:
     evaluated = metrics(finished, "evaluate")
     assert list(evaluated) == [
         "data", "model", "test_accuracy", "test_top5_accuracy", "test_macro_f1", "test_loss", "val_accuracy",
-        "test_images", "near_duplicates",
+        "test_images", "near_duplicates", "corrections",
     ]  # fmt: skip
     assert (evaluated["data"], evaluated["model"], evaluated["test_images"]) == ("sample", "red1", 3)
 

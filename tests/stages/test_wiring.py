@@ -147,7 +147,7 @@ def spy(workspace: Workspace, stage: str) -> tuple[dict[str, Any], set[str], set
         cwd=workspace.path, env=environment, text=True, capture_output=True, check=True,
     )  # fmt: skip
     imported, opened, sections = json.loads(done.stdout.rpartition("SPY")[2])
-    folders = ("data/", "metrics/", "models/", "plots/", "src/redarte/reporting/templates/")
+    folders = ("corrections.csv", "data/", "metrics/", "models/", "plots/", "src/redarte/reporting/templates/")
     # Reading params.yaml's sections by a method of Params is not reading one of its sections.
     sections = [
         name for name in sections if name in yaml.safe_load((workspace.path / "params.yaml").read_text("utf-8"))
@@ -291,6 +291,7 @@ TABLE: dict[str, tuple[Any, set[str]]] = {
     "seed": (1, SPLIT),
     "fetch.source": ("folder", ALL),
     "fetch.max_megapixels": (50.0, ALL),
+    "fetch.apply_corrections": (False, ALL),
     "fetch.sample.schools": (4, ALL),
     "fetch.sample.images": (6, ALL),
     "fetch.sample.seed": (1, ALL),

@@ -51,7 +51,12 @@ def _written(settings: Params) -> dict[str, int]:
     """The number of files that the stages have written, by their metrics: folder -> files."""
     try:
         fetched, split = (outputs.read_json(Path(f"metrics/{name}.json")) for name in ("fetch", "split"))
-        counts = {"data/raw": int(fetched["images"])}
+        corrections = fetched.get("corrections", {"relabelled": 0, "excluded": 0, "applied": False})
+        counts = {
+            "data/raw": fetched["images"]
+            + bool(corrections["relabelled"] or corrections["excluded"])
+            + corrections["excluded"] * corrections["applied"]
+        }
         for name in ("train", "val", "test"):
             # With folds, an artist may have images in val and none in test.
             originals = Path("data/split", name)

@@ -129,15 +129,14 @@ def from_csv(text: str, artists: list[str]) -> PredictionTable:
     )
 
 
-def leaked_images(text: str) -> set[str]:
-    """Returns the images of data/near_duplicates.csv that have a near-duplicate in train.
+def leaked_images(rows: list[dict[str, str]]) -> set[str]:
+    """Returns the images that have a near-duplicate in train.
 
     Args:
-        text: the content of data/near_duplicates.csv.
+        rows: of data/images.csv.
 
     Returns:
         Identities, "<artist>/<stem>".
     """
-    rows = list(csv.DictReader(io.StringIO(text)))
-    in_train = {row["group"] for row in rows if row["split"] == "train"}
-    return {row["image"] for row in rows if row["group"] in in_train}
+    in_train = {row["near_duplicates"] for row in rows if row["split"] == "train"} - {""}
+    return {row["image"] for row in rows if row["near_duplicates"] in in_train}

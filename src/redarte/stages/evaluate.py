@@ -1,5 +1,6 @@
 """Stage evaluate: measures the model of params.yaml's `model` on the test images, and draws its errors."""
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from redarte.params import Evaluate
 from redarte.runtime import outputs
 from redarte.runtime.console import run_stage, say
 
-DUPLICATES = Path("data/near_duplicates.csv")
+IMAGES = Path("data/images.csv")
 MODELS = Path("models")
 PLOTS = Path("plots")
 METRICS = Path("metrics/evaluate.json")
@@ -37,8 +38,11 @@ def main() -> None:
         "test_loss": metrics.cross_entropy(test.labels, predicted.logits),
         "val_accuracy": model.metadata.val_accuracy,
     }
-    leaked = predictions.leaked_images(DUPLICATES.read_text(encoding="utf-8"))
+    rows = list(csv.DictReader(IMAGES.read_text(encoding="utf-8").splitlines()))
+    leaked = predictions.leaked_images(rows)
+    common = {row["image"] for row in rows if row["common_test"] == "yes"}
     clean = table.right[[image_id not in leaked for image_id in table.ids]]
+    uncorrected = table.right[[image_id in common for image_id in table.ids]]
     outputs.write_text(PLOTS / "predictions.csv", predictions.to_csv(table))
     draw(test, table, settings.evaluate, f"{settings.model} on {len(test)} test images ({data})")
     outputs.write_json(
@@ -50,8 +54,10 @@ def main() -> None:
             "near_duplicates": {
                 "test_images_with_duplicate_in_train": len(test) - len(clean),
                 # null where every test image has one
-                "test_accuracy_without_them": round(float(clean.mean()), 6) if len(clean) else None,
+                "test_accuracy_without_them": _mean(clean),
             },
+            # The same test images with and without corrections.csv: `splitting.assign`.
+            "corrections": {"common_test_images": len(uncorrected), "common_test_accuracy": _mean(uncorrected)},
         },
     )
     say(f"{settings.model}: " + ", ".join(f"{name} {number:.3f}" for name, number in numbers.items()))
@@ -83,6 +89,10 @@ def draw(test: Dataset, table: PredictionTable, settings: Evaluate, title: str) 
         ],
         empty="Every test image is predicted correctly.",
     )
+
+
+def _mean(right: np.ndarray) -> float | None:
+    return round(float(right.mean()), 6) if len(right) else None
 
 
 if __name__ == "__main__":

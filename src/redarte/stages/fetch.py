@@ -10,6 +10,7 @@ from redarte.runtime.console import run_stage, say
 
 RAW = Path("data/raw")
 METRICS = Path("metrics/fetch.json")
+CORRECTIONS = Path("corrections.csv")
 
 
 def main() -> None:
@@ -19,7 +20,9 @@ def main() -> None:
         tree = source.tree(settings, scratch)
         section = getattr(settings, settings.source)
         root, parameter = getattr(section, "root", None), f"fetch.{settings.source}.root"
-        found = collection.find_images(tree, settings.max_megapixels * 1e6, root, parameter)
+        found = collection.find_images(
+            tree, settings.max_megapixels * 1e6, root, parameter, CORRECTIONS, settings.apply_corrections
+        )
         collection.copy_images(found, raw, move=tree == scratch)
         outputs.write_json(METRICS, {"source": settings.source, "root": found.root or ".", **found.metrics()})
     skipped = sum(map(len, found.skipped.values()))

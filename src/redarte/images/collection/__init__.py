@@ -4,7 +4,6 @@ Every file either becomes an image of data/raw or is counted under a reason; onl
 @eaDir) are ignored. `files` lists a tree, `layout` decides whose each file is, `checks` decides whether it is an image.
 """
 
-import hashlib
 import shutil
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -12,7 +11,8 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from redarte.images import decoding
-from redarte.images.collection import checks, files, layout
+from redarte.images.collection import checks, corrections, files, layout
+from redarte.images.collection.corrections import Corrected
 from redarte.images.collection.layout import Layout, comparable, nfc
 from redarte.images.decoding import folders
 from redarte.runtime import workers
@@ -35,6 +35,8 @@ class Collection:
         without_images: artists that have no images left.
         broken_profiles: images with an unusable colour profile, as paths in the tree.
         further_pages: images with several pages, as paths in the tree -> the number of pages that are not used.
+        digests: "<artist>/<file>" in data/raw, before corrections -> the BLAKE2b hash of the content, hexadecimal.
+        corrected: what corrections.csv changed.
     """
 
     root: str = ""
@@ -43,6 +45,8 @@ class Collection:
     without_images: list[str] = field(default_factory=list)
     broken_profiles: list[str] = field(default_factory=list)
     further_pages: dict[str, int] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
+    corrected: Corrected | None = None
 
     def artists(self) -> Counter[str]:
         """Returns each artist's number of images."""
@@ -63,10 +67,18 @@ class Collection:
             "broken_colour_profiles": len(self.broken_profiles),
             "further_pages": sum(self.further_pages.values()),
             "further_pages_names": _summary("further_pages", list(self.further_pages)),
+            **({"corrections": self.corrected.metrics()} if self.corrected else {}),
         }
 
 
-def find_images(tree: Path, max_pixels: float, root: str | None = None, parameter: str = "root") -> Collection:
+def find_images(
+    tree: Path,
+    max_pixels: float,
+    root: str | None = None,
+    parameter: str = "root",
+    corrections_file: Path | None = None,
+    apply_corrections: bool = True,
+) -> Collection:
     """Assigns the files of a tree to artists, and skips what cannot be used.
 
     The tree has a folder for each artist, at any depth below folders that only wrap them; folders inside an artist's
@@ -78,14 +90,18 @@ def find_images(tree: Path, max_pixels: float, root: str | None = None, paramete
         max_pixels: an image with more pixels is skipped without being decoded.
         root: the folder of the tree whose folders are the artists; None: it is detected.
         parameter: the name of `root` in params.yaml, for messages.
+        corrections_file: corrections.csv, or None.
+        apply_corrections: False: corrections.csv is only checked and counted.
 
     Returns:
         The images and the skipped files.
 
     Raises:
         UserError: a folder cannot be read; there are fewer than two artists with images, or two with names that differ
-            only in spelling; or it cannot be detected which folders are the artists.
+            only in spelling; it cannot be detected which folders are the artists; or a row of corrections.csv cannot be
+            applied.
     """
+    rows = corrections.read(corrections_file) if corrections_file else []
     found = Collection()
     candidates, lists = [], []
     for path, reason in files.walk(tree):
@@ -103,6 +119,9 @@ def find_images(tree: Path, max_pixels: float, root: str | None = None, paramete
     found.skipped |= belonging.outside
     _check_names(belonging)
     _check_files(tree, belonging.artists, max_pixels, found)
+    if corrections_file and rows:
+        found.corrected = corrections.apply(corrections_file, rows, found.images, found.digests, apply_corrections)
+        found.images = found.corrected.images
     found.without_images = sorted(belonging.expected - set(found.artists()))
     if len(found.artists()) < 2:
         raise UserError(_too_few(found))
@@ -112,14 +131,22 @@ def find_images(tree: Path, max_pixels: float, root: str | None = None, paramete
 def copy_images(collection: Collection, folder: Path, move: bool) -> None:
     """Fills data/raw with a collection's images, byte for byte.
 
+    Excluded images go to `folders.EXCLUDED`, because split needs them to leave the other images in their splits.
+
     Args:
         collection: from `find_images`.
         folder: an empty folder.
         move: move the files instead of copying them.
     """
-    for artist in collection.artists():
-        (folder / artist).mkdir()
-    for name, path in collection.images.items():
+    corrected = collection.corrected
+    copied = dict(collection.images)
+    if corrected and (corrected.relabelled or corrected.excluded):
+        (folder / folders.CORRECTIONS).write_text(corrected.record(), encoding="utf-8")
+        if corrected.applied:
+            copied |= {f"{folders.EXCLUDED}/{name}": path for name, path in corrected.excluded.items()}
+    for parent in sorted({str(PurePosixPath(name).parent) for name in copied}):
+        (folder / parent).mkdir(parents=True)
+    for name, path in copied.items():
         if move:
             path.rename(folder / name)
         else:
@@ -142,13 +169,14 @@ def _check_files(tree: Path, artists: dict[str, str], max_pixels: float, found: 
             if inspected.further_pages:
                 found.further_pages[path] = inspected.further_pages
     taken: set[str] = set()
-    for path, *again in by_digest.values():
+    for digest, (path, *again) in by_digest.items():
         if any(artists[other] != artists[path] for other in again):
             # The artist is unknown, and one copy could be in train and the other in test.
             found.skipped["same_image_under_two_artists"] += [path, *again]
             continue
         found.skipped["duplicate"] += again
-        found.images[f"{artists[path]}/{_file_name(path, artists[path], taken)}"] = tree / path
+        name = _file_name(path, artists[path], taken)
+        found.images[name], found.digests[name] = tree / path, digest
     found.skipped = defaultdict(list, {reason: sorted(names) for reason, names in found.skipped.items() if names})
 
 
@@ -172,7 +200,7 @@ def _inspect(tree: Path, max_pixels: float, path: str) -> _Inspected:
     reason = checks.problem(data, max_pixels)
     if reason:
         return _Inspected(reason)
-    digest = hashlib.blake2b(data, digest_size=16).hexdigest()
+    digest = corrections.content_hash(data)
     return _Inspected(None, digest, decoding.has_broken_profile(data), checks.further_pages(data))
 
 
@@ -183,19 +211,14 @@ def _reason_of(error: UserError) -> str:
 
 
 def _file_name(path: str, artist: str, taken: set[str]) -> str:
-    """A file name with a stem that no other image of the artist has, ignoring case.
+    """ "<artist>/<file>" with a stem that no other image of the artist has, ignoring case.
 
     Stems and not names are unique, because a.jpg and a.png both become a.jpg in data/resized.
     """
     file = PurePosixPath(nfc(path))
     stem = folders.without_copy_separator(file.stem)
     stem = stem.encode()[:_STEM_BYTES].decode(errors="ignore")
-    unique, number = stem, 1
-    while f"{artist}/{unique}".casefold() in taken:
-        number += 1
-        unique = f"{stem}-{number}"
-    taken.add(f"{artist}/{unique}".casefold())
-    return unique + file.suffix.lower()
+    return corrections.unique_id(artist, stem, taken) + file.suffix.lower()
 
 
 def _summary(reason: str, names: list[str]) -> list[str]:

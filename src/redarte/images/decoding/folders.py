@@ -3,6 +3,10 @@
 import os
 from pathlib import Path, PurePosixPath
 
+# In data/raw, where corrections.csv has rows: what they changed, and the folder of the excluded images. No artist has a
+# name that begins with a point.
+CORRECTIONS = "corrections.csv"
+EXCLUDED = ".excluded"
 _COPY_SEPARATOR = "__"  # between the stem of an image and the name of its augmented copy
 
 
@@ -12,7 +16,7 @@ def classes(folder: Path) -> list[str]:
     Args:
         folder: the tree.
     """
-    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and entry.name != EXCLUDED)
 
 
 def display_name(artist: str) -> str:

@@ -1,0 +1,174 @@
+"""Splits each artist's images into train, val and test, in the order in which split-folders shuffles them.
+
+An image whose artist was corrected stays in the split that it has without the correction, so that the models with and
+without corrections are measured on the same test images.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from splitfolders.split import copy_files, setup_files
+
+from redarte.images.splitting.manifest import Original
+from redarte.images.splitting.sizes import SplitSizes, split_sizes
+from redarte.params import Split
+from redarte.runtime.errors import UserError
+
+SPLITS = ("train", "val", "test")
+
+_Group = tuple[str, ...]  # images of an artist that stay together, as "<artist>/<file>"
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """The artists, and the split of each image.
+
+    Attributes:
+        artists: the classes; artists that are left out are missing.
+        splits: the path of an image in data/raw -> train, val or test; images that are left out are missing.
+    """
+
+    artists: list[str] = field(default_factory=list)
+    splits: dict[str, str] = field(default_factory=dict)
+
+
+def assign(
+    raw: Path, originals: list[Original], duplicates: list[list[str]], settings: Split, seed: int
+) -> tuple[Assignment, set[str]]:
+    """Assigns each image to a split.
+
+    Args:
+        raw: data/raw.
+        originals: its images.
+        duplicates: the groups of near-duplicates, as paths in data/raw.
+        settings: the section split.
+        seed: the seed of params.yaml.
+
+    Returns:
+        The assignment, and the common test images, as paths in data/raw: those that are test images of the same artist
+        with and without corrections.
+
+    Raises:
+        UserError: as `sizes.split_sizes`.
+    """
+    sources = {original.file: original.source for original in originals}
+    corrected = {original.file: original.corrected for original in originals if original.corrected}
+    is_corrected = any(original.image != original.source for original in originals)
+
+    def attempt(names: dict[str, str], before: dict[str, str], is_used: bool) -> Assignment:
+        try:
+            return _assign(raw, names, duplicates if settings.keep_duplicates_together else [], settings, seed, before)
+        except UserError:
+            if is_used:
+                raise
+            # For instance, only the corrections give each artist enough images.
+            return Assignment()
+
+    without = attempt(sources, {}, is_used=not is_corrected)
+    with_them = attempt(corrected, without.splits, is_used=is_corrected)
+    common = {
+        file
+        for file, name in corrected.items()
+        if _artist(name) == _artist(sources[file]) and without.splits.get(file) == with_them.splits.get(file) == "test"
+    }
+    return with_them if is_corrected else without, common
+
+
+def copy_images(raw: Path, originals: list[Original], assignment: Assignment, targets: dict[str, Path]) -> None:
+    """Copies the images to the folders of their splits.
+
+    Args:
+        raw: data/raw.
+        originals: its images.
+        assignment: from `assign`.
+        targets: split -> its folder.
+    """
+    files: dict[tuple[str, str], list[Path]] = defaultdict(list)
+    for original in originals:
+        if original.image and original.file in assignment.splits:
+            files[_artist(original.image), assignment.splits[original.file]].append(raw / original.file)
+    for artist in assignment.artists:
+        for split in SPLITS:
+            copy_files([(files[artist, split], "")], raw / artist, targets[split], prog_bar=None, move=False)
+
+
+def group_images(paths: list[str], duplicates: list[list[str]]) -> tuple[dict[str, list[_Group]], dict[str, list[str]]]:
+    """Groups each artist's images by what the split keeps together.
+
+    Args:
+        paths: "<artist>/<file>" of all images.
+        duplicates: the groups of near-duplicates to keep together.
+
+    Returns:
+        Each artist's groups, most of them of one image; and each artist's images that are near-duplicates of another
+        artist's image. The true artist of these is unknown: they are only used for training.
+    """
+    group_of = {path: number for number, group in enumerate(duplicates) for path in group}
+    across = {number for number, group in enumerate(duplicates) if len(set(map(_artist, group))) > 1}
+    groups: dict[str, dict[object, list[str]]] = {_artist(path): defaultdict(list) for path in paths}
+    disputed: dict[str, list[str]] = defaultdict(list)
+    for path in paths:
+        group = group_of.get(path)
+        if group in across:
+            disputed[_artist(path)].append(path)
+        else:
+            groups[_artist(path)][path if group is None else group].append(path)
+    return {artist: [tuple(group) for group in own.values()] for artist, own in groups.items()}, disputed
+
+
+def _assign(
+    raw: Path, names: dict[str, str], duplicates: list[list[str]], settings: Split, seed: int, before: dict[str, str]
+) -> Assignment:
+    """Assigns images by their artists.
+
+    Args:
+        raw: data/raw.
+        names: path in data/raw -> "<artist>/<file>".
+        duplicates: the groups that stay together, as paths in data/raw.
+        settings: the section split.
+        seed: of the order.
+        before: path in data/raw -> the split in which it should stay.
+    """
+    file_of = {name: file for file, name in names.items()}
+    groups, disputed = group_images(
+        sorted(file_of), [[names[file] for file in group if file in names] for group in duplicates]
+    )
+    sizes = split_sizes({artist: len(own) for artist, own in groups.items()}, settings)
+    splits: dict[str, str] = {}
+    for artist, size in sizes.items():
+        assigned = _shuffle(raw, groups[artist], size, seed)
+        if before and (size.val or size.test):
+            assigned = {group: before.get(file_of[group[0]], "train") for group in assigned}
+            _fill(assigned, size, settings.folds > 0)
+        splits |= {name: split for group, split in assigned.items() for name in group}
+        splits |= dict.fromkeys(disputed[artist], "train")
+    return Assignment(list(sizes), {file_of[name]: split for name, split in splits.items()})
+
+
+def _shuffle(raw: Path, groups: list[_Group], size: SplitSizes, seed: int) -> dict[_Group, str]:
+    """The groups of one artist in random order, with their splits."""
+    shuffled = setup_files(raw, seed, group=lambda _files: [tuple(map(Path, group)) for group in groups])
+    names = [tuple(path.as_posix() for path in group) for group in shuffled]
+    after = size.before + size.test
+    rest = names[: size.before] + names[after:]
+    return {group: "train" if number < size.train else "val" for number, group in enumerate(rest)} | dict.fromkeys(
+        names[size.before : after], "test"
+    )
+
+
+def _fill(assigned: dict[_Group, str], size: SplitSizes, has_folds: bool) -> None:
+    """Moves groups of an artist to a split that has none left after corrections."""
+    for split in SPLITS:
+        by_split = {name: [group for group, of in assigned.items() if of == name] for name in SPLITS}
+        # Over the folds, every image is a test image once.
+        if by_split[split] or not getattr(size, split) or (has_folds and split == "test"):
+            continue
+        donors = [name for name in SPLITS if len(by_split[name]) > 1 and not (has_folds and name == "test")]
+        donor = max(donors or SPLITS, key=lambda name: len(by_split[name]))
+        for group in by_split[donor][: min(getattr(size, split), len(by_split[donor]) - 1)]:
+            assigned[group] = split
+
+
+def _artist(path: str) -> str:
+    return path.partition("/")[0]

@@ -1,0 +1,138 @@
+"""Corrected images stay in the split that they have without the correction."""
+
+import csv
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from redarte.images import collection, decoding, duplicates, splitting
+from redarte.images.decoding import folders
+from redarte.images.splitting import manifest
+from redarte.params import Params
+from redarte.runtime.errors import UserError
+
+pytestmark = pytest.mark.usefixtures("one_worker")
+MakeSettings = Callable[..., Params]
+COUNTS = {"Ana": 20, "Ben": 20, "Cleo": 4}
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images with edges that no other image has."""
+    folder = tmp_path_factory.mktemp("corrected") / "tree"
+    rng = np.random.default_rng(0)
+    for artist, count in COUNTS.items():
+        (folder / artist).mkdir(parents=True)
+        for number in range(count):
+            noise = rng.integers(0, 256, (12, 12, 3), dtype=np.uint8)
+            image = cv2.resize(noise, (96, 96), interpolation=cv2.INTER_CUBIC)
+            decoding.write_jpeg(folder / artist / f"{artist}{number}.jpg", image, quality=90)
+    return folder
+
+
+class Split:
+    """data/raw and data/split of a tree with corrections."""
+
+    def __init__(self, tree: Path, root: Path, settings: Params, rows: list[str], is_applied: bool = True):
+        root.mkdir()
+        (root / "corrections.csv").write_text("\n".join(["image,artist,action", *rows]), encoding="utf-8")
+        self.raw, self.folder = root / "raw", root / "split"
+        self.raw.mkdir()
+        found = collection.find_images(tree, 1e6, None, "root", root / "corrections.csv", is_applied)
+        collection.copy_images(found, self.raw, move=False)
+        originals = manifest.read(self.raw)
+        near = duplicates.groups(self.raw, [original.file for original in originals])
+        assignment, common = splitting.assign(self.raw, originals, near, settings.split, settings.seed)
+        targets = {name: self.folder / name for name in splitting.SPLITS}
+        splitting.copy_images(self.raw, originals, assignment, targets)
+        text = manifest.to_csv(originals, assignment.splits, near, common)
+        self.rows = {row["source"]: row for row in csv.DictReader(text.splitlines())}
+        self.metrics = manifest.metrics(originals, assignment.artists, assignment.splits, near)
+
+    def split_of(self) -> dict[str, str]:
+        return {source: row["split"] for source, row in self.rows.items()}
+
+    def common(self) -> set[str]:
+        return {source for source, row in self.rows.items() if row["common_test"] == "yes"}
+
+    def images(self, split: str) -> set[str]:
+        return set(folders.files_by_id(self.folder / split))
+
+
+@pytest.fixture
+def split(tree: Path, tmp_path: Path, settings: MakeSettings) -> Callable[..., Split]:
+    made = iter(range(100))
+
+    def make(*rows: str, is_applied: bool = True, source: Path = tree, **changes: object) -> Split:
+        chosen = settings({f"split.{name}": value for name, value in changes.items()})
+        return Split(source, tmp_path / str(next(made)), chosen, list(rows), is_applied)
+
+    return make
+
+
+def test_corrections_change_no_other_image(split: Callable[..., Split]) -> None:
+    before = split()
+    tested = sorted(before.images("test"))
+    assert [name.partition("/")[0] for name in tested] == ["Ana", "Ana", "Ben", "Ben", "Cleo"]
+    trained = sorted(name for name in before.images("train") if name.startswith("Ben/"))
+    rows = [f"{tested[0]},Ben,relabel", f"{trained[0]},Dora,relabel", f"{trained[1]},,exclude", f"{trained[2]},,keep"]
+    after, ignored = (split(*rows, is_applied=applied, too_small="train_only") for applied in (True, False))
+    expected = before.split_of() | {trained[1]: ""}
+    assert after.split_of() == expected
+    stem = tested[0].partition("/")[2]
+    assert after.rows[tested[0]]["image"] == f"Ben/{stem}"
+    assert after.images("test") == {f"Ben/{stem}", *tested[1:]}
+    assert ignored.split_of() == before.split_of()
+    assert after.common() == ignored.common() == set(tested[1:])
+    assert before.common() == set(tested)
+
+
+def test_a_split_that_loses_all_images_of_an_artist_gets_others(split: Callable[..., Split]) -> None:
+    before = split()
+    tested = next(name for name in before.images("test") if name.startswith("Cleo/"))
+    after, ignored = (split(f"{tested},Ben,relabel", is_applied=applied) for applied in (True, False))
+    own = [row["split"] for row in after.rows.values() if row["image"].startswith("Cleo/")]
+    assert sorted(own) == ["test", "train", "val"]
+    # None of Cleo's images is a test image with and without the correction.
+    assert after.common() == ignored.common() == before.images("test") - {tested}
+    # An artist that is not in the source, with training images only.
+    trained = sorted(name for name in before.images("train") if name.startswith("Ben/"))[:3]
+    dora = split(*(f"{name},Dora,relabel" for name in trained))
+    assert {row["split"] for row in dora.rows.values() if row["image"].startswith("Dora/")} == {"train", "val", "test"}
+
+
+def test_too_small_after_a_correction(split: Callable[..., Split]) -> None:
+    rows = [f"Cleo/Cleo{number},,exclude" for number in range(2)]
+    with pytest.raises(UserError, match=r"too few images to split: Cleo \(2\)"):
+        split(*rows)
+    assert split(*rows, is_applied=False).split_of() == split().split_of()
+    only_trained = split(*rows, too_small="train_only")
+    assert [only_trained.split_of()[f"Cleo/Cleo{number}"] for number in range(4)] == ["", "", "train", "train"]
+    assert only_trained.metrics["names_never_tested"] == ["Cleo"]
+
+
+def test_an_excluded_near_duplicate_leaves_the_others_in_their_splits(
+    split: Callable[..., Split], tree: Path, tmp_path: Path
+) -> None:
+    twins = tmp_path / "twins"
+    shutil.copytree(tree, twins)
+    # Encoded again, so that the bytes differ.
+    decoding.write_jpeg(twins / "Ben/twin.jpg", decoding.read_within(twins / "Ana/Ana0.jpg", 200), quality=80)
+    before = split(source=twins)
+    assert before.rows["Ana/Ana0"]["near_duplicates"] == before.rows["Ben/twin"]["near_duplicates"] == "1"
+    # Their artist is disputed.
+    assert before.split_of()["Ana/Ana0"] == before.split_of()["Ben/twin"] == "train"
+    after = split("Ben/twin,,exclude", source=twins)
+    assert after.split_of() == before.split_of() | {"Ben/twin": ""}, "Ana0 stays in train, although it is alone now"
+    assert after.metrics["near_duplicates"]["groups"] == 0
+    assert (after.raw / ".excluded/Ben/twin.jpg").is_file()
+
+
+def test_over_the_folds_every_image_is_tested_once(split: Callable[..., Split]) -> None:
+    rows = ["Ana/Ana1,Ben,relabel", "Ben/Ben2,Cleo,relabel", "Ben/Ben3,,exclude"]
+    tested = [name for fold in range(3) for name in split(*rows, folds=3, fold=fold).images("test")]
+    assert len(tested) == len(set(tested)) == 43

@@ -141,6 +141,19 @@ def predict(
 
 
 @app.command()
+def label_issues(
+    model: ModelOption = None,
+    top: Annotated[int, typer.Option(min=1, help="How many images to print.")] = 200,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+) -> None:
+    """List the images whose artist is probably wrong, the worst first."""
+    from redarte.commands import label_issues
+
+    with _one_sentence():
+        label_issues.report(model, top, as_json)
+
+
+@app.command()
 def explain(
     image: Annotated[Path, typer.Argument(help="An image.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Where to write the result: a .jpg.", show_default=False)],

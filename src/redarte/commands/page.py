@@ -8,6 +8,7 @@ from pathlib import Path
 import gradio
 
 from redarte import params
+from redarte.commands import label_issues_page
 from redarte.commands.predict import ranked, reader
 from redarte.evaluation.comparison import title
 from redarte.images import decoding
@@ -101,6 +102,8 @@ def build(models: dict[str, Predictor], sandbox: Sandbox) -> gradio.Blocks:
     blocks = gradio.Blocks(title="redarte", analytics_enabled=False, delete_cache=(_UPLOAD_LIFETIME, _UPLOAD_LIFETIME))
     with blocks:
         gradio.Markdown("# Who painted it?\nDrop an image, paste one, or click an example.")
+        if label_issues_page.PAGE.is_file():
+            gradio.Markdown("[Label issues](/label-issues): correct the artists of this project's images.")
         with gradio.Row():
             with gradio.Column(scale=1):
                 image = gradio.Image(

@@ -1,23 +1,28 @@
 """The HTTP service of `redarte serve`: the page, and an API for programs.
 
-POST /api/predict predicts an image, GET /health lists the models, and /api/openapi.json describes both. Nothing is
-downloaded, and an upload is deleted within two minutes. `serve` starts it, and configures what gradio reads on import.
+POST /api/predict predicts an image, GET /health lists the models, and /api/openapi.json describes both. /label-issues
+is the page of `redarte label-issues`, and POST /api/corrections saves its decisions; only this machine can use these
+two. Nothing is downloaded, and an upload is deleted within two minutes. `serve` starts the service, and configures what
+gradio reads on import.
 """
 
 import logging
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import gradio
 import uvicorn
-from fastapi import FastAPI, Form, HTTPException, Query, UploadFile
+from fastapi import FastAPI, Form, HTTPException, Query, Request, UploadFile
+from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, Field
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from redarte.commands import page
+from redarte.commands import label_issues, page
+from redarte.commands.label_issues_page import PAGE
 from redarte.commands.page import MAX_PIXELS, OVERLOADED, TOP, decoded
 from redarte.commands.predict import as_json
 from redarte.images.collection import checks
+from redarte.images.collection.corrections import Correction
 from redarte.inference.predictor import Predictor
 from redarte.runtime.console import say
 from redarte.runtime.errors import UserError
@@ -30,6 +35,7 @@ _MAX_OTHER = 2**20
 _DECODING = 4  # uploads at once: a malicious one of a few kB can take half a gigabyte
 _TIMEOUT = 20.0  # seconds for an upload
 _GRACE = 1  # seconds for running requests when the service ends: an upload may have stalled
+_LOCAL = {"127.0.0.1", "::1", "localhost"}
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"description": "not a form"},
     413: {"description": f"the request is larger than {MAX_UPLOAD // 2**20} MB"},
@@ -59,6 +65,21 @@ class Prediction(BaseModel):
     in_distribution: bool = Field(description="whether the image is similar to the training images")
     model: str
     data: str = Field(description="the source of the images that the model was trained on")
+
+
+class Decision(BaseModel):
+    """A row of corrections.csv."""
+
+    image: str = Field(min_length=1, max_length=1000, description="<artist>/<stem> in the source")
+    action: Literal["relabel", "exclude", "keep"]
+    artist: str = Field("", max_length=100, description="the new artist, for relabel")
+    reason: str = Field("", max_length=1000)
+
+
+class Saved(BaseModel):
+    """What corrections.csv has after saving."""
+
+    rows: int
 
 
 class Health(BaseModel):
@@ -164,12 +185,40 @@ def application(models: dict[str, Predictor], sandbox: Sandbox) -> ASGIApp:
             data=chosen.metadata.data,
         )
 
+    @app.get("/label-issues", include_in_schema=False)
+    def label_issues_page(request: Request) -> HTMLResponse:
+        _check_local(request)
+        try:
+            return HTMLResponse(PAGE.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise HTTPException(404, f"{PAGE} is missing; create it with `redarte label-issues`.") from None
+
+    @app.post("/api/corrections", responses={403: {"description": "not from this machine"}})
+    def save_corrections(request: Request, decisions: list[Decision]) -> Saved:
+        _check_local(request)
+        try:
+            rows = label_issues.save([Correction(0, **decision.model_dump()) for decision in decisions])
+        except UserError as error:
+            raise HTTPException(422, str(error)) from None
+        return Saved(rows=rows)
+
     mounted = gradio.mount_gradio_app(
         app, page.build(models, sandbox), "/", max_file_size=MAX_UPLOAD, show_error=True, css=page.STYLE,
         theme=gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
         allowed_paths=[str(page.TEST.resolve())], ssr_mode=False, enable_monitoring=False, footer_links=[],
     )  # fmt: skip
     return BodyLimit(mounted)
+
+
+def _check_local(request: Request) -> None:
+    """Refuses a request from another machine, from another site's page, or for another name of this machine.
+
+    Otherwise a site that the user visits could write, by a request from its page or by DNS rebinding.
+    """
+    client = request.client.host if request.client else ""
+    here = f"{request.url.scheme}://{request.url.netloc}"
+    if not {client, request.url.hostname} <= _LOCAL or request.headers.get("origin", here) != here:
+        raise HTTPException(403, "label issues can only be corrected on the machine of the service, at 127.0.0.1.")
 
 
 def one_of(in_query: Value | None, in_form: Value | None, default: Value) -> Value:

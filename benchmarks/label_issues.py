@@ -22,7 +22,8 @@ import numpy as np
 
 from benchmarks.learning_curve import set_all, stage
 from redarte import params
-from redarte.commands.label_issues import IMAGES, described, listed
+from redarte.commands.corrections_file import IMAGES, listed
+from redarte.commands.label_issues import described
 from redarte.evaluation import label_issues
 from redarte.inference.predictor import Predictor
 from redarte.params import STUDY

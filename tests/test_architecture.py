@@ -15,7 +15,7 @@ PACKAGE = ROOT / "src/redarte"
 LAYERS = (
     {"cli"},
     {"commands"},
-    {"stages"},
+    {"stages", "classifier"},
     {"export", "reporting"},
     {"models"},
     {"training"},

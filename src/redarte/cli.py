@@ -1,12 +1,11 @@
 """The command `redarte`. The results come from DVC's stages; these subcommands go beyond them."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from redarte.runtime import console
 from redarte.runtime.errors import UserError
@@ -21,23 +20,46 @@ ModelOption = Annotated[
     ),
 ]
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Recognises the artists of paintings.")
+
+class Commands(TyperGroup):
+    """Reports an error that the user can fix in one sentence, with exit code 1."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs a subcommand.
+
+        Args:
+            ctx: of the command line.
+
+        Returns:
+            None.
+
+        Raises:
+            Exit: the subcommand failed.
+        """
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            message = str(error)
+        except ModuleNotFoundError as error:
+            package = (error.name or "").partition(".")[0]
+            if package in ("", "redarte"):
+                raise
+            extra = "serve" if ctx.invoked_subcommand == "serve" else "pipeline"
+            message = (
+                f"the package {package} is not installed; type: python -m pip install 'redarte[{extra}]', or in a "
+                "clone of the project: make install"
+            )
+        typer.echo(f"redarte: {message}", err=True)
+        raise typer.Exit(1)
+
+
+app = typer.Typer(cls=Commands, add_completion=False, no_args_is_help=True, help="Recognises the artists of paintings.")
 
 
 @app.callback()
 def _commands() -> None:
     """Recognises the artists of paintings. `dvc repro` trains the models."""
     console.setup_process()
-
-
-@contextmanager
-def _one_sentence() -> Iterator[None]:
-    """Prints a UserError as one sentence, and exits with code 1."""
-    try:
-        yield
-    except UserError as error:
-        typer.echo(f"redarte: {error}", err=True)
-        raise typer.Exit(1) from None
 
 
 @app.command()
@@ -53,19 +75,18 @@ def check(
     from redarte import params
     from redarte.commands import own_files, repository
 
-    with _one_sentence():
-        settings = params.load()
-        repository.check()
-        if not lock and not cache:
-            own_files.check(settings)
-        if lock:
-            from redarte.commands import lock as lock_file
+    settings = params.load()
+    repository.check()
+    if not lock and not cache:
+        own_files.check(settings)
+    if lock:
+        from redarte.commands import lock as lock_file
 
-            lock_file.check()
-        if cache:
-            from redarte.commands import cache as dvc_cache
+        lock_file.check()
+    if cache:
+        from redarte.commands import cache as dvc_cache
 
-            dvc_cache.repair()
+        dvc_cache.repair()
 
 
 @app.command()
@@ -75,13 +96,12 @@ def doctor(
     """Print what this machine has, and which stages would run and for how long."""
     from redarte import params
 
-    with _one_sentence():
-        settings = params.load()
-        os.environ["KERAS_BACKEND"] = settings.keras_backend
-        # Imports Keras, which takes seconds.
-        from redarte.commands import doctor
+    settings = params.load()
+    os.environ["KERAS_BACKEND"] = settings.keras_backend
+    # Imports Keras, which takes seconds.
+    from redarte.commands import doctor
 
-        doctor.report(settings, model)
+    doctor.report(settings, model)
 
 
 @app.command()
@@ -89,8 +109,7 @@ def experiments() -> None:
     """List the experiments of this commit: what each changed, and its metrics."""
     from redarte.commands import experiments
 
-    with _one_sentence():
-        experiments.report()
+    experiments.report()
 
 
 @app.command()
@@ -107,8 +126,7 @@ def crossval(
     from redarte import params
     from redarte.commands import crossval
 
-    with _one_sentence():
-        typer.echo(crossval.run(params.load(), models or params.STUDY, folds, changes or []))
+    typer.echo(crossval.run(params.load(), models or params.STUDY, folds, changes or []))
 
 
 @app.command()
@@ -120,8 +138,7 @@ def push_runs(
     """Push every run of this clone, so that a teammate's `dvc repro --pull` restores it instead of running."""
     from redarte.commands import push_runs
 
-    with _one_sentence():
-        typer.echo(f"{push_runs.push(remote)} files pushed")
+    typer.echo(f"{push_runs.push(remote)} files pushed")
 
 
 @app.command()
@@ -130,12 +147,15 @@ def predict(
     model: ModelOption = None,
     top: Annotated[int, typer.Option(min=1, help="How many artists to print for each image.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print a table as CSV, for a spreadsheet.")] = False,
 ) -> None:
     """Predict the artists of images, with probabilities."""
     from redarte.commands import predict
 
-    with _one_sentence():
-        failed = predict.report(model, images, top, as_json, _MAX_PIXELS)
+    if as_json and as_csv:
+        raise UserError("use --json or --csv, not both.")
+    style: predict.Style = "json" if as_json else "csv" if as_csv else "table"
+    failed = predict.report(model, images, top, style, _MAX_PIXELS)
     if failed:
         raise typer.Exit(1)
 
@@ -149,8 +169,7 @@ def label_issues(
     """List the images whose artist is probably wrong, the worst first."""
     from redarte.commands import label_issues
 
-    with _one_sentence():
-        label_issues.report(model, top, as_json)
+    label_issues.report(model, top, as_json)
 
 
 @app.command()
@@ -165,8 +184,7 @@ def explain(
     """Show which regions of an image speak for an artist."""
     from redarte.commands import explain
 
-    with _one_sentence():
-        typer.echo(explain.write(model, image, out, artist, _MAX_PIXELS))
+    typer.echo(explain.write(model, image, out, artist, _MAX_PIXELS))
 
 
 @app.command()
@@ -179,8 +197,7 @@ def serve(
     """Serve a page for predictions, and an API."""
     from redarte.commands import serve
 
-    with _one_sentence():
-        serve.serve(host, port)
+    serve.serve(host, port)
 
 
 @app.command()

@@ -165,8 +165,9 @@ def file_of(module: str) -> str:
 def decides(file: str) -> bool:
     """Whether a module may decide the bytes of an output: all but runtime/, devices/ and params.py."""
     is_undeclared = file.startswith(("src/redarte/runtime/", "src/redarte/devices/", "src/redarte/params.py"))
-    # Nor does what starts every stage, or a module that holds its docstring and nothing else.
-    return not is_undeclared and file != "src/redarte/stages/__init__.py" and has_code(ROOT / file)
+    # Nor does what starts every stage or names what `import redarte` offers, or a module with only a docstring.
+    is_start = file in ("src/redarte/__init__.py", "src/redarte/stages/__init__.py")
+    return not is_undeclared and not is_start and has_code(ROOT / file)
 
 
 def code_of(wanted: dict[str, Any]) -> set[str]:

@@ -1,6 +1,5 @@
 """`redarte label-issues`: images whose artist is probably wrong, as a list and as a page to correct them."""
 
-import csv
 import json
 from collections import defaultdict
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from redarte import params
+from redarte.commands.corrections_file import CORRECTIONS, IMAGES, PAGE, listed
 from redarte.commands.predict import model_file
 from redarte.evaluation import label_issues
 from redarte.evaluation.label_issues import Judgement
@@ -19,12 +19,9 @@ from redarte.images.collection.corrections import Correction
 from redarte.images.decoding import folders
 from redarte.images.decoding.folders import display_name
 from redarte.inference.predictor import Predictor
-from redarte.runtime import outputs
 from redarte.runtime.console import progress
 from redarte.runtime.errors import UserError, printable
 
-IMAGES = Path("data/images.csv")
-CORRECTIONS = Path("corrections.csv")
 SPLITS = ("train", "val", "test")
 _MOST = 10  # lines for each of the other findings
 
@@ -76,7 +73,7 @@ def report(model_name: str | None, top: int, as_json: bool) -> None:
 
     label_issues_page.write(findings)
     print("\n".join(_text(findings)))
-    print(f"\nTo look at them and to correct them, open {label_issues_page.PAGE} in a browser.")
+    print(f"\nTo look at them and to correct them, open {PAGE} in a browser.")
 
 
 def find(file: Path, top: int) -> Findings:
@@ -141,41 +138,6 @@ def row(findings: Findings, index: int) -> dict[str, object]:
         "predicted": judgement.artists[judgement.predicted[index]],
         "split": findings.splits[index],
     }
-
-
-def save(decided: list[Correction]) -> int:
-    """Writes decisions to corrections.csv; a decision replaces the row of the same image.
-
-    Args:
-        decided: the new rows.
-
-    Returns:
-        The number of rows in corrections.csv.
-
-    Raises:
-        UserError: a row is not valid, or names no image of the source; nothing is written.
-    """
-    existing = corrections.read(CORRECTIONS) if CORRECTIONS.is_file() else []
-    merged = {row.image: row for row in [*existing, *decided]}
-    text = corrections.to_csv(list(merged.values()))
-    rows = [row for row in corrections.parse(CORRECTIONS, text) if "/" in row.image]
-    # Only the identity counts.
-    images = {f"{row['source']}.jpg": Path() for row in listed()}
-    corrections.apply(CORRECTIONS, rows, images, {})
-    outputs.write_text(CORRECTIONS, text)
-    return len(merged)
-
-
-def listed() -> list[dict[str, str]]:
-    """Returns the rows of data/images.csv.
-
-    Raises:
-        UserError: the file is missing.
-    """
-    try:
-        return list(csv.DictReader(IMAGES.read_text(encoding="utf-8").splitlines()))
-    except FileNotFoundError:
-        raise UserError(f"{IMAGES} is missing; create it with `dvc repro`, or get it with `dvc pull`.") from None
 
 
 def described(model: Predictor) -> tuple[list[str], list[str], np.ndarray, np.ndarray]:

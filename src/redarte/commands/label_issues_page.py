@@ -9,6 +9,7 @@ import jinja2
 import joblib
 import numpy as np
 
+from redarte.commands.corrections_file import PAGE
 from redarte.commands.label_issues import Findings
 from redarte.images import dataset, decoding
 from redarte.images.dataset import ImageFile
@@ -16,7 +17,6 @@ from redarte.images.decoding.folders import display_name
 from redarte.reporting.report import as_uri, confidence
 from redarte.runtime import outputs, workers
 
-PAGE = Path("plots/label_issues.html")
 _SIDE, _SIMILAR_SIDE = 400, 160  # px of the images in the file
 _QUALITY = 75
 _SIMILAR = 2  # training images of the given and of the predicted artist

@@ -8,8 +8,8 @@ from pathlib import Path
 import gradio
 
 from redarte import params
-from redarte.commands import label_issues_page
-from redarte.commands.predict import ranked, reader
+from redarte.commands import corrections_file
+from redarte.commands.predict import reader
 from redarte.evaluation.comparison import title
 from redarte.images import decoding
 from redarte.images.dataset import shards
@@ -102,7 +102,7 @@ def build(models: dict[str, Predictor], sandbox: Sandbox) -> gradio.Blocks:
     blocks = gradio.Blocks(title="redarte", analytics_enabled=False, delete_cache=(_UPLOAD_LIFETIME, _UPLOAD_LIFETIME))
     with blocks:
         gradio.Markdown("# Who painted it?\nDrop an image, paste one, or click an example.")
-        if label_issues_page.PAGE.is_file():
+        if corrections_file.PAGE.is_file():
             gradio.Markdown("[Label issues](/label-issues): correct the artists of this project's images.")
         with gradio.Row():
             with gradio.Column(scale=1):
@@ -143,7 +143,7 @@ def result_html(model: Predictor, pixels: ImageArray) -> str:
         pixels: (side, side, 3), uint8, RGB.
     """
     predictions = model.predict([pixels[None]])
-    ranking = ranked(predictions, 0, TOP)
+    ranking = predictions.ranking(0, TOP)
     predicted = int(predictions.predicted[0])
     seen = as_uri(explanations.overlay(pixels, model.evidence(pixels, predicted)))
     bars = "".join(

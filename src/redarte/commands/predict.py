@@ -1,12 +1,14 @@
 """`redarte predict`: predicts the artists of images."""
 
+import csv
+import io
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -22,6 +24,8 @@ from redarte.runtime.sandbox import Sandbox
 
 if TYPE_CHECKING:
     from redarte.inference.predictor import Predictions, Predictor
+
+Style = Literal["table", "json", "csv"]
 
 MODELS = Path("models")
 _MAX_WIDTH = 48  # characters for an image's name
@@ -101,23 +105,9 @@ def as_json(predictions: "Predictions", index: int, top: int) -> dict[str, Any]:
     """
     ranking = [
         {"artist": artist, "probability": round(probability, 6)}
-        for artist, probability in ranked(predictions, index, top)
+        for artist, probability in predictions.ranking(index, top)
     ]
     return {**ranking[0], "top": ranking, "in_distribution": bool(predictions.in_distribution[index])}
-
-
-def ranked(predictions: "Predictions", index: int, top: int) -> list[tuple[str, float]]:
-    """Returns the most probable artists of one image with their calibrated probabilities, in descending order.
-
-    Args:
-        predictions: of several images.
-        index: of the image.
-        top: how many artists.
-    """
-    probabilities = predictions.calibrated[index]
-    # By logits, as in `metrics.rank`: probabilities may underflow to the same value.
-    order = np.argsort(-predictions.logits[index], kind="stable")[:top]
-    return [(predictions.metadata.artists[artist], float(probabilities[artist])) for artist in order]
 
 
 def model_file(name: str | None) -> Path:
@@ -127,23 +117,25 @@ def model_file(name: str | None) -> Path:
         name: a path, a model's name, or None for params.yaml's `model`.
 
     Raises:
-        UserError: params.yaml cannot be read.
+        UserError: no model is named, and params.yaml is missing or cannot be read.
     """
     if name is None:
+        if not Path("params.yaml").exists():
+            raise UserError("there is no params.yaml here that names a model; name one, such as --model red1.onnx.")
         from redarte import params
 
         name = params.load().model
     return Path(name) if name.endswith(".onnx") else MODELS / f"{name}.onnx"
 
 
-def report(model_name: str | None, paths: Sequence[Path], top: int, json_lines: bool, max_pixels: float) -> int:
+def report(model_name: str | None, paths: Sequence[Path], top: int, style: Style, max_pixels: float) -> int:
     """Prints the predictions of a model.
 
     Args:
         model_name: as for `model_file`.
         paths: files and folders.
         top: how many artists to print for each image.
-        json_lines: print JSON instead of a table.
+        style: a table for people, one JSON object a line, or CSV.
         max_pixels: an image with more pixels is refused.
 
     Returns:
@@ -171,7 +163,10 @@ def report(model_name: str | None, paths: Sequence[Path], top: int, json_lines: 
 
             # Prints above the bar.
             predicted, write = progress(predicted, len(found), "predicting"), tqdm.write
-        lines = json_rows(predicted, top) if json_lines else table_rows(predicted, model, found, top)
+        if style == "csv":
+            lines = csv_rows(predicted, top, len(model.metadata.artists))
+        else:
+            lines = json_rows(predicted, top) if style == "json" else table_rows(predicted, model, found, top)
         for line, is_prediction in lines:
             failed += not is_prediction
             write(line)
@@ -190,6 +185,36 @@ def json_rows(predicted: Iterable[Result], top: int) -> Iterator[tuple[str, bool
             yield json.dumps({"path": str(path), "error": str(result)}, ensure_ascii=False), False
         else:
             yield json.dumps({"path": str(path), **as_json(*result, top)}, ensure_ascii=False), True
+
+
+def csv_rows(predicted: Iterable[Result], top: int, artists: int) -> Iterator[tuple[str, bool]]:
+    """Yields a header, then one row of CSV for each file, and whether they are no error.
+
+    Args:
+        predicted: from `predict`.
+        top: how many artists.
+        artists: how many the model has.
+    """
+
+    def line(cells: Iterable[object]) -> str:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="").writerow(cells)
+        return text.getvalue()
+
+    numbers = range(1, min(top, artists) + 1)
+    ranking = [f"{name}_{number}" for number in numbers for name in ("artist", "probability")]
+    yield line(["path", "error", "in_distribution", *ranking]), True
+    for path, result in predicted:
+        # A spreadsheet would evaluate such a name.
+        name = f"./{path}" if str(path).startswith(("=", "+", "-", "@")) else str(path)
+        if isinstance(result, UserError):
+            yield line([name, result, "", *[""] * len(ranking)]), False
+            continue
+        predictions, index = result
+        values = [
+            value for artist, probability in predictions.ranking(index, top) for value in (artist, f"{probability:.6f}")
+        ]
+        yield line([name, "", "yes" if predictions.in_distribution[index] else "no", *values]), True
 
 
 def table_rows(
@@ -213,7 +238,7 @@ def table_rows(
         predictions, index = result
         ranking = [
             f"{display_name(artist):<{widest}}  {probability:6.1%}  {'█' * round(_BAR * probability)}".rstrip()
-            for artist, probability in ranked(predictions, index, top)
+            for artist, probability in predictions.ranking(index, top)
         ]
         if not predictions.in_distribution[index]:
             ranking.insert(0, "out of distribution, probably none of the known artists; the most similar:")

@@ -17,8 +17,8 @@ from pydantic import BaseModel, Field
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from redarte.commands import label_issues, page
-from redarte.commands.label_issues_page import PAGE
+from redarte.commands import corrections_file, page
+from redarte.commands.corrections_file import PAGE
 from redarte.commands.page import MAX_PIXELS, OVERLOADED, TOP, decoded
 from redarte.commands.predict import as_json
 from redarte.images.collection import checks
@@ -197,7 +197,7 @@ def application(models: dict[str, Predictor], sandbox: Sandbox) -> ASGIApp:
     def save_corrections(request: Request, decisions: list[Decision]) -> Saved:
         _check_local(request)
         try:
-            rows = label_issues.save([Correction(0, **decision.model_dump()) for decision in decisions])
+            rows = corrections_file.save([Correction(0, **decision.model_dump()) for decision in decisions])
         except UserError as error:
             raise HTTPException(422, str(error)) from None
         return Saved(rows=rows)

@@ -28,7 +28,7 @@ from redarte.inference.predictor import Metadata
 from redarte.models.base import Decomposition
 
 _OPSET = 18
-_IR_VERSION = 10  # older than the newest, so that older versions of onnxruntime load the file
+_IR_VERSION = 8  # the oldest that has opset 18: onnxruntime 1.14 and later load the file
 _EPSILON = 1e-12  # the divisor where no feature is above zero
 logging.getLogger("tf2onnx").setLevel(logging.ERROR)
 

@@ -108,6 +108,18 @@ class Predictions:
         order = np.argsort(-self.similarity[index], kind="stable")[:most]
         return [(self.metadata.training_images[other], float(self.similarity[index, other])) for other in order]
 
+    def ranking(self, index: int, most: int | None = None) -> list[tuple[str, float]]:
+        """Returns the most probable artists of one of the images with their calibrated probabilities, descending.
+
+        Args:
+            index: of the image.
+            most: how many artists; None: all.
+        """
+        # By logits, as in `metrics.rank`: probabilities may underflow to the same value.
+        order = np.argsort(-self.logits[index], kind="stable")[:most]
+        probabilities = self.calibrated[index]
+        return [(self.metadata.artists[artist], float(probabilities[artist])) for artist in order]
+
 
 class Predictor:
     """A model in an .onnx file that redarte exported.

@@ -1,0 +1,124 @@
+"""The installed package: its extras, and predictions in an environment with nothing else."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import redarte
+from tests.conftest import ROOT, Workspace
+
+MEGABYTE = 10**6
+
+
+def requirements(file: str) -> set[str]:
+    lines = (line.partition("#")[0].strip() for line in (ROOT / file).read_text(encoding="utf-8").splitlines())
+    return {line for line in lines if line and not line.startswith("-r")}
+
+
+def test_the_extras_are_the_requirements() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    named = set(re.findall(r"\w+", extras["pipeline"][0])) - {"redarte"}
+    installed = {*project["dependencies"], *extras["pipeline"][1:], *(line for name in named for line in extras[name])}
+    assert installed == requirements("requirements.txt")
+    assert set(extras) == {"pipeline", "jax", "torch", *named}
+    assert set(extras["jax"]) == requirements("requirements-jax.txt")
+    assert set(extras["torch"]) == requirements("requirements-torch.txt")
+
+
+def test_predictions_in_python_are_those_of_the_command(finished: Workspace, tmp_path: Path) -> None:
+    image = min((finished.path / "data/split/test").rglob("*.*"))
+    printed = finished.run("redarte", "predict", str(image), "--json", "--top", "3").stdout
+    expected = json.loads(printed)
+    model = redarte.load(finished.path / "models/red1.onnx")
+    assert (len(model.artists), model.side) == (3, 32)
+    for given in (image, str(image), image.read_bytes()):
+        predicted = model.predict(given)
+        assert predicted.artist == expected["artist"] == predicted.ranking[0][0]
+        assert predicted.probability == predicted.ranking[0][1] == pytest.approx(expected["probability"], abs=1e-6)
+        assert sum(probability for _, probability in predicted.ranking) == pytest.approx(1)
+        assert predicted.in_distribution == expected["in_distribution"]
+    (tmp_path / "notes.jpg").write_text("not an image")
+    with pytest.raises(redarte.UserError, match=r"notes\.jpg is not an image"):
+        model.predict(tmp_path / "notes.jpg")
+    with pytest.raises(redarte.UserError, match="the image is not an image"):
+        model.predict(b"not an image")
+    with pytest.raises(redarte.UserError, match=r"red9\.onnx is missing"):
+        redarte.load("red9.onnx")
+
+
+def test_the_example_without_redarte_gives_the_same_probabilities(finished: Workspace, tmp_path: Path) -> None:
+    page = (ROOT / "docs/predicting.md").read_text(encoding="utf-8")
+    example = next(code for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "InferenceSession" in code)
+    assert "redarte." not in example
+    (tmp_path / "example.py").write_text(example, encoding="utf-8")
+    model = finished.path / "models/red1.onnx"
+    image = min((finished.path / "data/split/test").rglob("*.*"))
+    printed = finished.run("python", str(tmp_path / "example.py"), str(model), str(image)).stdout.splitlines()
+    expected = redarte.load(model).predict(image).ranking
+    assert [line.rpartition(" ")[0] for line in printed] == [artist for artist, _ in expected]
+    assert [float(line.rpartition(" ")[2]) for line in printed] == pytest.approx([p for _, p in expected], abs=0.02)
+
+
+def test_csv_has_a_row_for_each_file(finished: Workspace, tmp_path: Path) -> None:
+    image = min((finished.path / "data/split/test").rglob("*.*"))
+    (tmp_path / "notes, old.jpg").write_text("not an image")
+    arguments = ("redarte", "predict", str(image), str(tmp_path / "notes, old.jpg"))
+    done = finished.run(*arguments, "--csv", check=False)
+    assert done.returncode == 1
+    first, second = csv.DictReader(done.stdout.splitlines())
+    predicted = redarte.load(finished.path / "models/red1.onnx").predict(image)
+    assert (first["path"], first["error"], first["artist_1"]) == (str(image), "", predicted.artist)
+    assert float(first["probability_1"]) == pytest.approx(predicted.probability, abs=1e-5)
+    assert (second["path"], second["error"]) == (str(tmp_path / "notes, old.jpg"), "is not an image")
+    assert list(first)[-1] == "probability_3"
+    done = finished.run(*arguments, "--csv", "--json", check=False)
+    assert done.stderr == "redarte: use --json or --csv, not both.\n"
+
+
+@pytest.mark.long
+def test_a_wheel_predicts_in_an_empty_environment(finished: Workspace, tmp_path: Path) -> None:
+    """Outside of any project, with a copied model; what needs an extra says so."""
+    source, away = tmp_path / "source", tmp_path / "away"
+    shutil.copytree(ROOT / "src", source / "src", ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, source)
+    away.mkdir()
+    shutil.copy(finished.path / "models/red1.onnx", away)
+    image = shutil.copy(min((finished.path / "data/split/test").rglob("*.*")), away / "a.jpg")
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+
+    def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, cwd=away, env=environment, text=True, capture_output=True, timeout=540)
+
+    def succeed(*command: str | Path) -> str:
+        done = run(*command)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    succeed(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", tmp_path, source)
+    succeed(sys.executable, "-m", "venv", tmp_path / "env")
+    python, command = tmp_path / "env/bin/python", tmp_path / "env/bin/redarte"
+    succeed(python, "-m", "pip", "install", "-q", *tmp_path.glob("*.whl"))
+    packages = Path(succeed(python, "-c", "import redarte; print(redarte.__path__[0])").strip()).parent
+    assert sum(file.stat().st_size for file in packages.rglob("*") if file.is_file()) < 400 * MEGABYTE
+    predicted = json.loads(succeed(command, "predict", image, "--model", "red1.onnx", "--json"))
+    script = "import redarte; print(redarte.load('red1.onnx').predict('a.jpg').probability)"
+    assert float(succeed(python, "-c", script)) == pytest.approx(predicted["probability"], abs=1e-6)
+    expected = finished.run("redarte", "predict", str(image), "--json").stdout
+    assert predicted["probability"] == pytest.approx(json.loads(expected)["probability"], abs=1e-4)
+    succeed(command, "explain", image, "--model", "red1.onnx", "--out", "evidence.jpg")
+    for subcommand, extra in (("serve", "serve"), ("label-issues", "pipeline")):
+        done = run(command, subcommand)
+        assert done.returncode == 1
+        assert f"is not installed; type: python -m pip install 'redarte[{extra}]'" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+    assert "name one, such as --model red1.onnx" in run(command, "predict", image).stderr

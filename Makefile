@@ -49,6 +49,7 @@ repro: install ## Run the stages that are not up to date
 	@redarte check
 	dvc repro
 	@echo; cat plots/table_one.md; echo; echo "The report: plots/report.html. Figures: plots/*.png, or all in one page: dvc plots show --open"
+	@echo "Next, after 'source .venv/bin/activate': redarte predict IMAGE; dvc exp run -S model=red2; your own images: README.md"
 	@! git rev-parse --git-dir >/dev/null 2>&1 || git diff --quiet HEAD -- dvc.lock metrics || \
 		echo "This run is not committed: git commit -am 'A run on this machine' (before git restore or git checkout, or it runs again)"
 

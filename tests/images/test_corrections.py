@@ -43,6 +43,12 @@ def test_an_image_gets_a_free_name(tree: Path) -> None:
     assert found.images["Ben_Ito/1.jpg"] == tree / "Ben_Ito/1.jpg"
 
 
+def test_a_kept_image_is_not_overwritten(tree: Path) -> None:
+    found = corrected(tree, "image,artist,action\nBen_Ito/1,,keep\nAna/1,Ben_Ito,relabel\n")
+    assert found.images["Ben_Ito/1.jpg"] == tree / "Ben_Ito/1.jpg"
+    assert found.images["Ben_Ito/1-2.jpg"] == tree / "Ana/1.jpg"
+
+
 def test_an_image_is_named_by_its_hash_even_after_it_is_renamed(tree: Path) -> None:
     digest = hashlib.blake2b((tree / "Ana/2.jpg").read_bytes(), digest_size=16).hexdigest()
     (tree / "Ana/2.jpg").rename(tree / "Ana/new name.jpg")

@@ -159,7 +159,7 @@ class Corrected:
         }
 
     def record(self) -> str:
-        """Returns data/raw/corrections.csv, by which split knows the source's artists; see `splitting.read_images`.
+        """Returns data/raw/corrections.csv, by which split knows the source's artists; see `splitting.manifest`.
 
         Returns:
             One row for each relabelled or excluded image: its identity in data/raw ("" if it is not among the images),
@@ -196,7 +196,8 @@ def apply(
     """
     row_of = _matched(file, rows, images, digests)
     corrected = Corrected(applied=is_applied)
-    taken = {folders.image_id(name).casefold() for name in images if name not in row_of}
+    moved = {name for name, row in row_of.items() if row.action != "keep"}
+    taken = {folders.image_id(name).casefold() for name in images if name not in moved}
     for name, path in images.items():
         correction = row_of.get(name)
         if correction is None or correction.action == "keep":

@@ -132,6 +132,16 @@ def test_an_excluded_near_duplicate_leaves_the_others_in_their_splits(
     assert (after.raw / ".excluded/Ben/twin.jpg").is_file()
 
 
+def test_a_name_with_a_line_separator_is_one_row(tmp_path: Path) -> None:
+    (tmp_path / "Ben").mkdir()
+    (tmp_path / "Ben/a\u2028b.jpg").touch()
+    (tmp_path / "corrections.csv").write_text(
+        "image,source,corrected\nBen/a\u2028b,Ana/a\u2028b,Ben/a\u2028b\n", encoding="utf-8"
+    )
+    (original,) = manifest.read(tmp_path)
+    assert (original.source, original.corrected) == ("Ana/a\u2028b.jpg", "Ben/a\u2028b.jpg")
+
+
 def test_over_the_folds_every_image_is_tested_once(split: Callable[..., Split]) -> None:
     rows = ["Ana/Ana1,Ben,relabel", "Ben/Ben2,Cleo,relabel", "Ben/Ben3,,exclude"]
     tested = [name for fold in range(3) for name in split(*rows, folds=3, fold=fold).images("test")]

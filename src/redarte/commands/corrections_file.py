@@ -1,6 +1,7 @@
 """Writes corrections.csv, with the names of the images in the source."""
 
 import csv
+import io
 from pathlib import Path
 
 from redarte.images.collection import corrections
@@ -43,6 +44,6 @@ def listed() -> list[dict[str, str]]:
         UserError: the file is missing.
     """
     try:
-        return list(csv.DictReader(IMAGES.read_text(encoding="utf-8").splitlines()))
+        return list(csv.DictReader(io.StringIO(IMAGES.read_text(encoding="utf-8"))))
     except FileNotFoundError:
         raise UserError(f"{IMAGES} is missing; create it with `dvc repro`, or get it with `dvc pull`.") from None

@@ -1,6 +1,7 @@
 """Stage evaluate: measures the model of params.yaml's `model` on the test images, and draws its errors."""
 
 import csv
+import io
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,7 @@ def main() -> None:
         "test_loss": metrics.cross_entropy(test.labels, predicted.logits),
         "val_accuracy": model.metadata.val_accuracy,
     }
-    rows = list(csv.DictReader(IMAGES.read_text(encoding="utf-8").splitlines()))
+    rows = list(csv.DictReader(io.StringIO(IMAGES.read_text(encoding="utf-8"))))
     leaked = predictions.leaked_images(rows)
     common = {row["image"] for row in rows if row["common_test"] == "yes"}
     clean = table.right[[image_id not in leaked for image_id in table.ids]]

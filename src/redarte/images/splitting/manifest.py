@@ -38,7 +38,7 @@ def read(raw: Path) -> list[Original]:
         The images, sorted by `source`.
     """
     record = raw / folders.CORRECTIONS
-    rows = csv.DictReader(record.read_text(encoding="utf-8").splitlines()) if record.is_file() else ()
+    rows = csv.DictReader(io.StringIO(record.read_text(encoding="utf-8"))) if record.is_file() else ()
     row_of = {row["image"]: row for row in rows}
     found = []
     for path in folders.list_images(raw):

@@ -113,6 +113,16 @@ def experiments() -> None:
 
 
 @app.command()
+def report(
+    copy: Annotated[Path, typer.Argument(help="Where to write the copy: an .html file.", show_default=False)],
+) -> None:
+    """Copy plots/report.html with the date and the commit of its run, to send it to somebody."""
+    from redarte.commands import report
+
+    typer.echo(report.write(copy))
+
+
+@app.command()
 def crossval(
     models: Annotated[
         list[str] | None, typer.Argument(help="Such as red1 and finetuned; by default the study's three.")

@@ -81,7 +81,7 @@ def curves(path: Path, histories: dict[str, "Curve"], published: dict[str, tuple
             epochs, values = zip(*curve[split], strict=True)
             panel.plot(epochs, values, style, color=colour, marker="o", markersize=3, label=split)
         for value, colour in zip(published.get(name, ()), (BLUE, ORANGE), strict=False):
-            panel.axhline(value, color=colour, linewidth=0.8, linestyle=":")
+            panel.axhline(value, color=colour, linewidth=1.4, linestyle=":")
         panel.set_title(name)
         panel.set_xlabel("epoch")
         panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -93,9 +93,9 @@ def curves(path: Path, histories: dict[str, "Curve"], published: dict[str, tuple
 
 
 def confusion(path: Path, counts: np.ndarray, artists: Sequence[str], title: str) -> None:
-    """Draws the confusion matrix in descending order of recall: rows are the truth, columns the predictions.
+    """Draws the confusion matrix: rows are the truth, columns the predictions.
 
-    Columns have the rows' numbers, because fifty vertical names cannot be read. Of more than `metrics.MAX_SHOWN`
+    Columns have the artists' numbers, because fifty vertical names cannot be read. Of more than `metrics.MAX_SHOWN`
     artists only the most confused are shown.
 
     Args:
@@ -119,7 +119,7 @@ def confusion(path: Path, counts: np.ndarray, artists: Sequence[str], title: str
                     ink = "w" if shares[row, column] > 0.6 else "k"
                     panel.text(x, y, str(counts[row, column]), ha="center", va="center", color=ink)
     size = 9 if small else 7
-    numbers = range(1, len(order) + 1)
+    numbers = order + 1  # as in `labels`, and in the report
     names = [f"{artists[artist]}  {number}" for artist, number in zip(order, numbers, strict=True)]
     panel.set_yticks(range(len(order)), names, fontsize=size)
     panel.set_xticks(range(len(order)), [str(number) for number in numbers], fontsize=size - 1)

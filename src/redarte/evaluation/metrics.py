@@ -123,16 +123,6 @@ def normalise_rows(counts: np.ndarray) -> np.ndarray:
     return np.asarray(counts / np.maximum(counts.sum(axis=1), 1)[:, None])
 
 
-def by_recall(counts: np.ndarray) -> np.ndarray:
-    """Returns the artists in descending order of recall, those without images last: (artists,), int64.
-
-    Args:
-        counts: (artists, artists), from `confusion`.
-    """
-    has_no_images = counts.sum(axis=1) == 0
-    return np.lexsort((np.arange(len(counts)), -normalise_rows(counts).diagonal(), has_no_images))
-
-
 def confused_pairs(counts: np.ndarray, most: int) -> list[tuple[int, int, int]]:
     """Returns the most confused pairs: (artist, artist, errors in either direction), in descending order.
 
@@ -153,14 +143,11 @@ def most_confused(counts: np.ndarray, most: int = MAX_SHOWN) -> np.ndarray:
         most: the maximum number of artists.
 
     Returns:
-        (at most `most`,), int64, in descending order of recall.
+        (at most `most`,), int64, in ascending order.
     """
-    order = by_recall(counts)
-    if len(order) <= most:
-        return order
+    artists = range(len(counts))
     of_pairs = (artist for one, other, _ in confused_pairs(counts, most) for artist in (one, other))
-    chosen = list(dict.fromkeys([*of_pairs, *order.tolist()]))[:most]
-    return np.array([artist for artist in order if artist in chosen])
+    return np.array(sorted(list(dict.fromkeys([*of_pairs, *artists]))[:most]))
 
 
 def baseline_accuracy(train: list[str], test: list[str]) -> float:
@@ -215,28 +202,37 @@ def reliability(right: np.ndarray, confidence: np.ndarray, bins: int = 10) -> Re
     return Reliability(mean_confidence, mean_right, images)
 
 
-def bootstrap(
-    truth: np.ndarray, predicted: np.ndarray, ranks: np.ndarray, artists: int, resamples: int = 2000, seed: int = 0
-) -> dict[str, tuple[float, float]]:
-    """Returns 95 % percentile intervals by resampling the test images with replacement.
+def wilson(share: float, images: int) -> tuple[float, float]:
+    """Returns the 95 % score interval of a share: (low, high), in 0 to 1.
+
+    E. B. Wilson, "Probable inference, the law of succession, and statistical inference" (1927). A share of 0 or 1 has
+    an interval too, unlike with resampling.
+
+    Args:
+        share: 0 to 1, such as an accuracy.
+        images: how many images the share was measured on, 1 or more.
+    """
+    z2 = 1.959964**2
+    centre = (share + z2 / (2 * images)) / (1 + z2 / images)
+    half = math.sqrt(z2 * (share * (1 - share) / images + z2 / (4 * images**2))) / (1 + z2 / images)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def bootstrap_macro_f1(
+    truth: np.ndarray, predicted: np.ndarray, artists: int, resamples: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """Returns the 95 % percentile interval of macro-F1 by resampling the test images with replacement: (low, high).
 
     Args:
         truth: (n,), int: true classes.
         predicted: (n,), int: predicted classes.
-        ranks: (n,), from `rank`.
         artists: the number of classes.
         resamples: how many.
         seed: of the resampling.
-
-    Returns:
-        "accuracy", "top5_accuracy" and "macro_f1": (low, high) each.
     """
     draws = np.random.default_rng(seed).integers(0, len(truth), (resamples, len(truth)))
-    return {
-        "accuracy": _interval((predicted == truth)[draws].mean(axis=1)),
-        "top5_accuracy": _interval((ranks <= 5)[draws].mean(axis=1)),
-        "macro_f1": _interval(np.array([macro_f1(truth[draw], predicted[draw], artists) for draw in draws])),
-    }
+    low, high = np.percentile([macro_f1(truth[draw], predicted[draw], artists) for draw in draws], [2.5, 97.5])
+    return float(low), float(high)
 
 
 def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> float:
@@ -270,8 +266,3 @@ def verdict(first: str, second: str, p_value: float) -> str:
 def _counts(truth: np.ndarray, predicted: np.ndarray, artists: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     hits = np.bincount(truth[truth == predicted], minlength=artists)
     return hits, np.bincount(truth, minlength=artists), np.bincount(predicted, minlength=artists)
-
-
-def _interval(values: np.ndarray) -> tuple[float, float]:
-    low, high = np.percentile(values, [2.5, 97.5])
-    return float(low), float(high)

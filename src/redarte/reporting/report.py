@@ -50,12 +50,18 @@ def facts(
     }
     before = metrics.reliability(p.right, p.uncalibrated_probability)
     after = metrics.reliability(p.right, p.probability)
-    source = documents["fetch"]["source"]
+    source, images = documents["fetch"]["source"], evaluated["test_images"]
     return {
         "model": model,
         "title": title(model),
         "evaluated": evaluated,
-        "intervals": metrics.bootstrap(p.truth, p.predicted, p.rank, len(p.artists)),
+        "intervals": {
+            "accuracy": metrics.wilson(evaluated["test_accuracy"], images),
+            "top5_accuracy": metrics.wilson(evaluated["test_top5_accuracy"], images),
+            "macro_f1": metrics.bootstrap_macro_f1(p.truth, p.predicted, len(p.artists)),
+        },
+        # With five classes or fewer the true class is always among the first five.
+        "has_top5": len(p.artists) > 5,
         "published": TABLE_ONE.get(model),
         "best_published": max(val for _, val in TABLE_ONE.values()),
         "compare": compare,
@@ -181,12 +187,13 @@ def _verdicts(model: str, p: PredictionTable, right_of: dict[str, dict[str, bool
 
 
 def _confusion(p: PredictionTable) -> dict[str, Any]:
-    """The confusion matrix in descending order of recall: names, rows of (count, share), and how many are hidden."""
+    """The confusion matrix: artists as (number, name), rows of (count, share), and how many are hidden."""
     counts = p.confusion
     shares, order = metrics.normalise_rows(counts), metrics.most_confused(counts)
     return {
         "hidden": len(counts) - len(order),
-        "names": [display_name(p.artists[artist]) for artist in order],
+        "artists": [(int(artist) + 1, display_name(p.artists[artist])) for artist in order],
+        "cell": 34 if len(order) <= 12 else 24 if len(order) <= 25 else 18,  # px
         "rows": [[(int(counts[i, j]), float(shares[i, j])) for j in order] for i in order],
     }
 
@@ -194,15 +201,11 @@ def _confusion(p: PredictionTable) -> dict[str, Any]:
 def _curve_chart(curve: Curve) -> dict[str, Any]:
     """Accuracy by epoch as points in a square of 100 by 100, with the origin at the top left."""
     last = max(epoch for points in curve.values() for epoch, _ in points)
-    # A single epoch is drawn as a level line, because a line of one point is invisible.
-    drawn = {split: points if last > 1 else [points[0], (2, points[0][1])] for split, points in curve.items()}
     return {
         "last": last,
         **{
-            split: " ".join(
-                f"{100 * (epoch - 1) / max(last - 1, 1):.1f},{100 * (1 - value):.1f}" for epoch, value in points
-            )
-            for split, points in drawn.items()
+            split: [(100 * (epoch - 1) / (last - 1) if last > 1 else 50, 100 * (1 - value)) for epoch, value in points]
+            for split, points in curve.items()
         },
         "ends": {split: points[-1][1] for split, points in curve.items()},
     }

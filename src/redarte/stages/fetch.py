@@ -2,9 +2,11 @@
 
 import importlib
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from redarte import params
 from redarte.images import collection
+from redarte.params import Fetch
 from redarte.runtime import outputs
 from redarte.runtime.console import run_stage, say
 
@@ -24,9 +26,25 @@ def main() -> None:
             tree, settings.max_megapixels * 1e6, root, parameter, CORRECTIONS, settings.apply_corrections
         )
         collection.copy_images(found, raw, move=tree == scratch)
-        outputs.write_json(METRICS, {"source": settings.source, "root": found.root or ".", **found.metrics()})
+        described = {"source": settings.source, "data_set": data_set(settings), "root": found.root or "."}
+        outputs.write_json(METRICS, described | found.metrics())
     skipped = sum(map(len, found.skipped.values()))
     say(f"{len(found.images)} images of {len(found.artists())} artists; {skipped} files skipped ({METRICS})")
+
+
+def data_set(settings: Fetch) -> str:
+    """Returns the name of the data set for people, without the folders of this machine.
+
+    Args:
+        settings: the section fetch, with the path of its source.
+    """
+    if settings.source == "kaggle":
+        return f"{settings.kaggle.dataset}, version {settings.kaggle.version}"
+    if settings.source == "folder":
+        return Path(str(settings.folder.path)).expanduser().resolve().name
+    if settings.source == "archive":
+        return unquote(urlsplit(str(settings.archive.path)).path).rpartition("/")[2] or "archive"
+    return "the built-in sample"
 
 
 if __name__ == "__main__":

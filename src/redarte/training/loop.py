@@ -91,7 +91,11 @@ def train(job: TrainingJob, history_file: Path) -> Trained:
             checkpoint.restore_best(model)
     float32_model = job.build("float32")
     float32_model.set_weights(model.get_weights())
-    metrics = _metrics(checkpoint.history, epoch) | {"parameters": float32_model.count_params(), "precision": policy}
+    metrics = _metrics(checkpoint.history, epoch) | {
+        "learning_rate": settings.learning_rate,
+        "parameters": float32_model.count_params(),
+        "precision": policy,
+    }
     return Trained(float32_model, metrics, checkpoint.history, checkpoint)
 
 

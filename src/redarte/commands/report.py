@@ -1,0 +1,70 @@
+"""`redarte report`: a copy of plots/report.html with the date and the commit of its run.
+
+The stage report writes neither: the same results would give different bytes, and a clone's `dvc repro` would change
+dvc.lock.
+"""
+
+import hashlib
+import html
+import re
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+
+from redarte.commands import repository
+from redarte.runtime import outputs
+from redarte.runtime.errors import UserError
+
+PAGE = Path("plots/report.html")
+_LOCK = Path("dvc.lock")
+_RUN = re.compile(r'(?<=<p id="run">).*?(?=</p>)', re.DOTALL)
+
+
+def write(copy: Path) -> str:
+    """Writes the copy.
+
+    Args:
+        copy: an .html file.
+
+    Returns:
+        A sentence with its name and the run.
+
+    Raises:
+        UserError: there is no page, or it is not the page of dvc.lock; or the copy would replace another kind of file.
+    """
+    repository.check()
+    if copy.suffix.lower() not in (".html", ".htm"):
+        raise UserError(f"{copy} does not end in .html; the copy is an HTML page.")
+    try:
+        content = PAGE.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{PAGE} is missing; create it with `dvc repro`, or get it with `dvc pull`.") from None
+    page = content.decode("utf-8")
+    if not _RUN.search(page) or hashlib.md5(content).hexdigest() != _hash_in_lock():
+        raise UserError(f"{PAGE} is not the page of {_LOCK}; type `dvc repro` first.")
+    described = run()
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    outputs.write_text(copy, _RUN.sub(html.escape(f"{described}."), page, count=1))
+    return f"{copy}: {described}"
+
+
+def run() -> str:
+    """Returns the commit and the date of the results in dvc.lock, as text."""
+    if _git("status", "--porcelain", "--", str(_LOCK)) == "":
+        committed = _git("log", "-1", "--format=%h of %cs", "--", str(_LOCK))
+        if committed:
+            return f"commit {committed}"
+    written = datetime.fromtimestamp(_LOCK.stat().st_mtime, UTC)
+    return f"not committed; run on {written:%Y-%m-%d}"
+
+
+def _hash_in_lock() -> str | None:
+    stages = repository.parse(_LOCK.read_text(encoding="utf-8")).get("stages") or {}
+    outs = (stages.get("report") or {}).get("outs", ())
+    return next((out.get("md5") for out in outs if out["path"] == str(PAGE)), None)
+
+
+def _git(*command: str) -> str | None:
+    """What git prints; None where it fails, as without a repository."""
+    done = subprocess.run(["git", *command], capture_output=True, encoding="utf-8")
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from sklearn.metrics import f1_score, precision_recall_fscore_support
 
 from redarte.evaluation import metrics
@@ -83,12 +84,11 @@ def test_confusion_and_the_most_confused_pairs() -> None:
     assert [pair[:2] for pair in metrics.confused_pairs(1 - np.eye(3, dtype=int), most=2)] == [(0, 1), (0, 2)]
 
 
-def test_artists_by_their_recall() -> None:
+def test_a_confusion_matrix_by_rows() -> None:
     counts = np.array([[3, 1, 0, 0], [0, 0, 0, 0], [0, 0, 1, 0], [1, 0, 0, 1]])
     assert metrics.normalise_rows(counts).tolist() == [
         [0.75, 0.25, 0, 0], [0, 0, 0, 0], [0, 0, 1, 0], [0.5, 0, 0, 0.5],
     ]  # fmt: skip
-    assert metrics.by_recall(counts).tolist() == [2, 0, 3, 1]
 
 
 def test_the_baseline() -> None:
@@ -129,13 +129,16 @@ def test_per_artist_metrics_of_an_artist_without_images_or_predictions() -> None
     assert alone["precision"].tolist() == alone["f1"].tolist() == [1.0, 1.0]
 
 
-def test_a_bootstrap_of_the_top_5_accuracy() -> None:
-    one = np.array([0])
-    assert metrics.bootstrap(one, one, np.array([5]), artists=1)["top5_accuracy"] == (1.0, 1.0)
-    assert metrics.bootstrap(one, one, np.array([6]), artists=1)["top5_accuracy"] == (0.0, 0.0)
-    many = np.zeros(100, int)
-    low, high = metrics.bootstrap(many, many, np.repeat([5, 6], 50), artists=1)["top5_accuracy"]
-    assert 0.38 < low < 0.42 < 0.58 < high < 0.62
+@pytest.mark.parametrize(("right", "images"), [(0, 12), (12, 12), (75, 100), (1, 3), (1, 1), (679, 839)])
+def test_the_interval_of_a_share_is_scipys(right: int, images: int) -> None:
+    theirs = binomtest(right, images).proportion_ci(method="wilson")
+    assert metrics.wilson(right / images, images) == pytest.approx((theirs.low, theirs.high), abs=1e-7)
+
+
+def test_the_interval_of_a_perfect_accuracy_is_not_a_point() -> None:
+    low, high = metrics.wilson(1.0, 12)
+    assert 0.7 < low < 0.8
+    assert high == 1.0
 
 
 def test_a_bootstrap_of_macro_f1_uses_the_drawn_artists() -> None:
@@ -146,7 +149,7 @@ def test_a_bootstrap_of_macro_f1_uses_the_drawn_artists() -> None:
         f1_score(truth[draw], predicted[draw], average="macro", labels=np.unique(truth[draw]), zero_division=0)
         for draw in draws[:200]
     ]
-    ours = metrics.bootstrap(truth, predicted, np.ones(12), artists=7, resamples=200)["macro_f1"]
+    ours = metrics.bootstrap_macro_f1(truth, predicted, artists=7, resamples=200)
     first = np.random.default_rng(0).integers(0, 12, (200, 12))
     assert (first == draws[:200]).all()
     assert ours == pytest.approx(tuple(np.percentile(expected, [2.5, 97.5])))
@@ -155,16 +158,10 @@ def test_a_bootstrap_of_macro_f1_uses_the_drawn_artists() -> None:
 def test_a_bootstrap_interval_is_around_the_value_and_the_same_each_time() -> None:
     truth = np.repeat([0, 1, 2, 3], 25)
     predicted = np.where(np.arange(100) % 4 == 0, (truth + 1) % 4, truth)
-    ranks = np.where(truth == predicted, 1, 2)
-    intervals = metrics.bootstrap(truth, predicted, ranks, artists=4)
-    low, high = intervals["accuracy"]
-    # The normal interval of 75 of 100 is 0.665 to 0.835.
-    assert low == pytest.approx(0.665, abs=0.02)
-    assert high == pytest.approx(0.835, abs=0.02)
-    assert intervals["top5_accuracy"] == (1.0, 1.0)
-    f1 = f1_score(truth, predicted, average="macro")
-    assert intervals["macro_f1"][0] < f1 < intervals["macro_f1"][1]
-    assert metrics.bootstrap(truth, predicted, ranks, artists=4) == intervals
+    interval = metrics.bootstrap_macro_f1(truth, predicted, artists=4)
+    assert interval[0] < f1_score(truth, predicted, average="macro") < interval[1]
+    assert interval[1] - interval[0] == pytest.approx(0.17, abs=0.04)
+    assert metrics.bootstrap_macro_f1(truth, predicted, artists=4) == interval
 
 
 def test_mcnemar() -> None:

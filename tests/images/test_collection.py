@@ -67,6 +67,12 @@ def test_the_studys_layout_and_its_second_durer_folder(tmp_path: Path) -> None:
     }
 
 
+def test_a_file_beside_the_artists_folders_is_named(tmp_path: Path) -> None:
+    paint(tmp_path, "Ana/1.jpg", "Ben/1.jpg", "cover.jpg", "extras/deep/er/2.jpg")
+    (tmp_path / "artists.csv").write_text("name\nAna\nBen\n", encoding="utf-8")
+    assert collect(tmp_path).metrics()["skipped_names"] == {"not_in_artists_csv": ["extras/deep/er (1)", "cover.jpg"]}
+
+
 def test_the_same_name_in_two_unicode_forms_is_one_artist(tmp_path: Path) -> None:
     (tmp_path / "artists.csv").write_text("name\nAlbrecht Dürer\nBen\n", encoding="utf-8")
     paint(tmp_path, "images/Albrecht_Du\u0308rer/1.jpg", "images/Ben/1.jpg")

@@ -11,6 +11,7 @@ import pytest
 from redarte.images.sources import folder, sample
 from redarte.params import Params
 from redarte.runtime.errors import UserError
+from redarte.stages import fetch
 from tests.conftest import ROOT, Workspace, tree_bytes, write_painting
 
 MakeSettings = Callable[..., Params]
@@ -38,6 +39,22 @@ def test_the_sample_has_the_requested_size(tmp_path: Path, settings: MakeSetting
     assert names == {
         f"{school}/{school}_{number}.jpg" for school in list(sample.SCHOOLS)[:2] for number in (1, 2, 3, 4)
     }
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"fetch.source": "sample"}, "the built-in sample"),
+        ({"fetch.source": "folder", "fetch.folder.path": "/home/ana/Museo del Prado/"}, "Museo del Prado"),
+        ({"fetch.source": "archive", "fetch.archive.path": "../ana/paintings.zip"}, "paintings.zip"),
+        ({"fetch.source": "archive", "fetch.archive.path": "https://a.example/b/my%20art.zip?key=x"}, "my art.zip"),
+        ({"fetch.source": "kaggle"}, "ikarus777/best-artworks-of-all-time, version 1"),
+    ],
+)
+def test_the_name_of_the_data_set_has_no_folders_and_no_keys(
+    settings: MakeSettings, changes: dict[str, str], name: str
+) -> None:
+    assert fetch.data_set(settings(changes).fetch) == name
 
 
 def test_a_folder_is_used_in_place(tmp_path: Path, settings: MakeSettings) -> None:

@@ -17,6 +17,7 @@ import json
 import logging
 from collections.abc import MutableSequence
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import onnx
@@ -53,7 +54,10 @@ def convert(side: int, parts: Decomposition) -> onnx.ModelProto:
 
         signature = [tf.TensorSpec((None, side, side, 3), tf.uint8, name="image")]
         # tf2onnx's optimizers give different graphs from run to run; onnxruntime optimizes when it loads the file.
-        proto, _ = convert.from_keras(keras.Model(image, outputs), signature, opset=_OPSET, optimizers={})
+        proto, _ = convert.from_keras(
+            keras.Model(image, outputs), signature, opset=_OPSET, optimizers={},
+            custom_op_handlers={"Erfc": (_convert_erfc, [])},
+        )  # fmt: skip
     _rename(proto.graph, list(outputs))
     _add_weights(proto.graph, parts.kernel, parts.shape)
     proto.ir_version = _IR_VERSION
@@ -104,6 +108,16 @@ def complete(
     helper.set_model_props(proto, {"redarte": json.dumps(asdict(metadata), ensure_ascii=False)})
     onnx.checker.check_model(proto)
     return bytes(proto.SerializeToString(deterministic=True))
+
+
+def _convert_erfc(context: Any, node: Any, name: str, _args: Any) -> None:
+    """Replaces TensorFlow's Erfc, which is in Keras's GELU and not in ONNX, by 1 - Erf."""
+    shape, dtype, source = context.get_shape(node.output[0]), context.get_dtype(node.output[0]), node.input[0]
+    outputs = list(node.output)
+    context.remove_node(node.name)
+    erf = context.make_node("Erf", [source], shapes=[shape], dtypes=[dtype])
+    one = context.make_const(f"{name}_one", np.ones((), np.float32))
+    context.make_node("Sub", [one.output[0], erf.output[0]], outputs=outputs, shapes=[shape], dtypes=[dtype])
 
 
 def _rename(graph: onnx.GraphProto, outputs: list[str]) -> None:

@@ -38,10 +38,11 @@ def load(settings: Finetuned) -> keras.Model:
     backbone = _with_input_size(_from_file(settings), settings) if from_file else _from_applications(settings)
     if not _is_map(backbone.output):
         raise UserError(_wrong_size(settings, "its output has no spatial positions left"))
+    backbone = _with_depthwise(backbone)
     if any(getattr(layer, "groups", 1) > 1 for layer in backbone.layers):
         # Keras compiles these by XLA, which tf2onnx 1.17 cannot convert: better reported before the training.
         raise UserError(
-            f"{settings.backbone} (finetuned.backbone) has grouped convolutions, as every ConvNeXt has, and cannot be "
+            f"{settings.backbone} (finetuned.backbone) has grouped convolutions that are not depthwise, and cannot be "
             "exported to ONNX: choose another backbone."
         )
     backbone.trainable = False
@@ -107,6 +108,39 @@ def digest(model: keras.Model) -> str:
     for weight in model.get_weights():
         hashed.update(weight.tobytes())
     return hashed.hexdigest()
+
+
+def _with_depthwise(backbone: keras.Model) -> keras.Model:
+    """Replaces convolutions with one group for each channel, as in ConvNeXt, by equal depthwise convolutions.
+
+    The kernel (rows, columns, 1, channels) becomes (rows, columns, channels, 1).
+    """
+
+    def clone(layer: keras.Layer) -> keras.Layer:
+        config = layer.get_config()
+        if not _is_depthwise(layer):
+            return layer.__class__.from_config(config)
+        renamed = {
+            f"depthwise_{part}": config[f"kernel_{part}"] for part in ("initializer", "regularizer", "constraint")
+        }
+        kept = ("strides", "padding", "data_format", "dilation_rate", "activation", "use_bias", "bias_initializer")
+        options = {name: config[name] for name in ("name", "dtype", "kernel_size", *kept)}
+        return keras.layers.DepthwiseConv2D.from_config(options | renamed)
+
+    if not any(map(_is_depthwise, backbone.layers)):
+        return backbone
+    copy = keras.models.clone_model(backbone, clone_function=clone)
+    for original, layer in zip(backbone.layers, copy.layers, strict=True):
+        weights = original.get_weights()
+        if _is_depthwise(original):
+            weights[0] = weights[0].swapaxes(2, 3)
+        layer.set_weights(weights)
+    return copy
+
+
+def _is_depthwise(layer: keras.Layer) -> bool:
+    is_grouped = type(layer) is keras.layers.Conv2D and layer.groups > 1
+    return is_grouped and layer.groups == layer.filters == layer.input.shape[-1]
 
 
 def _from_applications(settings: Finetuned) -> keras.Model:

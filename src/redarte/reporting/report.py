@@ -193,7 +193,7 @@ def _confusion(p: PredictionTable) -> dict[str, Any]:
     return {
         "hidden": len(counts) - len(order),
         "artists": [(int(artist) + 1, display_name(p.artists[artist])) for artist in order],
-        "cell": 34 if len(order) <= 12 else 24 if len(order) <= 25 else 18,  # px
+        "cell": 34 if len(order) <= 12 else 24 if len(order) <= 25 else 16,  # px
         "rows": [[(int(counts[i, j]), float(shares[i, j])) for j in order] for i in order],
     }
 

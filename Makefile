@@ -53,7 +53,7 @@ repro: install ## Run the stages that are not up to date
 	@! git rev-parse --git-dir >/dev/null 2>&1 || git diff --quiet HEAD -- dvc.lock metrics || \
 		echo "This run is not committed: git commit -am 'A run on this machine' (before git restore or git checkout, or it runs again)"
 
-$(VENV)/.tested: $(INSTALLED) requirements-test.txt requirements-ray.txt
+$(VENV)/.tested: $(INSTALLED) requirements-test.txt requirements-ray.txt requirements-hub.txt
 	$(call INSTALL,-r requirements-test.txt)
 	@touch $@
 

@@ -29,9 +29,10 @@ def test_the_extras_are_the_requirements() -> None:
     named = set(re.findall(r"\w+", extras["pipeline"][0])) - {"redarte"}
     installed = {*project["dependencies"], *extras["pipeline"][1:], *(line for name in named for line in extras[name])}
     assert installed == requirements("requirements.txt")
-    assert set(extras) == {"pipeline", "jax", "torch", *named}
+    assert set(extras) == {"pipeline", "jax", "torch", "hub", *named}
     assert set(extras["jax"]) == requirements("requirements-jax.txt")
     assert set(extras["torch"]) == requirements("requirements-torch.txt")
+    assert set(extras["hub"]) == requirements("requirements-hub.txt")
 
 
 def test_predictions_in_python_are_those_of_the_command(finished: Workspace, tmp_path: Path) -> None:

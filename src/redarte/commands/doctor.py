@@ -43,13 +43,23 @@ def report(settings: Params, model: str | None) -> None:
     if amount is None:
         console.print(f"[bold]stages[/]       {', '.join(stages)} would run; the time depends on the source")
         return
-    with console.status("measuring this machine"):
-        seconds = {stage: estimates.seconds(stage, settings, amount) for stage in stages}
+    total, unknown = 0.0, dict[str, None]()
     table = Table("stage that would run", "about", box=None, header_style="bold", pad_edge=False)
-    for stage, duration in seconds.items():
-        table.add_row(stage, _duration(duration))
-    table.add_row("[bold]all[/]", f"[bold]{_duration(sum(seconds.values()))}[/]")
+    with console.status("measuring this machine"):
+        for stage in stages:
+            try:
+                seconds = estimates.seconds(stage, settings, amount)
+            except UserError as error:
+                # A backbone that cannot be loaded must not hide the other stages.
+                unknown[str(error)] = None
+                table.add_row(stage, "unknown")
+            else:
+                total += seconds
+                table.add_row(stage, _duration(seconds))
+    table.add_row(f"[bold]{'the others' if unknown else 'all'}[/]", f"[bold]{_duration(total)}[/]")
     console.print(table)
+    for message in unknown:
+        console.print(f"[red]unknown:[/] {escape(message)}")
 
 
 def with_model(settings: Params, model: str) -> Params:

@@ -158,7 +158,9 @@ def _model_seconds(name: str, settings: Params, training: bool = False) -> float
     policy = devices.precision(settings.train.precision) if training else "float32"
     match name:
         case "finetuned":
-            side, model = settings.finetuned.input_size, backbones.load(settings.finetuned)
+            # Random weights take the same time, and are not downloaded.
+            untrained = settings.finetuned.model_copy(update={"weights": "none"})
+            side, model = untrained.input_size, backbones.load(untrained)
         case "fisher":
             side = settings.fisher.input_size
             model = fisher.build(settings.fisher, side, _ARTISTS)

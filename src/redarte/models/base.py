@@ -213,9 +213,13 @@ def load(path: Path) -> tuple[keras.Model, list[str]]:
     try:
         with zipfile.ZipFile(path) as file:
             artists: list[str] = json.loads(file.read(_ARTISTS))
+            if b'"keras_hub' in file.read("config.json"):
+                importlib.import_module("keras_hub")  # registers its layers
         return keras.saving.load_model(path, compile=False, safe_mode=True), artists
     except FileNotFoundError:
         raise UserError(f"{path} is missing; train the model with `dvc repro`, or get it with `dvc pull`.") from None
+    except ModuleNotFoundError as error:
+        raise UserError(f"{path} needs the package {error.name}; type: python -m pip install 'redarte[hub]'") from None
     except Exception as error:
         # A .keras file is a zip of JSON and HDF5: each layer raises its own exceptions.
         raise UserError(f"{path} is not a model that redarte saved ({first_line(error)}).") from None

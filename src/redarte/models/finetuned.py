@@ -20,6 +20,7 @@ from redarte.devices.backend import keras
 from redarte.images import dataset
 from redarte.images.dataset import Dataset
 from redarte.models import backbones, base, layers, projection, svm
+from redarte.models.backbones import applications, common, hub
 from redarte.models.base import Decomposition
 from redarte.models.layers import MIN_VARIANCE, CovarianceRoot, Deviation, sum_regions
 from redarte.models.svm import Features
@@ -100,7 +101,7 @@ def fit(name: str, settings: Params, train: Dataset, val: Dataset, history_file:
         rebuilt.set_weights(phase_one)
         return rebuilt
 
-    modules = (backbones, layers, projection, svm, sys.modules[__name__])
+    modules = (backbones, applications, common, hub, layers, projection, svm, sys.modules[__name__])
     job = jobs.TrainingJob(
         name, _fine_tuning(settings.train, chosen), settings.seed, train, val, rebuild,
         origin=[chosen.model_dump(), backbones.digest(model), *map(loop.source_of, modules)],
@@ -128,7 +129,10 @@ def build(backbone: keras.Model, artists: int, settings: Finetuned, policy: str 
     copy = backbones.with_policy(backbone, policy)
     first = _first_trainable(copy, settings)
     for index, layer in enumerate(copy.layers):
-        layer.trainable = index >= first and not isinstance(layer, keras.layers.BatchNormalization)
+        layer.trainable = index >= first
+    for layer in backbones.all_layers(copy):
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = False
     parts = []
     maps = backbones.feature_maps(copy)
     for number, tensor in enumerate(maps, start=1):

@@ -1,23 +1,21 @@
-"""Pretrained backbones for `finetuned`: from keras.applications, or a .keras file.
+"""Pretrained backbones for `finetuned`: from keras.applications, from keras-hub, or a .keras file.
 
 Each takes images of 0 to 255 as they are: the preprocessing that it was trained with (division by 255, scaling to -1 to
 1, subtraction of ImageNet's mean in BGR) is part of the backbone.
 """
 
-import difflib
 import hashlib
-import inspect
-import os
-import sys
+import itertools
 from pathlib import Path
 from typing import Any
 
 from redarte.devices.backend import keras
+from redarte.models.backbones import applications, hub
+from redarte.models.backbones.common import wrong_size
 from redarte.params import Finetuned
 from redarte.runtime.errors import UserError, first_line
 
 _KERAS = ".keras"
-_HDF5 = b"\x89HDF\r\n\x1a\n"  # the signature of a file of weights
 
 
 def load(settings: Finetuned) -> keras.Model:
@@ -34,12 +32,16 @@ def load(settings: Finetuned) -> keras.Model:
         UserError: there is no such backbone, its file or weights cannot be used or downloaded, or it does not take
             images of this size.
     """
-    from_file = settings.backbone.endswith(_KERAS)
-    backbone = _with_input_size(_from_file(settings), settings) if from_file else _from_applications(settings)
+    if settings.backbone.startswith(hub.PREFIX):
+        backbone = hub.load(settings)
+    elif settings.backbone.endswith(_KERAS):
+        backbone = _with_input_size(_from_file(settings), settings)
+    else:
+        backbone = applications.load(settings)
     if not _is_map(backbone.output):
-        raise UserError(_wrong_size(settings, "its output has no spatial positions left"))
+        raise UserError(wrong_size(settings, "its output has no spatial positions left"))
     backbone = _with_depthwise(backbone)
-    if any(getattr(layer, "groups", 1) > 1 for layer in backbone.layers):
+    if any(getattr(layer, "groups", 1) > 1 for layer in all_layers(backbone)):
         # Keras compiles these by XLA, which tf2onnx 1.17 cannot convert: better reported before the training.
         raise UserError(
             f"{settings.backbone} (finetuned.backbone) has grouped convolutions that are not depthwise, and cannot be "
@@ -64,7 +66,8 @@ def feature_maps(backbone: keras.Model) -> list[Any]:
     coarse = backbone.output
     finer = [
         layer.output
-        for layer in backbone.layers
+        # Before the first layer with weights, maps are the image itself.
+        for layer in itertools.dropwhile(lambda layer: not layer.weights, backbone.layers)
         # Zero padding has no information about the image.
         if not isinstance(layer, keras.layers.ZeroPadding2D)
         and _is_map(layer.output)
@@ -96,6 +99,15 @@ def with_policy(backbone: keras.Model, policy: str) -> keras.Model:
     copy = keras.models.clone_model(backbone, clone_function=clone)
     copy.set_weights(backbone.get_weights())
     return copy
+
+
+def all_layers(model: keras.Model) -> list[keras.Layer]:
+    """Returns every layer of a model, also those inside other layers.
+
+    Args:
+        model: any Keras model.
+    """
+    return list(model._flatten_layers(include_self=False))  # Keras has no public function for it
 
 
 def digest(model: keras.Model) -> str:
@@ -143,73 +155,6 @@ def _is_depthwise(layer: keras.Layer) -> bool:
     return is_grouped and layer.groups == layer.filters == layer.input.shape[-1]
 
 
-def _from_applications(settings: Finetuned) -> keras.Model:
-    names = [name for name in dir(keras.applications) if inspect.isfunction(getattr(keras.applications, name))]
-    name, side = settings.backbone, settings.input_size
-    if name not in names:
-        near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]}?" if near else f"it can be {', '.join(names)}, or a .keras file."
-        raise UserError(f"params.yaml: finetuned.backbone is {name!r}, which keras.applications does not have; {hint}")
-    make = getattr(keras.applications, name)
-    image = keras.Input((side, side, 3), name="image")
-    preprocesses = "include_preprocessing" in inspect.signature(make).parameters
-    # Each family's module has the preprocessing that its weights were trained with.
-    scaled = image if preprocesses else sys.modules[make.__module__].preprocess_input(image)
-    weights = "imagenet" if settings.weights == "imagenet" else None
-    try:
-        backbone: keras.Model = make(
-            include_top=False, weights=weights, input_shape=(side, side, 3), input_tensor=scaled
-        )
-    except Exception as error:
-        # keras.utils.get_file raises a bare Exception.
-        is_offline = "URL fetch failure" in str(error)
-        corrupt = _corrupt_download(error) if weights and not is_offline else None
-        if corrupt is not None:
-            corrupt.unlink(missing_ok=True)
-            raise UserError(
-                f"the ImageNet weights of {settings.backbone} cannot be downloaded: {corrupt} is not what Keras "
-                "published (often the login page of a network) and was deleted. Log in to the network and run it "
-                "again, or set finetuned.weights to a file of weights."
-            ) from None
-        if isinstance(error, ValueError):
-            raise UserError(_wrong_size(settings, error)) from None
-        if not is_offline:
-            raise
-        address = str(error).split(" on ", 1)[-1].split(": ", 1)[0]
-        raise UserError(
-            f"the ImageNet weights of {settings.backbone} cannot be downloaded from {address}: go online once, or "
-            "copy the file to this machine and set finetuned.weights to it, or set finetuned.backbone to a .keras file."
-        ) from None
-    if settings.weights not in ("imagenet", "none"):
-        _load_weights(backbone, Path(settings.weights).expanduser())
-    return backbone
-
-
-def _corrupt_download(error: Exception) -> Path | None:
-    """The file that Keras downloaded last, where it is not what was published; None where the error is another one."""
-    home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras", "models")
-    files = sorted(home.glob("*.h5"), key=lambda file: file.stat().st_mtime)
-    if not files:
-        return None
-    with files[-1].open("rb") as file:
-        is_hdf5 = file.read(len(_HDF5)) == _HDF5
-    is_refused = "Incomplete or corrupted file" in str(error) or isinstance(error, OSError)
-    return files[-1] if is_refused or not is_hdf5 else None
-
-
-def _load_weights(backbone: keras.Model, path: Path) -> None:
-    if not path.is_file():
-        raise UserError(f"{path} (finetuned.weights) does not exist; set it to imagenet, none or a file of weights.")
-    try:
-        backbone.load_weights(path)
-    except Exception as error:
-        # HDF5 and Keras have their own exceptions.
-        raise UserError(
-            f"{path} (finetuned.weights) does not have the weights of {backbone.name} without its top layers "
-            f"({first_line(error)})."
-        ) from None
-
-
 def _from_file(settings: Finetuned) -> keras.Model:
     path = Path(settings.backbone).expanduser()
     if not path.is_file():
@@ -234,23 +179,16 @@ def _from_file(settings: Finetuned) -> keras.Model:
 def _with_input_size(backbone: keras.Model, settings: Finetuned) -> keras.Model:
     """The same layers and weights for another input size, with nested models expanded."""
     side = settings.input_size
-    image = keras.Input((side, side, 3), name="image")
     try:
+        image = keras.Input((side, side, 3), name="image")
         resized = keras.models.clone_model(backbone, input_tensors=image)
         resized.set_weights(backbone.get_weights())
+        return resized
     except Exception as error:
-        raise UserError(_wrong_size(settings, error)) from None
-    return resized
+        raise UserError(wrong_size(settings, error)) from None
 
 
 def _is_map(tensor: Any) -> bool:
     """Whether a layer's output is a feature map with more than one position."""
     shape: tuple[int | None, ...] = tuple(getattr(tensor, "shape", ()))
     return len(shape) == 4 and shape[1] != 1
-
-
-def _wrong_size(settings: Finetuned, reason: object) -> str:
-    return (
-        f"{settings.backbone} (finetuned.backbone) does not take images of {settings.input_size} px: set "
-        f"finetuned.input_size to another size ({first_line(reason)})."
-    )

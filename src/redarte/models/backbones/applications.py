@@ -1,0 +1,79 @@
+"""Backbones of keras.applications, with their ImageNet weights."""
+
+import difflib
+import inspect
+import os
+import sys
+from pathlib import Path
+
+from redarte.devices.backend import keras
+from redarte.models.backbones.common import load_weights, wrong_size
+from redarte.params import Finetuned
+from redarte.runtime.errors import UserError
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"  # the signature of a file of weights
+
+
+def load(settings: Finetuned) -> keras.Model:
+    """Builds a backbone by its name.
+
+    Args:
+        settings: backbone, weights and input_size are used.
+
+    Returns:
+        As `backbones.load`.
+
+    Raises:
+        UserError: there is no such backbone, or its weights cannot be used or downloaded.
+    """
+    names = [name for name in dir(keras.applications) if inspect.isfunction(getattr(keras.applications, name))]
+    name, side = settings.backbone, settings.input_size
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]}?" if near else f"it can be {', '.join(names)}, or a .keras file."
+        raise UserError(f"params.yaml: finetuned.backbone is {name!r}, which keras.applications does not have; {hint}")
+    make = getattr(keras.applications, name)
+    image = keras.Input((side, side, 3), name="image")
+    preprocesses = "include_preprocessing" in inspect.signature(make).parameters
+    # Each family's module has the preprocessing that its weights were trained with.
+    scaled = image if preprocesses else sys.modules[make.__module__].preprocess_input(image)
+    weights = "imagenet" if settings.weights == "imagenet" else None
+    try:
+        backbone: keras.Model = make(
+            include_top=False, weights=weights, input_shape=(side, side, 3), input_tensor=scaled
+        )
+    except Exception as error:
+        # keras.utils.get_file raises a bare Exception.
+        is_offline = "URL fetch failure" in str(error)
+        corrupt = _corrupt_download(error) if weights and not is_offline else None
+        if corrupt is not None:
+            corrupt.unlink(missing_ok=True)
+            raise UserError(
+                f"the ImageNet weights of {settings.backbone} cannot be downloaded: {corrupt} is not what Keras "
+                "published (often the login page of a network) and was deleted. Log in to the network and run it "
+                "again, or set finetuned.weights to a file of weights."
+            ) from None
+        if isinstance(error, ValueError):
+            raise UserError(wrong_size(settings, error)) from None
+        if not is_offline:
+            raise
+        address = str(error).split(" on ", 1)[-1].split(": ", 1)[0]
+        raise UserError(
+            f"the ImageNet weights of {settings.backbone} cannot be downloaded from {address}: go online once, or "
+            "copy the file to this machine and set finetuned.weights to it, or set finetuned.backbone to a .keras file."
+        ) from None
+    if settings.weights not in ("imagenet", "none"):
+        load_weights(backbone, Path(settings.weights).expanduser())
+    return backbone
+
+
+def _corrupt_download(error: Exception) -> Path | None:
+    """The file that Keras downloaded last, where it is not what was published; None where the error is another one."""
+    home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras", "models")
+    files = sorted(home.glob("*.h5"), key=lambda file: file.stat().st_mtime)
+    if not files:
+        return None
+    with files[-1].open("rb") as file:
+        is_hdf5 = file.read(len(_HDF5)) == _HDF5
+    is_refused = "Incomplete or corrupted file" in str(error) or isinstance(error, OSError)
+    return files[-1] if is_refused or not is_hdf5 else None

@@ -20,8 +20,14 @@ import psutil
 import pytest
 import requests
 from PIL import Image
+from playwright.sync_api import Page
+from starlette.requests import Request
 
+from redarte.commands import corrections_file
+from redarte.commands.page import result_html
+from redarte.images import decoding
 from redarte.images.dataset import shards
+from redarte.inference.predictor import Predictor
 from redarte.stages import resize
 from tests import browser, servers
 from tests.conftest import Workspace, write_painting
@@ -118,8 +124,8 @@ def test_the_report_shows_the_metrics(finished: Workspace) -> None:
     for message in ("invented schools of painting", "McNemar", "calibration error", "under its licence (MIT)"):
         assert message in page
     assert str(finished.path) not in page + card
-    # One epoch is drawn as a level line and not as an invisible point.
-    assert re.search(r'<polyline class="val" points="0\.0,([\d.]+) 100\.0,\1"/>', page)
+    # One epoch is drawn as a point.
+    assert re.search(r'<circle class="val" cx="50\.0" cy="[\d.]+"', page)
 
 
 @pytest.fixture(scope="module")
@@ -160,9 +166,100 @@ def test_a_user_uploads_an_image(address: str, tmp_path: Path) -> None:
         page.get_by_label("Remove Image").click()
         page.set_input_files("input[type=file]", tmp_path / "notes.txt")
         page.get_by_text("Invalid file type: notes.txt").wait_for()
-        page.locator("[aria-label*=example] img, .gallery-item img, td img, .gallery img").first.click()
+        examples = page.locator("#examples .gallery-item").all()
+        assert [example.inner_text() for example in examples] == SCHOOLS  # their true artists
+        examples[0].locator("img").click()
         page.wait_for_selector("#prediction .row")
     assert watched.asked == [], "nothing is fetched from outside"
+
+
+SCHOOLS = ["School of Drips", "School of Geometry", "School of Horizons"]
+
+
+def test_on_a_phone_the_prediction_follows_the_image(address: str, tmp_path: Path) -> None:
+    image = write_painting(tmp_path / "a.jpg")
+    with browser.chromium() as chromium, browser.watch(chromium, width=390) as watched:
+        page = watched.page
+        page.goto(address)
+        page.set_input_files("input[type=file]", image)
+        page.wait_for_selector("#prediction figure")
+        tops = page.evaluate(
+            "['#upload', '#prediction', '#controls .form', '#examples']"
+            ".map(name => document.querySelector(name).getBoundingClientRect().top)"
+        )
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        labels = page.locator("#controls .form label").all_inner_texts()
+    assert tops == sorted(tops)
+    assert [re.sub(r"\d+%", "…%", label) for label in labels] == [
+        f"{name}: val accuracy …% (sample, 3 artists)" for name in ("Red 1", "Red 2", "Red 3")
+    ]
+
+
+def test_an_image_that_is_out_of_distribution_has_no_bars(finished: Workspace, tmp_path: Path) -> None:
+    model = onnx.load(finished.path / "models/red1.onnx")
+    known = json.loads(model.metadata_props[0].value)
+    image = decoding.read_resized(write_painting(tmp_path / "a.jpg"), 32)
+    shown = {}
+    for name, threshold in (("strict", 0.0), ("lenient", 1e9)):
+        model.metadata_props[0].value = json.dumps(known | {"ood_threshold": threshold})
+        onnx.save(model, tmp_path / f"{name}.onnx")
+        shown[name] = result_html(Predictor(tmp_path / f"{name}.onnx"), image)
+    assert "Probably none of the known artists" in shown["strict"] and "<details>" in shown["strict"]
+    assert "Probably none" not in shown["lenient"]
+    for part in ('class="bars"', "Evidence for"):
+        assert part in shown["lenient"] and part not in shown["strict"]
+    for page in shown.values():
+        assert "Similarity is the cosine" in page
+
+
+def mark(page: Page, address: str, image: Path, artist: str) -> str:
+    """Marks a prediction as wrong on the page, and returns what it says."""
+    page.goto(address)
+    page.set_input_files("input[type=file]", image)
+    page.wait_for_selector("#prediction .prediction")
+    page.get_by_text("Wrong?").click()
+    page.get_by_label("The right artist").fill(artist)
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Save").click()
+    page.wait_for_selector("#saved b")
+    return page.inner_text("#saved")
+
+
+def test_a_wrong_prediction_is_marked(address: str, finished: Workspace, tmp_path: Path) -> None:
+    image = min((finished.path / "data/raw/School_of_Geometry").iterdir())
+    table = finished.path / "corrections.csv"
+    before = table.read_text(encoding="utf-8")
+    source = f"School_of_Geometry/{image.stem}"
+    try:
+        with browser.chromium() as chromium, browser.watch(chromium, width=1280) as watched:
+            message = mark(watched.page, address, image, "School of Drips")
+            assert message == f"corrections.csv now relabels {source} to School_of_Drips. `dvc repro` applies it."
+            assert (
+                table.read_text(encoding="utf-8")
+                == f"{before}{source},School_of_Drips,relabel,marked in redarte serve\n"
+            )
+            message = mark(watched.page, address, image, "School of Geometry")
+            assert message == f"corrections.csv now keeps its artist: {source}. `dvc repro` applies it."
+            assert table.read_text(encoding="utf-8") == f"{before}{source},,keep,marked in redarte serve\n"
+            message = mark(watched.page, address, write_painting(tmp_path / "mine.jpg"), "School of Drips")
+            assert message.startswith("Not saved: this image is not one of the project's images")
+    finally:
+        table.write_text(before, encoding="utf-8")
+
+
+def test_another_site_cannot_mark_predictions() -> None:
+    def request(client: str, url: str, **headers: str) -> Request:
+        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+        host, _, port = url.removeprefix("http://").partition(":")
+        return Request({"type": "http", "client": (client, 1), "scheme": "http", "server": (host, int(port)),
+                        "path": "/", "query_string": b"", "headers": raw})  # fmt: skip
+
+    here = "http://127.0.0.1:7860"
+    assert corrections_file.is_local(request("127.0.0.1", here))
+    assert corrections_file.is_local(request("127.0.0.1", here, origin=here))
+    assert not corrections_file.is_local(request("192.0.2.7", here))
+    assert not corrections_file.is_local(request("127.0.0.1", here, origin="http://site.example"))
+    assert not corrections_file.is_local(request("127.0.0.1", "http://rebound.example:7860"))
 
 
 def test_a_file_with_an_image_suffix_that_is_not_an_image_is_reported(address: str, tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """Writes corrections.csv, with the names of the images in the source."""
 
 import csv
+import hashlib
 import io
 from pathlib import Path
+from typing import Any
 
 from redarte.images.collection import corrections
 from redarte.images.collection.corrections import Correction
@@ -11,7 +13,10 @@ from redarte.runtime.errors import UserError
 
 IMAGES = Path("data/images.csv")
 CORRECTIONS = Path("corrections.csv")
+RAW = Path("data/raw")
 PAGE = Path("plots/label_issues.html")  # of `redarte label-issues`
+NOT_LOCAL = "artists can only be corrected on the machine of the service, at 127.0.0.1."
+_LOCAL = {"127.0.0.1", "::1", "localhost"}
 
 
 def save(decided: list[Correction]) -> int:
@@ -37,6 +42,45 @@ def save(decided: list[Correction]) -> int:
     return len(merged)
 
 
+def save_artist(image: bytes, artist: str) -> str:
+    """Writes the artist of one of the project's images to corrections.csv: `relabel`, or `keep` if it is the same.
+
+    Args:
+        image: the bytes of the file.
+        artist: the right artist, as a folder name.
+
+    Returns:
+        What was written, as a sentence.
+
+    Raises:
+        UserError: the image is not one of the project's, or the artist is no name.
+    """
+    source = _source_of(image)
+    if source is None:
+        raise UserError(
+            "this image is not one of the project's images, so there is no artist to correct; to train on it, add it "
+            "to the artist's folder of your source and type `dvc repro`."
+        )
+    same = source.partition("/")[0] == artist
+    row = Correction(0, source, "" if same else artist, "keep" if same else "relabel", "marked in redarte serve")
+    save([row])
+    what = f"keeps its artist: {source}" if same else f"relabels {source} to {artist}"
+    return f"{CORRECTIONS} now {what}. `dvc repro` applies it."
+
+
+def is_local(request: Any) -> bool:
+    """Returns whether a request comes from this machine, for a name of this machine, and from no other site's page.
+
+    Otherwise a site that the user visits could write, by a request from its page or by DNS rebinding.
+
+    Args:
+        request: of Starlette.
+    """
+    client = request.client.host if request.client else ""
+    here = f"{request.url.scheme}://{request.url.netloc}"
+    return {client, request.url.hostname} <= _LOCAL and request.headers.get("origin", here) == here
+
+
 def listed() -> list[dict[str, str]]:
     """Returns the rows of data/images.csv.
 
@@ -47,3 +91,14 @@ def listed() -> list[dict[str, str]]:
         return list(csv.DictReader(io.StringIO(IMAGES.read_text(encoding="utf-8"))))
     except FileNotFoundError:
         raise UserError(f"{IMAGES} is missing; create it with `dvc repro`, or get it with `dvc pull`.") from None
+
+
+def _source_of(image: bytes) -> str | None:
+    """The name in the source, "<artist>/<stem>", of an image of data/raw with these bytes; None where there is none."""
+    files = (file for file in sorted(RAW.glob("[!.]*/*")) if file.stat().st_size == len(image))
+    wanted = hashlib.sha256(image).digest()
+    found = next((file for file in files if hashlib.sha256(file.read_bytes()).digest() == wanted), None)
+    if found is None:
+        return None
+    image_id = f"{found.parent.name}/{found.stem}"
+    return next((row["source"] for row in listed() if row["image"] == image_id), None)

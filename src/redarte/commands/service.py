@@ -35,7 +35,6 @@ _MAX_OTHER = 2**20
 _DECODING = 4  # uploads at once: a malicious one of a few kB can take half a gigabyte
 _TIMEOUT = 20.0  # seconds for an upload
 _GRACE = 1  # seconds for running requests when the service ends: an upload may have stalled
-_LOCAL = {"127.0.0.1", "::1", "localhost"}
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"description": "not a form"},
     413: {"description": f"the request is larger than {MAX_UPLOAD // 2**20} MB"},
@@ -164,12 +163,12 @@ def application(models: dict[str, Predictor], sandbox: Sandbox) -> ASGIApp:
     @app.post("/api/predict", responses=_REFUSALS)
     def predict(
         image: UploadFile,
-        model: Annotated[str, Query(description="one of /health's models; by default the first")] = "",
+        model: Annotated[str, Query(description="one of /health's models; by default that of params.yaml")] = "",
         top: Annotated[int | None, Query(ge=1, le=100, description=f"by default {TOP}")] = None,
         model_field: Annotated[str, Form(alias="model", description="as in the query")] = "",
         top_field: Annotated[int | None, Form(alias="top", ge=1, le=100, description="as in the query")] = None,
     ) -> Prediction:
-        name = one_of(model, model_field, next(iter(models)))
+        name = one_of(model, model_field, page.first_choice(models))
         chosen = models.get(name)
         if chosen is None:
             raise HTTPException(422, f"there is no model {name}; the models are {', '.join(models)}.")
@@ -211,14 +210,8 @@ def application(models: dict[str, Predictor], sandbox: Sandbox) -> ASGIApp:
 
 
 def _check_local(request: Request) -> None:
-    """Refuses a request from another machine, from another site's page, or for another name of this machine.
-
-    Otherwise a site that the user visits could write, by a request from its page or by DNS rebinding.
-    """
-    client = request.client.host if request.client else ""
-    here = f"{request.url.scheme}://{request.url.netloc}"
-    if not {client, request.url.hostname} <= _LOCAL or request.headers.get("origin", here) != here:
-        raise HTTPException(403, "label issues can only be corrected on the machine of the service, at 127.0.0.1.")
+    if not corrections_file.is_local(request):
+        raise HTTPException(403, corrections_file.NOT_LOCAL)
 
 
 def one_of(in_query: Value | None, in_form: Value | None, default: Value) -> Value:

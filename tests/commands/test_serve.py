@@ -173,7 +173,7 @@ def test_a_user_uploads_an_image(address: str, tmp_path: Path) -> None:
     assert watched.asked == [], "nothing is fetched from outside"
 
 
-SCHOOLS = ["School of Drips", "School of Geometry", "School of Horizons"]
+SCHOOLS = ["School of Drips", "School of Lattices", "School of Points"]
 
 
 def test_on_a_phone_the_prediction_follows_the_image(address: str, tmp_path: Path) -> None:
@@ -195,7 +195,10 @@ def test_on_a_phone_the_prediction_follows_the_image(address: str, tmp_path: Pat
     ]
 
 
-def test_an_image_that_is_out_of_distribution_has_no_bars(finished: Workspace, tmp_path: Path) -> None:
+def test_an_image_that_is_out_of_distribution_has_no_bars(
+    finished: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(finished.path)
     model = onnx.load(finished.path / "models/red1.onnx")
     known = json.loads(model.metadata_props[0].value)
     image = decoding.read_resized(write_painting(tmp_path / "a.jpg"), 32)
@@ -226,10 +229,10 @@ def mark(page: Page, address: str, image: Path, artist: str) -> str:
 
 
 def test_a_wrong_prediction_is_marked(address: str, finished: Workspace, tmp_path: Path) -> None:
-    image = min((finished.path / "data/raw/School_of_Geometry").iterdir())
+    image = min((finished.path / "data/raw/School_of_Lattices").iterdir())
     table = finished.path / "corrections.csv"
     before = table.read_text(encoding="utf-8")
-    source = f"School_of_Geometry/{image.stem}"
+    source = f"School_of_Lattices/{image.stem}"
     try:
         with browser.chromium() as chromium, browser.watch(chromium, width=1280) as watched:
             message = mark(watched.page, address, image, "School of Drips")
@@ -238,7 +241,7 @@ def test_a_wrong_prediction_is_marked(address: str, finished: Workspace, tmp_pat
                 table.read_text(encoding="utf-8")
                 == f"{before}{source},School_of_Drips,relabel,marked in redarte serve\n"
             )
-            message = mark(watched.page, address, image, "School of Geometry")
+            message = mark(watched.page, address, image, "School of Lattices")
             assert message == f"corrections.csv now keeps its artist: {source}. `dvc repro` applies it."
             assert table.read_text(encoding="utf-8") == f"{before}{source},,keep,marked in redarte serve\n"
             message = mark(watched.page, address, write_painting(tmp_path / "mine.jpg"), "School of Drips")

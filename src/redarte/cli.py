@@ -105,11 +105,20 @@ def doctor(
 
 
 @app.command()
-def experiments() -> None:
+def experiments(
+    as_html: Annotated[
+        bool, typer.Option("--html", help="Write plots/experiments.html: metrics, curves and images side by side.")
+    ] = False,
+) -> None:
     """List the experiments of this commit: what each changed, and its metrics."""
-    from redarte.commands import experiments
+    if as_html:
+        from redarte.commands import experiments_page
 
-    experiments.report()
+        typer.echo(experiments_page.write())
+    else:
+        from redarte.commands import experiments
+
+        experiments.report()
 
 
 @app.command()

@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
@@ -24,6 +25,33 @@ _NUMBERS = {"test\naccuracy": "test_accuracy", "test\nmacro-F1": "test_macro_f1"
 _PLAIN = re.compile(r"(?!(?i:null|true|false|nan|inf)\Z)[A-Za-z_/][\w./-]*")
 
 
+@dataclass(frozen=True)
+class Revision:
+    """A commit, or an experiment that started from it.
+
+    Attributes:
+        name: of the branch or experiment, or a short hash.
+        commit: its hash.
+        date: of the commit or experiment, such as 2026-11-29; "" where DVC does not know it.
+        state: of an experiment: success, or what DVC reports, such as Failed; of a commit always success.
+        is_baseline: whether it is the commit.
+        evaluated: the content of metrics/evaluate.json; empty where evaluate has not run.
+        epochs: of the training of its model; None where it was fitted without epochs.
+        changed: the parameters that differ from the commit's, as they are typed after -S.
+        lock: the content of dvc.lock.
+    """
+
+    name: str
+    commit: str
+    date: str
+    state: str
+    is_baseline: bool
+    evaluated: dict[str, Any]
+    epochs: int | None
+    changed: list[str]
+    lock: dict[str, Any]
+
+
 def report() -> None:
     """Prints the experiments of the current commit, the best val accuracy first.
 
@@ -31,33 +59,52 @@ def report() -> None:
         UserError: DVC fails.
     """
     console = Console(highlight=False)
-    shown = table(json.loads(repository.run("exp", "show", "--json")))
+    shown = table(revisions())
     # A narrow terminal wraps the lines, and nothing is cut.
     widest = Measurement.get(console, console.options.update(max_width=10_000), shown).maximum
     console.width = max(widest, console.width)
     console.print(shown, crop=False)
 
 
-def table(shown: list[dict[str, Any]]) -> Table:
+def revisions() -> list[Revision]:
+    """Returns the current commit and its experiments, the best val accuracy first.
+
+    Raises:
+        UserError: DVC fails.
+    """
+    found = []
+    for baseline in json.loads(repository.run("exp", "show", "--json")):
+        if baseline["rev"] == "workspace":
+            continue
+        before = dict(_leaves(_params(baseline)))
+        found.append(_revision(baseline, baseline["name"], "success", before, is_baseline=True))
+        experiments = [
+            _revision(experiment["revs"][0], experiment["name"], (experiment["executor"] or {}).get("state"), before)
+            for experiment in baseline["experiments"] or []
+        ]
+        found += sorted(experiments, key=lambda revision: -revision.evaluated.get("val_accuracy", -1))
+    return found
+
+
+def table(shown: list[Revision]) -> Table:
     """Returns a table of the commit and its experiments.
 
     Args:
-        shown: the output of `dvc exp show --json`.
+        shown: from `revisions`.
     """
     result = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
     for name in ("experiment", "data", "model", *_NUMBERS, "changed"):
         result.add_column(name, no_wrap=True)
-    for baseline in shown:
-        if baseline["rev"] == "workspace":
-            continue
-        before = dict(_leaves(_params(baseline)))
-        result.add_row(*_cells(baseline["name"] or baseline["rev"][:7], baseline, before))
-        experiments = [(experiment, experiment["revs"][0]) for experiment in baseline["experiments"] or []]
-        for experiment, revision in sorted(experiments, key=lambda pair: _val_accuracy(pair[1]), reverse=True):
-            state = (experiment["executor"] or {}).get("state") or "success"
-            name = experiment["name"] or revision["rev"][:7]
-            label = f"  {name}" if state == "success" else f"  {name} ({state})"
-            result.add_row(*_cells(label, revision, before))
+    for revision in shown:
+        numbers = (revision.evaluated.get(key) for key in _NUMBERS.values())
+        state = "" if revision.state == "success" else f" ({revision.state})"
+        result.add_row(
+            escape(f"{'' if revision.is_baseline else '  '}{revision.name}{state}"),
+            escape(str(revision.evaluated.get("data", "–"))),
+            escape(str(revision.evaluated.get("model", "–"))),
+            *("–" if value is None else f"{value:.3f}" for value in numbers),
+            escape("\n".join(revision.changed)),
+        )
     return result
 
 
@@ -123,27 +170,25 @@ def _value(params: dict[str, Any], key: str) -> Any:
     return value
 
 
-def _cells(label: str, revision: dict[str, Any], before: dict[str, Any]) -> list[str]:
-    evaluated = _evaluated(revision)
-    values = [evaluated.get(key) for key in _NUMBERS.values()]
-    changed = {name: value for name, value in _leaves(_params(revision)) if before.get(name, value) != value}
-    return [
-        escape(label),
-        escape(str(evaluated.get("data", "–"))),
-        escape(str(evaluated.get("model", "–"))),
-        *("–" if value is None else f"{value:.3f}" for value in values),
-        escape("\n".join(typed(name, value) for name, value in changed.items())),
-    ]
+def _revision(
+    shown: dict[str, Any], name: str | None, state: str | None, before: dict[str, Any], is_baseline: bool = False
+) -> Revision:
+    """A revision of `dvc exp show --json`, where `before` has the parameters of its commit."""
+    lock = _lock(shown["rev"])
+    changed = [typed(key, value) for key, value in _leaves(_params(shown)) if key in before and before[key] != value]
+    date = ((shown.get("data") or {}).get("timestamp") or "").partition("T")[0]
+    evaluated = _evaluated(shown, lock)
+    trained = _data(shown, "metrics", f"metrics/train_{evaluated.get('model')}.json")
+    return Revision(
+        name or shown["rev"][:7], shown["rev"], date, state or "success", is_baseline, evaluated,
+        trained.get("epochs_run"), changed, lock,
+    )  # fmt: skip
 
 
-def _val_accuracy(revision: dict[str, Any]) -> float:
-    return float(_evaluated(revision).get("val_accuracy", -1))
-
-
-def _evaluated(revision: dict[str, Any]) -> dict[str, Any]:
+def _evaluated(revision: dict[str, Any], lock: dict[str, Any]) -> dict[str, Any]:
     """The metrics of evaluate in an experiment; empty where it has not run."""
     evaluated = _data(revision, "metrics", _EVALUATED)
-    return evaluated if evaluated and is_measured("evaluate", _lock(revision["rev"]), _params(revision)) else {}
+    return evaluated if evaluated and is_measured("evaluate", lock, _params(revision)) else {}
 
 
 def _lock(revision: str) -> dict[str, Any]:

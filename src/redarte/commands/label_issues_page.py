@@ -5,7 +5,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import joblib
 import numpy as np
 
@@ -13,10 +12,11 @@ from redarte.commands.corrections_file import PAGE
 from redarte.commands.label_issues import Findings
 from redarte.images import dataset, decoding
 from redarte.images.dataset import ImageFile
-from redarte.images.decoding.folders import display_name
-from redarte.reporting.report import as_uri, confidence
+from redarte.reporting.report import as_uri
+from redarte.reporting.report import render as render_template
 from redarte.runtime import outputs, workers
 
+TEMPLATES = Path(__file__).parent / "templates"
 _SIDE, _SIMILAR_SIDE = 400, 160  # px of the images in the file
 _QUALITY = 75
 _SIMILAR = 2  # training images of the given and of the predicted artist
@@ -73,31 +73,24 @@ def render(findings: Findings) -> str:
             ],
         }
 
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"confidence": confidence, "display": display_name}
     names = "\n".join(findings.sources[index] for index in shown)
-    return environment.get_template("label_issues.html.j2").render(
-        model=findings.model,
-        images=len(findings.judgement.ids),
-        artists=findings.judgement.artists,
-        disagreeing=findings.disagreeing,
-        worst=[card(index) for index in findings.worst],
-        across=[
+    values = {
+        "model": findings.model,
+        "images": len(findings.judgement.ids),
+        "artists": findings.judgement.artists,
+        "disagreeing": findings.disagreeing,
+        "worst": [card(index) for index in findings.worst],
+        "across": [
             [card(index, "near-duplicate of " + ", ".join(_others(findings, group, index))) for index in group]
             for group in findings.across
         ],
-        outliers=[card(index, f"similarity {findings.judgement.similarity[index]:.2f}") for index in outliers],
-        same_artists=findings.judgement.same_artists(),
-        existing=[asdict(row) for row in findings.corrections],
+        "outliers": [card(index, f"similarity {findings.judgement.similarity[index]:.2f}") for index in outliers],
+        "same_artists": findings.judgement.same_artists(),
+        "existing": [asdict(row) for row in findings.corrections],
         # The browser keeps the decisions for this list of images.
-        digest=hashlib.blake2b(names.encode(), digest_size=8).hexdigest(),
-    )
+        "digest": hashlib.blake2b(names.encode(), digest_size=8).hexdigest(),
+    }
+    return render_template("label_issues.html.j2", values, TEMPLATES)
 
 
 def _similar(findings: Findings, index: int) -> list[tuple[int, list[int]]]:

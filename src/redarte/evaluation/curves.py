@@ -17,10 +17,21 @@ def read(path: Path) -> Curve:
     Returns:
         The curve of the model.
     """
+    return parse(path.read_text(encoding="utf-8"))
+
+
+def parse(text: str) -> Curve:
+    """Reads the history of one training.
+
+    Args:
+        text: the content of plots/train_<model>.csv.
+
+    Returns:
+        The curve of the model.
+    """
     curve: Curve = {"train": [], "val": []}
-    with path.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            curve[row["split"]].append((int(row["epoch"]), float(row["accuracy"])))
+    for row in csv.DictReader(io.StringIO(text)):
+        curve[row["split"]].append((int(row["epoch"]), float(row["accuracy"])))
     return curve
 
 

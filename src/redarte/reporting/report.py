@@ -67,7 +67,7 @@ def facts(
         "compare": compare,
         "models": [(title(name), TABLE_ONE.get(name), measured) for name, measured in accuracies.items()],
         "verdicts": _verdicts(model, p, right_of),
-        "curves": [(title(name), _curve_chart(curve), TABLE_ONE.get(name)) for name, curve in histories.items()],
+        "curves": [(title(name), curve_chart(curve), TABLE_ONE.get(name)) for name, curve in histories.items()],
         "per_artist": per_artist_rows(p),
         "confusion": _confusion(p),
         "reliability": {"before": _bars(before), "after": _bars(after)},
@@ -133,6 +133,23 @@ def most_confident_confusion(p: PredictionTable, one: int, other: int) -> int:
     return _first(np.flatnonzero(either), -p.probability, 1)[0]
 
 
+def curve_chart(curve: Curve) -> dict[str, Any]:
+    """Returns the accuracy by epoch as points in a square of 100 by 100, with the origin at the top left.
+
+    Args:
+        curve: of one model.
+    """
+    last = max(epoch for points in curve.values() for epoch, _ in points)
+    return {
+        "last": last,
+        **{
+            split: [(100 * (epoch - 1) / (last - 1) if last > 1 else 50, 100 * (1 - value)) for epoch, value in points]
+            for split, points in curve.items()
+        },
+        "ends": {split: points[-1][1] for split, points in curve.items()},
+    }
+
+
 def as_uri(image: ImageArray, quality: int = 82) -> str:
     """Returns an image as a data URI, so that the page needs no other file.
 
@@ -143,25 +160,26 @@ def as_uri(image: ImageArray, quality: int = 82) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(decoding.jpeg(image, quality)).decode("ascii")
 
 
-def render(template: str, values: dict[str, Any]) -> str:
-    """Renders one of the templates. Names of artists and files are escaped in HTML.
+def render(template: str, values: dict[str, Any], templates: Path = TEMPLATES) -> str:
+    """Renders a template. Names of artists and files are escaped in HTML.
 
     Args:
-        template: the name of a file in templates/.
+        template: the name of a file.
         values: for the template.
+        templates: its folder; those of this package can be included.
 
     Returns:
         The rendered text.
     """
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
+        loader=jinja2.FileSystemLoader([templates, TEMPLATES]),
         autoescape=jinja2.select_autoescape(["html.j2"], default=False),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters["percent"] = lambda value: f"{value:.0%}".replace("%", "\u00a0%")
-    environment.filters["confidence"] = confidence
+    environment.filters |= {"confidence": confidence, "display": display_name}
     return environment.get_template(template).render(values)
 
 
@@ -195,19 +213,6 @@ def _confusion(p: PredictionTable) -> dict[str, Any]:
         "artists": [(int(artist) + 1, display_name(p.artists[artist])) for artist in order],
         "cell": 34 if len(order) <= 12 else 24 if len(order) <= 25 else 16,  # px
         "rows": [[(int(counts[i, j]), float(shares[i, j])) for j in order] for i in order],
-    }
-
-
-def _curve_chart(curve: Curve) -> dict[str, Any]:
-    """Accuracy by epoch as points in a square of 100 by 100, with the origin at the top left."""
-    last = max(epoch for points in curve.values() for epoch, _ in points)
-    return {
-        "last": last,
-        **{
-            split: [(100 * (epoch - 1) / (last - 1) if last > 1 else 50, 100 * (1 - value)) for epoch, value in points]
-            for split, points in curve.items()
-        },
-        "ends": {split: points[-1][1] for split, points in curve.items()},
     }
 
 

@@ -1,0 +1,168 @@
+"""`redarte experiments --html`: the experiments of the current commit side by side, as one HTML file."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dvc.api
+import numpy as np
+
+from redarte.commands import experiments
+from redarte.commands.crossval import Fold, read
+from redarte.commands.experiments import Revision
+from redarte.evaluation import curves, metrics
+from redarte.evaluation.comparison import TABLE_ONE, title
+from redarte.evaluation.curves import Curve
+from redarte.images import dataset, decoding
+from redarte.images.decoding.folders import display_name
+from redarte.reporting import report
+from redarte.runtime import outputs
+
+PAGE = Path("plots/experiments.html")
+TEMPLATES = Path(__file__).parent / "templates"
+_SIDE = 140  # px: the displayed size of an image
+_MOST_IMAGES = 24  # of each experiment
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An experiment that has metrics.
+
+    Attributes:
+        revision: the experiment.
+        predictions: for its test images; None where DVC's cache does not have them.
+        curve: of its model; None where there are no epochs, or the cache does not have it.
+    """
+
+    revision: Revision
+    predictions: Fold | None
+    curve: Curve | None
+
+    @property
+    def data(self) -> Any:
+        """What identifies the images that the experiment was measured on: the hash of data/split/test."""
+        outs = (self.revision.lock.get("stages") or {}).get("split", {}).get("outs", ())
+        return next((out.get("md5") for out in outs if out["path"] == "data/split/test"), None)
+
+
+def write() -> str:
+    """Writes the page.
+
+    Returns:
+        A sentence with its name.
+
+    Raises:
+        UserError: DVC fails.
+    """
+    shown = experiments.revisions()
+    measured = [_measured(revision) for revision in shown if revision.evaluated]
+    outputs.write_text(PAGE, render(measured, [revision for revision in shown if not revision.evaluated]))
+    return f"{PAGE}: {len(measured)} runs side by side; it needs no other file and no internet"
+
+
+def render(measured: list[Measured], others: list[Revision]) -> str:
+    """Returns the page.
+
+    Args:
+        measured: the first is compared with the others.
+        others: experiments without metrics.
+    """
+    charts = [
+        (run.revision.name, report.curve_chart(run.curve), TABLE_ONE.get(run.revision.evaluated["model"]))
+        for run in measured
+        if run.curve
+    ]
+    values = {
+        "runs": [_row(run, measured[0]) for run in measured],
+        "charts": charts,
+        "images": _only_right(measured),
+        "most": _MOST_IMAGES,
+        "others": others,
+        "side": _SIDE,
+    }
+    return report.render("experiments.html.j2", values, TEMPLATES)
+
+
+def only_right(predictions: dict[str, Fold]) -> dict[str, list[int]]:
+    """Returns the images that exactly one of several runs predicts correctly.
+
+    Args:
+        predictions: the name of a run -> its predictions for the same images, in the same order.
+
+    Returns:
+        The name of a run -> indices of images.
+    """
+    right = np.stack([fold.right for fold in predictions.values()])
+    alone = right & (right.sum(axis=0) == 1)
+    return {name: np.flatnonzero(row).tolist() for name, row in zip(predictions, alone, strict=True)}
+
+
+def _measured(revision: Revision) -> Measured:
+    predictions, curve = (
+        _stored(revision, f"plots/{name}.csv") for name in ("predictions", f"train_{revision.evaluated['model']}")
+    )
+    return Measured(
+        revision,
+        read(predictions) if predictions else None,
+        curves.parse(curve) if curve and revision.epochs else None,
+    )
+
+
+def _stored(revision: Revision, path: str) -> str | None:
+    """The text of a file of an experiment; None where DVC's cache does not have it."""
+    from dvc.exceptions import DvcException
+
+    try:
+        text: str = dvc.api.read(path, rev=revision.commit)
+        return text
+    except (DvcException, OSError):
+        return None
+
+
+def _row(run: Measured, first: Measured) -> dict[str, Any]:
+    """A row of the table of metrics."""
+    evaluated, images = run.revision.evaluated, run.revision.evaluated["test_images"]
+    p_value = None
+    if run is not first and run.data == first.data and run.predictions and first.predictions:
+        p_value = metrics.mcnemar(run.predictions.right, first.predictions.right)
+    return {
+        "revision": run.revision,
+        "model": title(evaluated["model"]),
+        "evaluated": evaluated,
+        "interval": metrics.wilson(evaluated["test_accuracy"], images),
+        "p_value": p_value,
+        "same_images": run.data == first.data,
+    }
+
+
+def _only_right(measured: list[Measured]) -> list[dict[str, Any]]:
+    """The images that only one run predicts correctly, of the runs with the same test images as the first."""
+    same = {
+        run.revision.name: run.predictions
+        for run in measured
+        if run.predictions is not None and run.data == measured[0].data
+    }
+    if len(same) < 2:
+        return []
+    files = dataset.image_files(folder) if (folder := dataset.folder_of("test", resized=False)).is_dir() else {}
+    if set(files) != set(next(iter(same.values())).ids):
+        files = {}  # the workspace has other images
+    return [
+        {
+            "name": name,
+            "count": len(indices),
+            "shown": [_image(index, name, same, files) for index in indices[:_MOST_IMAGES]],
+        }
+        for name, indices in only_right(same).items()
+    ]
+
+
+def _image(index: int, name: str, runs: dict[str, Fold], files: dict[str, Any]) -> dict[str, Any]:
+    image_id = runs[name].ids[index]
+    file = files.get(image_id)
+    return {
+        "id": image_id,
+        "artist": display_name(str(runs[name].truth[index])),
+        "uri": report.as_uri(decoding.read_within(file, 2 * _SIDE)) if file else None,
+        "others": {other: display_name(str(fold.predicted[index])) for other, fold in runs.items() if other != name},
+    }

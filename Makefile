@@ -28,7 +28,8 @@ help: ## Print this list
 # with PYTHONDONTWRITEBYTECODE, each stage would compile TensorFlow again, for 10 seconds.
 UV := $(VENV)/bin/uv pip
 # PyPI's PyTorch has CUDA; uv finds the build for this machine.
-INSTALL = $(UV) install --quiet --compile-bytecode --python $(VENV) --torch-backend auto --constraints constraints.txt $(1) || \
+# On a terminal it shows its progress.
+INSTALL = $(UV) install $(if $(shell test -t 2 && echo yes),,--quiet) --compile-bytecode --python $(VENV) --torch-backend auto --constraints constraints.txt $(1) || \
 	python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(1)
 
 install: $(INSTALLED) ## Create .venv with every dependency (about a minute, 3 GB; BACKEND=jax or torch: see docs/gpu.md)
@@ -40,8 +41,9 @@ $(INSTALLED): $(REQUIREMENTS) requirements.txt constraints.txt pyproject.toml
 	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { $(PYTHON) -m venv --without-pip --clear $(VENV) && \
 		$(PYTHON) -m pip --python $(VENV) install --quiet --disable-pip-version-check pip; }
 	@python -m pip install --quiet --disable-pip-version-check uv==0.13.9 || echo "uv cannot be installed: using pip"
-	$(call INSTALL,-r $(REQUIREMENTS))
-	$(call INSTALL,--no-deps --editable .)
+	@echo "Installing $(REQUIREMENTS) into $(VENV): about a minute, 3 GB"
+	@$(call INSTALL,-r $(REQUIREMENTS))
+	@$(call INSTALL,--no-deps --editable .)
 	redarte offline-plots
 	@touch $@
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import pytest
 from nbclient import NotebookClient
 
 from tests import users
-from tests.conftest import Workspace, environment_for, new_workspace, ran, tree_bytes, write_painting
+from tests.conftest import ROOT, Workspace, environment_for, new_workspace, ran, tree_bytes, write_painting
 
 MATPLOTLIBRC = "text.usetex: True\nfigure.facecolor: black\nfont.family: serif\nbackend: qtagg\nnonsense\n"
 KERAS_JSON = {"backend": "jax", "floatx": "float16", "image_data_format": "channels_first", "epsilon": 0.1}
@@ -223,3 +224,22 @@ def test_the_readmes_commands_in_a_notebook(
     assert "School of" in printed[8]
     assert (workspace.path / "plots/report.html").is_file()
     assert notebook.cells[-1].outputs[0].data["image/png"]
+
+
+def test_the_quickstart_notebook(finished: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    notebook = nbformat.read(ROOT / "docs/quickstart.ipynb", as_version=4)  # type: ignore[no-untyped-call]
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert not any(cell.outputs or cell.execution_count for cell in code)  # stripped
+    for name, value in environment_for({}).items():
+        monkeypatch.setenv(name, value)
+    folder = {"metadata": {"path": str(finished.path / "docs")}}
+    NotebookClient(notebook, timeout=300, kernel_name="python3", resources=folder).execute()
+    outputs = [output for cell in code for output in cell.outputs]
+    printed = "".join(output.get("text", "") for output in outputs)
+    assert "Data and pipelines are up to date." in printed
+    accuracy = finished.metrics("evaluate")["test_accuracy"]
+    assert f"red1: {accuracy:.0%} of 3 test images are correct" in printed
+    assert re.search(r"data/split/test/School_of_\S+: School_of_\w+, probability \d+%", printed)
+    shown = [kind for output in outputs for kind in output.get("data", {}) if kind != "text/plain"]
+    # The table, curves, mistakes, the confusion matrix and the predicted image.
+    assert shown == ["text/markdown", "image/png", "image/png", "image/png", "image/jpeg"]

@@ -1,6 +1,7 @@
 """Starts `redarte serve`: configures what gradio reads on import, and imports it afterwards."""
 
 import os
+import sys
 import tempfile
 
 from redarte.runtime.sandbox import short_temp_dir
@@ -25,6 +26,8 @@ def serve(host: str, port: int) -> None:
         for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
             del os.environ[name]
         os.environ["HF_HUB_OFFLINE"] = "1"
+        if sys.stderr.isatty():
+            print("redarte: loading the models (some seconds)", file=sys.stderr, flush=True)
         from redarte.commands import service
 
         try:

@@ -81,10 +81,11 @@ class TrainingCallback(keras.callbacks.Callback):
             )
         self.checkpoint.write(self.model, row)
         self.write_history()
-        seconds = time.monotonic() - self._started
+        seconds, epochs = time.monotonic() - self._started, self.job.settings.epochs
+        left = f", {tqdm.format_interval((epochs - epoch - 1) * seconds)} left" if epoch + 1 < epochs else ""
         tqdm.write(
-            f"{self.job.name} epoch {epoch + 1}/{self.job.settings.epochs}: accuracy {row['accuracy']:.3f}, "
-            f"val accuracy {row['val_accuracy']:.3f}, {len(self.job.train) / seconds:.0f} images a second"
+            f"{self.job.name} epoch {epoch + 1}/{epochs}: accuracy {row['accuracy']:.3f}, "
+            f"val accuracy {row['val_accuracy']:.3f}, {len(self.job.train) / seconds:.0f} images a second{left}"
         )
         if self.is_over():
             self.model.stop_training = True

@@ -98,7 +98,7 @@ def test_brackets_in_values_are_shown() -> None:
     shown = [{**revision("a"), "experiments": [experiment]}]
     console = Console(width=200)
     with console.capture() as captured:
-        console.print(experiments.table(shown))
+        console.print(experiments.table(experiments.revisions(shown)))
     lines = captured.get().splitlines()
     assert "[dim]one" in lines[-2] and "'fetch.path=\"[bold]/[/x]\"'" in lines[-2]
     assert lines[-1].strip() == "'extra_models=[\"[a]\"]'"

@@ -59,21 +59,30 @@ def report() -> None:
         UserError: DVC fails.
     """
     console = Console(highlight=False)
-    shown = table(revisions())
+    shown = table(load())
     # A narrow terminal wraps the lines, and nothing is cut.
     widest = Measurement.get(console, console.options.update(max_width=10_000), shown).maximum
     console.width = max(widest, console.width)
     console.print(shown, crop=False)
 
 
-def revisions() -> list[Revision]:
+def load() -> list[Revision]:
     """Returns the current commit and its experiments, the best val accuracy first.
 
     Raises:
         UserError: DVC fails.
     """
+    return revisions(json.loads(repository.run("exp", "show", "--json")))
+
+
+def revisions(shown: list[dict[str, Any]]) -> list[Revision]:
+    """Returns commits, each followed by its experiments, the best val accuracy first.
+
+    Args:
+        shown: the output of `dvc exp show --json`.
+    """
     found = []
-    for baseline in json.loads(repository.run("exp", "show", "--json")):
+    for baseline in shown:
         if baseline["rev"] == "workspace":
             continue
         before = dict(_leaves(_params(baseline)))
@@ -90,7 +99,7 @@ def table(shown: list[Revision]) -> Table:
     """Returns a table of the commit and its experiments.
 
     Args:
-        shown: from `revisions`.
+        shown: from `load`.
     """
     result = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
     for name in ("experiment", "data", "model", *_NUMBERS, "changed"):

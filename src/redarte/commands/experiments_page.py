@@ -54,7 +54,7 @@ def write() -> str:
     Raises:
         UserError: DVC fails.
     """
-    shown = experiments.revisions()
+    shown = experiments.load()
     measured = [_measured(revision) for revision in shown if revision.evaluated]
     outputs.write_text(PAGE, render(measured, [revision for revision in shown if not revision.evaluated]))
     return f"{PAGE}: {len(measured)} runs side by side; it needs no other file and no internet"

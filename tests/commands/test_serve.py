@@ -52,9 +52,13 @@ def check_plots_page(page: Path, revisions: list[str], screenshot: Path) -> None
         charts = watched.page.locator(".vega-embed canvas, .vega-embed svg.marks").all()
         images = watched.page.evaluate("[...document.images].map(i => [i.src.slice(0, 10), i.naturalWidth])")
         drawn = watched.page.evaluate(INK)
+        headings = watched.page.locator("h2").all_inner_texts()
+        shown = watched.page.inner_text("body")
     assert watched.asked == []
     assert watched.complaints == []
     assert len(charts) == 2
+    assert headings[:3] == ["Beside the study's Table I", "Learning curves", "Confusion matrix"]
+    assert len(headings) == len(FIGURES) and "plots/" not in shown
     for colours in drawn:
         assert set(colours) == {"0,114,178", "213,94,0", "0,158,115"}, "a line for each of the three models"
     assert len(images) == len(FIGURES) * len(revisions)

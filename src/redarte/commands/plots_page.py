@@ -23,18 +23,51 @@ _PAGE = """<!DOCTYPE html>
 <title>redarte: plots</title>
 {refresh_tag}
 <script>LIBRARY</script>
+<meta name="color-scheme" content="light dark">
 <style>
-body { font: 15px/1.4 system-ui, sans-serif; margin: 2rem auto; max-width: 1300px; padding: 0 1rem; }
+:root { --ink: #1b2530; --paper: #ffffff; --line: #d5dbe1; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e7ebef; --paper: #14191e; --line: #38424c; } }
+body { font: 15px/1.4 system-ui, sans-serif; margin: 2rem auto; max-width: 1300px; padding: 0 1rem; color: var(--ink);
+       background: var(--paper); }
+h1 { font-size: 1.6rem; }
+h2 { font-size: 1.15rem; margin: 2.2rem 0 .5rem; text-align: left; }
+/* Charts and figures have dark text: they stay on white. Wide charts scroll. */
+img, .vega-embed { background: white; border-radius: 6px; }
 img { max-width: 100%; height: auto; }
+.vega-embed { padding: .6rem; box-sizing: border-box; max-width: 100%; overflow-x: auto; color: #1b2530; }
 /* DVC puts a figure's revisions on one line that is wider than the page: here they share the width. */
-div[style*="nowrap"] { display: flex; flex-wrap: wrap; gap: 8px; border: 0 !important; margin-top: 2rem; }
-div[style*="nowrap"] > p { flex: 1 0 100%; font-weight: 600; margin: 0; }
-div[style*="inline-block"] { flex: 0 1 auto; min-width: 0; max-width: 100%; margin: 0 !important; }
-div[style*="inline-block"]:not(:last-child), div[style*="inline-block"] ~ div { flex: 1 1 0; }
+div[style*="nowrap"] { display: flex; flex-wrap: wrap; gap: 8px; border: 0 !important; text-align: left !important; }
+div[style*="nowrap"] > h2 { flex: 1 0 100%; }
+div[style*="inline-block"] { flex: 0 1 auto; min-width: 0; max-width: 100%; margin: 0 !important;
+       border: 0 !important; }
+div[style*="inline-block"] > p { margin: 0 0 .2rem; }
+@media (max-width: 600px) {
+  div[style*="inline-block"] { overflow-x: auto !important; } img { max-width: none; width: 600px; }
+}
+div[style*="inline-block"]:not(:last-child), div[style*="inline-block"] ~ div { flex: 1 1 240px; }
 </style>
 </head>
 <body>
+<h1>redarte: plots</h1>
 {plot_divs}
+<script>
+// DVC heads a figure with the name of its file, and a single figure with "workspace".
+const headings = {
+  table_one: "Beside the study's Table I", curves: "Learning curves", confusion: "Confusion matrix",
+  recall: "Recall of each artist", confused_pairs: "Most confused pairs of artists",
+  mistakes: "Most confident mistakes", copies: "Augmented copies of one image",
+};
+for (const [name, text] of Object.entries(headings)) {
+  const figure = document.getElementById(`plots_${name}_png`);
+  if (!figure) continue;
+  const heading = document.createElement("h2");
+  heading.textContent = text;
+  figure.querySelector("p").replaceWith(heading);
+  const revisions = figure.querySelectorAll("div > p");
+  if (revisions.length === 1) revisions[0].remove();
+  document.body.append(figure);
+}
+</script>
 </body>
 </html>
 """

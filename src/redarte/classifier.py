@@ -9,7 +9,7 @@ from redarte.images.collection import checks
 from redarte.inference.predictor import Predictor
 from redarte.runtime.errors import UserError, printable
 
-MAX_PIXELS = 100e6  # of an image, as of `redarte predict`
+MAX_PIXELS = 100e6  # of an untrusted image
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from typer.core import TyperGroup
 from redarte.runtime import console
 from redarte.runtime.errors import UserError
 
-_MAX_PIXELS = 100e6  # of an untrusted image
 ModelOption = Annotated[
     str | None,
     typer.Option(
@@ -169,12 +168,13 @@ def predict(
     as_csv: Annotated[bool, typer.Option("--csv", help="Print a table as CSV, for a spreadsheet.")] = False,
 ) -> None:
     """Predict the artists of images, with probabilities."""
+    from redarte.classifier import MAX_PIXELS
     from redarte.commands import predict
 
     if as_json and as_csv:
         raise UserError("use --json or --csv, not both.")
     style: predict.Style = "json" if as_json else "csv" if as_csv else "table"
-    failed = predict.report(model, images, top, style, _MAX_PIXELS)
+    failed = predict.report(model, images, top, style, MAX_PIXELS)
     if failed:
         raise typer.Exit(1)
 
@@ -201,9 +201,10 @@ def explain(
     ] = None,
 ) -> None:
     """Show which regions of an image speak for an artist."""
+    from redarte.classifier import MAX_PIXELS
     from redarte.commands import explain
 
-    typer.echo(explain.write(model, image, out, artist, _MAX_PIXELS))
+    typer.echo(explain.write(model, image, out, artist, MAX_PIXELS))
 
 
 @app.command()

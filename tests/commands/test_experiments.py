@@ -1,16 +1,21 @@
 """`redarte experiments` lists metrics, and parameters as they can be typed again."""
 
+import re
 import shlex
 import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
 
+from redarte.commands.crossval import Fold
 from redarte.commands.experiments import is_measured, typed
+from redarte.commands.experiments_page import only_right
+from tests import browser
 from tests.conftest import Workspace
 
 VALUES = [
@@ -66,3 +71,55 @@ def test_the_shell_gives_one_word_for_each_parameter() -> None:
         ["sh", "-c", f"printf '%s\\n' {typed('a', 'it is $HOME')} {typed('b', [1, 2])}"], capture_output=True, text=True
     ).stdout
     assert printed.splitlines() == ['a="it is $HOME"', "b=[1,2]"]
+
+
+def test_the_images_that_only_one_run_predicts_correctly() -> None:
+    truth = np.array(["a", "a", "b", "c"])
+
+    def fold(*predicted: str) -> Fold:
+        return Fold(["1", "2", "3", "4"], truth, np.array(predicted), np.ones(4, int))
+
+    runs = {"one": fold("a", "a", "c", "c"), "two": fold("a", "b", "b", "b"), "three": fold("c", "b", "c", "c")}
+    assert only_right(runs) == {"one": [1], "two": [2], "three": []}
+    same = {"one": fold("a", "b", "b", "a"), "two": fold("a", "b", "b", "b")}
+    assert only_right(same) == {"one": [], "two": []}
+
+
+def test_the_page_of_experiments(finished: Workspace, tmp_path: Path) -> None:
+    clone = finished.clone(tmp_path / "redarte")
+    clone.run("dvc", "cache", "dir", "--local", str(finished.path / ".dvc/cache"))
+    clone.run("dvc", "checkout")
+    clone.run("dvc", "exp", "run", "-n", "second", "-S", "model=red2")
+    clone.run("dvc", "exp", "run", "-n", "failed", "-S", "fetch.source=folder", check=False)
+    clone.run("git", "checkout", "-q", ".")
+    clone.run("dvc", "exp", "run", "-n", "other-images", "-S", "split.folds=5", "evaluate")
+    clone.run("git", "checkout", "-q", ".")
+    clone.run("dvc", "checkout")
+    page = clone.path / "plots/experiments.html"
+    assert clone.run("redarte", "experiments", "--html").stdout.startswith(
+        "plots/experiments.html: 3 runs side by side"
+    )
+    assert clone.run("git", "status", "--porcelain").stdout == ""
+    with browser.chromium() as chromium, browser.watch(chromium, 390) as watched:
+        watched.page.goto(browser.address(page))
+        rows = [row.locator("td").all_inner_texts() for row in watched.page.locator("tbody tr").all()]
+        charts = watched.page.locator("svg .name").all_text_contents()
+        only = watched.page.locator("h3").all_inner_texts()
+        widths = watched.page.evaluate("[...document.images].map(image => image.naturalWidth)")
+        assert watched.page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert watched.asked == watched.complaints == []
+    by_name = {row[0].splitlines()[0]: row for row in rows}
+    assert {name: row[1].splitlines()[0] for name, row in by_name.items()} == {
+        "master": "Red 1", "second": "Red 2", "other-images": "Red 1",
+    }  # fmt: skip
+    for row in by_name.values():
+        measured = yaml.safe_load(
+            clone.run("git", "show", f"{row[0].splitlines()[1][:7]}:metrics/evaluate.json").stdout
+        )
+        assert row[2] == f"{measured['test_accuracy']:.3f}\nof {measured['test_images']}"
+        assert re.fullmatch(r"0\.\d\d to [01]\.\d\d", row[4])
+    assert "model=red2" in by_name["second"][-1] and re.fullmatch(r"[\d.e-]+", by_name["second"][-2])
+    assert by_name["other-images"][-2].split() == ["other", "images"]
+    assert charts == list(by_name)
+    assert [line.partition(":")[0] for line in only] == ["Only master", "Only second"]
+    assert len(widths) == sum(int(re.findall(r"(\d+) image", line)[0]) for line in only) and all(widths)

@@ -1,11 +1,14 @@
 import io
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image, ImageCms
 
 from redarte.images import decoding
@@ -353,6 +356,21 @@ def test_heic_without_pillow_heif_is_reported(tmp_path: Path, monkeypatch: pytes
     assert problem(file, 1e6) == "heic_without_pillow_heif"
     with pytest.raises(UserError, match="needs another package: python -m pip install pillow-heif"):
         checks.read_resized(file, 32, 1e6)
+
+
+def test_a_compressed_tiff_without_imagecodecs_is_reported(tmp_path: Path) -> None:
+    file = tmp_path / "a.tif"
+    pixels = np.random.default_rng(0).integers(0, 65536, (40, 40, 3)).astype(np.uint16)
+    tifffile.imwrite(file, pixels, compression="lzw", photometric="rgb")
+    assert problem(file, 1e6) is None
+    program = (
+        "import sys; sys.modules['imagecodecs'] = None\n"
+        "from pathlib import Path\nfrom redarte.images.collection import checks\nfile = Path(sys.argv[1])\n"
+        "print(checks.problem(file.read_bytes(), 1e6))\nchecks.read_resized(file, 32, 1e6)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(file)], capture_output=True, text=True)
+    assert done.stdout == "tiff_without_imagecodecs\n"
+    assert "UserError: is a TIFF that needs another package: python -m pip install imagecodecs" in done.stderr
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -23,6 +23,7 @@ _MESSAGES = {
     "too_large_a_file": "is too large a file",
     "empty_file": "is empty",
     "not_an_image": "is not an image",
+    "tiff_without_imagecodecs": "is a TIFF that needs another package: python -m pip install imagecodecs",
     "heic_without_pillow_heif": "is HEIC, which needs another package: python -m pip install pillow-heif",
     "raw_file_of_a_camera": "is a camera's raw file with a small preview: develop it, as JPEG or TIFF",
     "thumbnail_page_first": "begins with a thumbnail page: save its full page as a separate file",
@@ -224,6 +225,8 @@ def _undecodable(error: Exception, data: bytes) -> str:
         return "takes_too_much_memory"
     if isinstance(error, tiff.UnsupportedError):
         return "unsupported_tiff"
+    if tiff.is_tiff(data) and "imagecodecs" in str(error):  # tifffile's message where the package is missing
+        return "tiff_without_imagecodecs"
     return "unsupported_jpeg" if _is_unsupported_jpeg(data) else "truncated_or_corrupt"
 
 

@@ -107,13 +107,15 @@ def label(name: str, model: Predictor) -> str:
     return f"{title(name)}: val accuracy {known.val_accuracy:.0%} ({known.data}, {len(known.artists)} artists)"
 
 
-def build(models: dict[str, Predictor], sandbox: Sandbox) -> gradio.Blocks:
+def build(models: dict[str, Predictor], first: str, sandbox: Sandbox) -> gradio.Blocks:
     """Returns the page.
 
     Args:
         models: by the names of their files.
+        first: the model that is selected at first.
         sandbox: decodes uploads.
     """
+    artists = sorted({artist for known in models.values() for artist in known.metadata.artists})
 
     def predict(file: str | None, name: str) -> str:
         if file is None:
@@ -131,9 +133,14 @@ def build(models: dict[str, Predictor], sandbox: Sandbox) -> gradio.Blocks:
                 raise UserError(corrections_file.NOT_LOCAL)
             if file is None or not artist:
                 raise UserError("Choose an image and its artist first.")
-            return message_html(corrections_file.save_artist(Path(file).read_bytes(), artist.strip().replace(" ", "_")))
+            typed = artist.strip()
+            known = {display_name(name): name for name in artists}
+            right = known.get(display_name(typed), typed.replace(" ", "_"))
+            return message_html(corrections_file.save_artist(Path(file).read_bytes(), right))
         except UserError as error:
             return message_html(f"Not saved: {error}")
+        except FileNotFoundError:
+            return message_html("Not saved: the upload was deleted after two minutes; upload it again.")
 
     blocks = gradio.Blocks(title="redarte", analytics_enabled=False, delete_cache=(_UPLOAD_LIFETIME, _UPLOAD_LIFETIME))
     with blocks:
@@ -147,7 +154,7 @@ def build(models: dict[str, Predictor], sandbox: Sandbox) -> gradio.Blocks:
                     elem_id="upload",
                 )  # fmt: skip
                 offered = [(label(name, model), name) for name, model in models.items()]
-                model = gradio.Radio(offered, value=first_choice(models), label="Model", elem_id="model")
+                model = gradio.Radio(offered, value=first, label="Model", elem_id="model")
                 examples = example_images()
                 if examples:
                     shown = gradio.Gallery(
@@ -159,7 +166,6 @@ def build(models: dict[str, Predictor], sandbox: Sandbox) -> gradio.Blocks:
                 result = gradio.HTML(label="Prediction", elem_id="prediction")
                 with gradio.Accordion("Wrong?", open=False):
                     gradio.Markdown("If this is one of the project's images, save its artist to corrections.csv.")
-                    artists = sorted({artist for known in models.values() for artist in known.metadata.artists})
                     artist = gradio.Dropdown(
                         [(display_name(name), name) for name in artists], value=None, label="The right artist",
                         allow_custom_value=True,

@@ -149,6 +149,7 @@ def application(models: dict[str, Predictor], sandbox: Sandbox) -> ASGIApp:
         models: by the names of their files.
         sandbox: decodes uploads.
     """
+    first = page.first_choice(models)
     # Form fields that are not files are held in memory.
     app = FastAPI(
         title="redarte", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json",
@@ -168,7 +169,7 @@ def application(models: dict[str, Predictor], sandbox: Sandbox) -> ASGIApp:
         model_field: Annotated[str, Form(alias="model", description="as in the query")] = "",
         top_field: Annotated[int | None, Form(alias="top", ge=1, le=100, description="as in the query")] = None,
     ) -> Prediction:
-        name = one_of(model, model_field, page.first_choice(models))
+        name = one_of(model, model_field, first)
         chosen = models.get(name)
         if chosen is None:
             raise HTTPException(422, f"there is no model {name}; the models are {', '.join(models)}.")
@@ -202,7 +203,7 @@ def application(models: dict[str, Predictor], sandbox: Sandbox) -> ASGIApp:
         return Saved(rows=rows)
 
     mounted = gradio.mount_gradio_app(
-        app, page.build(models, sandbox), "/", max_file_size=MAX_UPLOAD, show_error=True, css=page.STYLE,
+        app, page.build(models, first, sandbox), "/", max_file_size=MAX_UPLOAD, show_error=True, css=page.STYLE,
         theme=gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
         allowed_paths=[str(page.TEST.resolve())], ssr_mode=False, enable_monitoring=False, footer_links=[],
     )  # fmt: skip

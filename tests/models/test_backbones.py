@@ -41,13 +41,28 @@ def small_convnext(path: Path) -> keras.Model:
     return model
 
 
+def normalise(backbone: keras.Model, images: np.ndarray) -> None:
+    """Sets the statistics of batch normalization to those of some images, as a training does."""
+    backbone.trainable = True
+    for layer in backbones.all_layers(backbone):
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.0
+    backbone(images, training=True)
+    backbone.trainable = False
+
+
 def agrees(section: Finetuned, folder: Path) -> None:
     """Checks that a model on this backbone is saved, loaded and exported with the same probabilities."""
     rng = np.random.default_rng(0)
-    model = finetuned.build(backbones.load(section), 3, section)
+    keras.utils.set_random_seed(0)
+    images = rng.integers(0, 256, (4, section.input_size, section.input_size, 3))
+    images = (images * np.linspace(0.1, 1, 4)[:, None, None, None]).astype(np.uint8)  # dark to bright
+    backbone = backbones.load(section)
+    if np.abs(backbone(images.astype(np.float32))).max() < 1e-6:  # with random weights, MobileNet's features vanish
+        normalise(backbone, images.astype(np.float32))
+    model = finetuned.build(backbone, 3, section)
     classify = model.get_layer("artists")
     classify.set_weights([rng.normal(0, 0.1, weight.shape) for weight in classify.get_weights()])
-    images = rng.integers(0, 256, (4, section.input_size, section.input_size, 3)).astype(np.uint8)
     described = keras.Model(model.input, model.get_layer("descriptor").output)(images.astype(np.float32)).numpy()
     model.get_layer("standardised").set_weights([described.mean(axis=0), described.var(axis=0) + 1e-3])
     base.save(model, ["Ana", "Bente", "Cleo"], folder / "model.keras")

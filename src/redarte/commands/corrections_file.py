@@ -1,13 +1,13 @@
 """Writes corrections.csv, with the names of the images in the source."""
 
 import csv
-import hashlib
 import io
 from pathlib import Path
 from typing import Any
 
 from redarte.images.collection import corrections
 from redarte.images.collection.corrections import Correction
+from redarte.images.decoding import folders
 from redarte.runtime import outputs
 from redarte.runtime.errors import UserError
 
@@ -95,10 +95,7 @@ def listed() -> list[dict[str, str]]:
 
 def _source_of(image: bytes) -> str | None:
     """The name in the source, "<artist>/<stem>", of an image of data/raw with these bytes; None where there is none."""
-    files = (file for file in sorted(RAW.glob("[!.]*/*")) if file.stat().st_size == len(image))
-    wanted = hashlib.sha256(image).digest()
-    found = next((file for file in files if hashlib.sha256(file.read_bytes()).digest() == wanted), None)
-    if found is None:
-        return None
-    image_id = f"{found.parent.name}/{found.stem}"
-    return next((row["source"] for row in listed() if row["image"] == image_id), None)
+    for image_id, file in folders.files_by_id(RAW).items():
+        if file.stat().st_size == len(image) and file.read_bytes() == image:
+            return next((row["source"] for row in listed() if row["image"] == image_id), None)
+    return None

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import dvc.api
 import numpy as np
-from scipy.stats import binomtest
 
 from redarte import params
 from redarte.commands import repository
@@ -115,11 +114,11 @@ def table(done: dict[str, list[Fold]]) -> str:
         accuracies = [float(fold.right.mean()) for fold in predictions]
         pooled = concatenate(predictions)
         right = pooled.right
-        interval = binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
+        low, high = metrics.wilson(float(right.mean()), len(right))
         lines.append(
             f"| {title(model)} | {np.mean(accuracies):.3f} ± {np.std(accuracies, ddof=1):.3f} "
             f"({', '.join(f'{value:.3f}' for value in accuracies)}) "
-            f"| {right.mean():.3f} ({interval.low:.3f} to {interval.high:.3f}) of {len(right)} "
+            f"| {right.mean():.3f} ({low:.3f} to {high:.3f}) of {len(right)} "
             f"| {(pooled.rank <= 5).mean():.3f} | {_macro_f1(pooled):.3f} |"
         )
     verdicts = [f"- {_verdict(one, other, done)}" for one, other in combinations(done, 2)]

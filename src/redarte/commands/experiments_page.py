@@ -78,7 +78,6 @@ def render(measured: list[Measured], others: list[Revision]) -> str:
         "images": _only_right(measured),
         "most": _MOST_IMAGES,
         "others": others,
-        "side": _SIDE,
     }
     return report.render("experiments.html.j2", values, TEMPLATES)
 

@@ -154,7 +154,7 @@ def build(models: dict[str, Predictor], first: str, sandbox: Sandbox) -> gradio.
                     elem_id="upload",
                 )  # fmt: skip
                 offered = [(label(name, model), name) for name, model in models.items()]
-                model = gradio.Radio(offered, value=first, label="Model", elem_id="model")
+                model = gradio.Radio(offered, value=first, label="Model")
                 examples = example_images()
                 if examples:
                     shown = gradio.Gallery(

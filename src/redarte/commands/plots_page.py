@@ -25,8 +25,8 @@ _PAGE = """<!DOCTYPE html>
 <script>LIBRARY</script>
 <meta name="color-scheme" content="light dark">
 <style>
-:root { --ink: #1b2530; --paper: #ffffff; --line: #d5dbe1; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e7ebef; --paper: #14191e; --line: #38424c; } }
+:root { --ink: #1b2530; --paper: #ffffff; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e7ebef; --paper: #14191e; } }
 body { font: 15px/1.4 system-ui, sans-serif; margin: 2rem auto; max-width: 1300px; padding: 0 1rem; color: var(--ink);
        background: var(--paper); }
 h1 { font-size: 1.6rem; }

@@ -223,12 +223,13 @@ def _file_name(path: str, artist: str, taken: set[str]) -> str:
 
 def _summary(reason: str, names: list[str]) -> list[str]:
     """The files skipped for one reason; grouped by folder where the folder is the reason."""
+    grouped: list[str] = []
     if reason in ("not_in_artists_csv", "outside_any_artist"):
         folders = Counter(folder for name in names if (folder := name.rpartition("/")[0]))
         grouped = [f"{folder} ({count})" for folder, count in sorted(folders.items())]
-        return grouped + _summary("", [name for name in names if "/" not in name])
+        names = [name for name in names if "/" not in name]
     more = [f"and {len(names) - _MAX_NAMES} more"] if len(names) > _MAX_NAMES else []
-    return names[:_MAX_NAMES] + more
+    return grouped + names[:_MAX_NAMES] + more
 
 
 def _check_names(found: Layout) -> None:

@@ -364,19 +364,19 @@ class Page:
 
 
 @contextlib.contextmanager
-def page(workspace: Workspace, root: Path) -> Iterator[Page]:
+def page(workspace: Workspace, root: Path, *options: str) -> Iterator[Page]:
     """Serves a workspace with models, and ends the service. No upload is left then."""
     scratch, log = root / "scratch", root / "log"
     scratch.mkdir()
     environment = environment_for({"PYTHONPATH": str(workspace.path / "src"), "TMPDIR": str(scratch)})
     with log.open("wb") as printed:  # and not a pipe, which would fill up
         server = subprocess.Popen(
-            ["redarte", "serve", "--port", "0"], cwd=workspace.path, env=environment, stdout=subprocess.PIPE,
+            ["redarte", "serve", "--port", "0", *options], cwd=workspace.path, env=environment, stdout=subprocess.PIPE,
             stderr=printed, text=True, start_new_session=True,
         )  # fmt: skip
     assert server.stdout is not None
     try:
-        yield Page(re.findall(r"http://127\.0\.0\.1:\d+", server.stdout.readline())[0], server, scratch, log)
+        yield Page(re.findall(r"http://[\w.]+:\d+", server.stdout.readline())[0], server, scratch, log)
     finally:
         os.killpg(server.pid, signal.SIGINT)
         server.communicate(timeout=60)

@@ -48,7 +48,7 @@ class Commands(TyperGroup):
                 f"the package {package} is not installed; type: python -m pip install 'redarte[{extra}]', or in a "
                 "clone of the project: make install"
             )
-        typer.echo(f"redarte: {message}", err=True)
+        console.warn(message)
         raise typer.Exit(1)
 
 
@@ -113,7 +113,7 @@ def experiments(
     if as_html:
         from redarte.commands import experiments_page
 
-        typer.echo(experiments_page.write())
+        console.say(experiments_page.write())
     else:
         from redarte.commands import experiments
 
@@ -127,7 +127,7 @@ def report(
     """Copy plots/report.html with the date and the commit of its run, to send it to somebody."""
     from redarte.commands import report
 
-    typer.echo(report.write(copy))
+    console.say(report.write(copy))
 
 
 @app.command()
@@ -144,7 +144,7 @@ def crossval(
     from redarte import params
     from redarte.commands import crossval
 
-    typer.echo(crossval.run(params.load(), models or params.STUDY, folds, changes or []))
+    console.say(crossval.run(params.load(), models or params.STUDY, folds, changes or []))
 
 
 @app.command()
@@ -156,7 +156,7 @@ def push_runs(
     """Push every run of this clone, so that a teammate's `dvc repro --pull` restores it instead of running."""
     from redarte.commands import push_runs
 
-    typer.echo(f"{push_runs.push(remote)} files pushed")
+    console.say(f"{push_runs.push(remote)} files pushed")
 
 
 @app.command()
@@ -204,7 +204,7 @@ def explain(
     from redarte.classifier import MAX_PIXELS
     from redarte.commands import explain
 
-    typer.echo(explain.write(model, image, out, artist, MAX_PIXELS))
+    console.say(explain.write(model, image, out, artist, MAX_PIXELS))
 
 
 @app.command()
@@ -213,11 +213,20 @@ def serve(
         str, typer.Option(help="The address to listen on; by default only this machine has access.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free port.")] = 7860,
+    names: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--name", help="Another host name by which browsers open the service; repeatable.", show_default=False
+        ),
+    ] = None,
+    behind_proxy: Annotated[
+        bool, typer.Option("--proxy", help="A reverse proxy forwards the requests: none counts as this machine's.")
+    ] = False,
 ) -> None:
     """Serve a page for predictions, and an API."""
-    from redarte.commands import serve
+    from redarte.commands import service
 
-    serve.serve(host, port)
+    service.serve(host, port, names or [], behind_proxy)
 
 
 @app.command()

@@ -139,8 +139,8 @@ def test_the_service_saves_decisions(judged: Workspace, corrections: Path, tmp_p
         address = f"{served.address}/api/corrections"
         decision = {"image": name, "action": "keep"}
         for body, headers, status, message in (
-            ([decision], {"Host": "evil.example"}, 403, "only be corrected on the machine"),
-            ([decision], {"Origin": "http://evil.example"}, 403, "only be corrected on the machine"),
+            ([decision], {"Host": "evil.example"}, 403, "does not have the name evil.example"),
+            ([decision], {"Origin": "http://evil.example"}, 403, "comes from another site's page"),
             ([decision, {"image": "No/body", "action": "keep"}], {}, 422, "No/body is no image of the source"),
             ([decision | {"action": "relabel"}], {}, 422, "relabel needs the new artist"),
             ([decision | {"action": "delete"}], {}, 422, ""),

@@ -208,7 +208,7 @@ def test_an_address_can_be_opened(host: str, address: str) -> None:
 def test_serve_on_every_address_behind_a_proxy_leaves_nothing_when_it_is_ended(
     finished: Workspace, tmp_path: Path
 ) -> None:
-    """With a SOCKS proxy gradio needs a missing package; a service manager sends SIGTERM."""
+    """A proxy for downloads is not used; a service manager sends SIGTERM."""
     process = finished.start(
         "redarte", "serve", "--host", "::", "--port", "0",
         TMPDIR=str(tmp_path), ALL_PROXY="socks5://127.0.0.1:9", all_proxy="socks5://127.0.0.1:9",

@@ -258,7 +258,7 @@ def test_predict_starts_without_tensorflow(finished: Workspace, strange: Path) -
     output = finished.run("python", "-c", script, "predict", str(strange / "a.jpg")).stdout
     loaded = {name.partition(".")[0] for name in output.splitlines()[-1].split()}
     assert "onnxruntime" in loaded
-    assert not loaded & {"tensorflow", "keras", "matplotlib", "gradio", "onnx", "sklearn", "scipy"}
+    assert not loaded & {"tensorflow", "keras", "matplotlib", "fastapi", "onnx", "sklearn", "scipy"}
 
 
 def test_more_images_than_a_batch_come_in_order(red3: keras.Model, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 import csv
 import io
 from pathlib import Path
-from typing import Any
 
 from redarte.images.collection import corrections
 from redarte.images.collection.corrections import Correction
@@ -16,11 +15,12 @@ CORRECTIONS = Path("corrections.csv")
 RAW = Path("data/raw")
 PAGE = Path("plots/label_issues.html")  # of `redarte label-issues`
 NOT_LOCAL = "artists can only be corrected on the machine of the service, at 127.0.0.1."
-_LOCAL = {"127.0.0.1", "::1", "localhost"}
 
 
 def save(decided: list[Correction]) -> int:
     """Writes decisions to corrections.csv; a decision replaces the row of the same image.
+
+    Other threads and processes that save wait: no row is lost.
 
     Args:
         decided: the new rows.
@@ -31,14 +31,19 @@ def save(decided: list[Correction]) -> int:
     Raises:
         UserError: a row is not valid, or names no image of the source; nothing is written.
     """
-    existing = corrections.read(CORRECTIONS) if CORRECTIONS.is_file() else []
-    merged = {row.image: row for row in [*existing, *decided]}
-    text = corrections.to_csv(list(merged.values()))
-    rows = [row for row in corrections.parse(CORRECTIONS, text) if "/" in row.image]
-    # Only the identity counts.
-    images = {f"{row['source']}.jpg": Path() for row in listed()}
-    corrections.apply(CORRECTIONS, rows, images, {})
-    outputs.write_text(CORRECTIONS, text)
+    with outputs.lock(CORRECTIONS):
+        existing = corrections.read(CORRECTIONS) if CORRECTIONS.is_file() else []
+        # As they are, and below as they are written.
+        checked = [corrections.check(CORRECTIONS, row) for row in decided]
+        merged = {row.image: row for row in [*existing, *checked]}
+        text = corrections.to_csv(list(merged.values()))
+        rows = corrections.parse(CORRECTIONS, text)
+        # Rows by hash are checked by fetch, which reads the files.
+        by_name = [row for row in rows if "/" in row.image or row.image in {new.image for new in decided}]
+        # Only the identity counts.
+        images = {f"{row['source']}.jpg": Path() for row in listed()}
+        corrections.apply(CORRECTIONS, by_name, images, {})
+        outputs.write_text(CORRECTIONS, text)
     return len(merged)
 
 
@@ -66,19 +71,6 @@ def save_artist(image: bytes, artist: str) -> str:
     save([row])
     what = f"keeps its artist: {source}" if same else f"relabels {source} to {artist}"
     return f"{CORRECTIONS} now {what}. `dvc repro` applies it."
-
-
-def is_local(request: Any) -> bool:
-    """Returns whether a request comes from this machine, for a name of this machine, and from no other site's page.
-
-    Otherwise a site that the user visits could write, by a request from its page or by DNS rebinding.
-
-    Args:
-        request: of Starlette.
-    """
-    client = request.client.host if request.client else ""
-    here = f"{request.url.scheme}://{request.url.netloc}"
-    return {client, request.url.hostname} <= _LOCAL and request.headers.get("origin", here) == here
 
 
 def listed() -> list[dict[str, str]]:

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from redarte import devices, params
@@ -15,6 +14,7 @@ from redarte.commands.estimates import Amount
 from redarte.devices import backend
 from redarte.params import STUDY, Params
 from redarte.runtime import memory, workers
+from redarte.runtime.console import markup
 from redarte.runtime.errors import UserError
 
 _PACKAGES = ("dvc", "keras", "albumentations", "opencv-python-headless", "numpy")
@@ -59,7 +59,7 @@ def report(settings: Params, model: str | None) -> None:
     table.add_row(f"[bold]{'the others' if unknown else 'all'}[/]", f"[bold]{_duration(total)}[/]")
     console.print(table)
     for message in unknown:
-        console.print(f"[red]unknown:[/] {escape(message)}")
+        console.print(f"[red]unknown:[/] {markup(message)}")
 
 
 def with_model(settings: Params, model: str) -> Params:
@@ -113,7 +113,7 @@ def _facts(settings: Params) -> Table:
         table.add_row("GPU", ", ".join(devices.gpu_names()) or _missing_gpu() or "none; training runs on the CPU")
     except UserError as error:
         # What prevents a training must not hide the rest of the report.
-        table.add_row("GPU", f"[red]{escape(str(error))}[/] {_missing_gpu()}")
+        table.add_row("GPU", f"[red]{markup(str(error))}[/] {_missing_gpu()}")
     table.add_row(
         "precision", f"{devices.precision(settings.train.precision)} (train.precision: {settings.train.precision})"
     )
@@ -133,7 +133,7 @@ def _missing_gpu() -> str:
     if shutil.which("nvidia-smi") is None or devices.gpu_names():
         return ""
     query = subprocess.run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True)
-    lines = escape((query.stdout + query.stderr).strip()).splitlines() or ["nothing"]
+    lines = markup((query.stdout + query.stderr).strip()).splitlines() or ["nothing"]
     if query.returncode:
         return f"none: the driver does not respond, and nvidia-smi prints: {lines[0]}"
     option = "" if backend.NAME == "tensorflow" else f" BACKEND={backend.NAME}"

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
 from redarte.commands import repository
+from redarte.runtime.console import markup
 
 _EVALUATED = "metrics/evaluate.json"
 _NUMBERS = {"test\naccuracy": "test_accuracy", "test\nmacro-F1": "test_macro_f1", "val\naccuracy": "val_accuracy"}
@@ -108,11 +108,11 @@ def table(shown: list[Revision]) -> Table:
         numbers = (revision.evaluated.get(key) for key in _NUMBERS.values())
         state = "" if revision.state == "success" else f" ({revision.state})"
         result.add_row(
-            escape(f"{'' if revision.is_baseline else '  '}{revision.name}{state}"),
-            escape(str(revision.evaluated.get("data", "–"))),
-            escape(str(revision.evaluated.get("model", "–"))),
+            markup(f"{'' if revision.is_baseline else '  '}{revision.name}{state}"),
+            markup(str(revision.evaluated.get("data", "–"))),
+            markup(str(revision.evaluated.get("model", "–"))),
             *("–" if value is None else f"{value:.3f}" for value in numbers),
-            escape("\n".join(revision.changed)),
+            markup("\n".join(revision.changed)),
         )
     return result
 

@@ -1,6 +1,5 @@
 """`redarte label-issues`: images whose artist is probably wrong, as a list and as a page to correct them."""
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ import numpy as np
 
 from redarte import params
 from redarte.commands.corrections_file import CORRECTIONS, IMAGES, PAGE, listed
-from redarte.commands.predict import model_file
+from redarte.commands.predict import json_line, model_file
 from redarte.evaluation import label_issues
 from redarte.evaluation.label_issues import Judgement
 from redarte.images import dataset
@@ -19,7 +18,7 @@ from redarte.images.collection.corrections import Correction
 from redarte.images.decoding import folders
 from redarte.images.decoding.folders import display_name
 from redarte.inference.predictor import Predictor
-from redarte.runtime.console import progress
+from redarte.runtime.console import progress, say
 from redarte.runtime.errors import UserError, printable
 
 SPLITS = ("train", "val", "test")
@@ -67,13 +66,13 @@ def report(model_name: str | None, top: int, as_json: bool) -> None:
     findings = find(model_file(model_name), top)
     if as_json:
         for index in findings.worst:
-            print(json.dumps(row(findings, index), ensure_ascii=False))
+            say(json_line(row(findings, index)))
         return
     from redarte.commands import label_issues_page
 
     label_issues_page.write(findings)
-    print("\n".join(_text(findings)))
-    print(f"\nTo look at them and to correct them, open {PAGE} in a browser.")
+    say("\n".join(_text(findings)))
+    say(f"\nTo look at them and to correct them, open {PAGE} in a browser.")
 
 
 def find(file: Path, top: int) -> Findings:

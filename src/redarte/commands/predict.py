@@ -1,9 +1,6 @@
 """`redarte predict`: predicts the artists of images."""
 
-import csv
-import io
 import json
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
@@ -17,9 +14,9 @@ from redarte.images.collection import checks
 from redarte.images.collection import files as tree
 from redarte.images.decoding import ImageArray
 from redarte.images.decoding.folders import display_name
-from redarte.runtime import workers
-from redarte.runtime.console import progress
-from redarte.runtime.errors import UserError, printable
+from redarte.runtime import tables, workers
+from redarte.runtime.console import progress, say, warn
+from redarte.runtime.errors import UNPRINTABLE, UserError, escaped, printable
 from redarte.runtime.sandbox import Sandbox
 
 if TYPE_CHECKING:
@@ -148,7 +145,7 @@ def report(model_name: str | None, paths: Sequence[Path], top: int, style: Style
     if not found:
         raise UserError(f"there are no images in {', '.join(map(str, paths))}.")
     if others:
-        print(f"redarte: {others} other files in these folders are not images", file=sys.stderr)
+        warn(f"{others} other files in these folders are not images")
     failed = 0
     processes = 1 if len(found) == 1 else min(workers.count(), len(found))
     with Sandbox(processes, checks.max_memory(max_pixels), checks.__name__) as sandbox:
@@ -157,12 +154,12 @@ def report(model_name: str | None, paths: Sequence[Path], top: int, style: Style
 
         model = Predictor(model_file(model_name))
         predicted = predict(model, found, max_pixels, sandbox)
-        write: Callable[[str], None] = print
+        write: Callable[[str], None] = say
         if len(found) > decoding.inference_batch_size(model.side):
             from tqdm import tqdm
 
             # Prints above the bar.
-            predicted, write = progress(predicted, len(found), "predicting"), tqdm.write
+            predicted, write = progress(predicted, len(found), "predicting"), lambda line: tqdm.write(escaped(line))
         if style == "csv":
             lines = csv_rows(predicted, top, len(model.metadata.artists))
         else:
@@ -182,9 +179,19 @@ def json_rows(predicted: Iterable[Result], top: int) -> Iterator[tuple[str, bool
     """
     for path, result in predicted:
         if isinstance(result, UserError):
-            yield json.dumps({"path": str(path), "error": str(result)}, ensure_ascii=False), False
+            yield json_line({"path": str(path), "error": str(result)}), False
         else:
-            yield json.dumps({"path": str(path), **as_json(*result, top)}, ensure_ascii=False), True
+            yield json_line({"path": str(path), **as_json(*result, top)}), True
+
+
+def json_line(values: dict[str, Any]) -> str:
+    """Returns a JSON object on one line, with control characters as JSON escapes.
+
+    Args:
+        values: JSON values.
+    """
+    line = json.dumps(values, ensure_ascii=False)
+    return UNPRINTABLE.sub(lambda found: json.dumps(found[0])[1:-1], line)
 
 
 def csv_rows(predicted: Iterable[Result], top: int, artists: int) -> Iterator[tuple[str, bool]]:
@@ -196,25 +203,23 @@ def csv_rows(predicted: Iterable[Result], top: int, artists: int) -> Iterator[tu
         artists: how many the model has.
     """
 
-    def line(cells: Iterable[object]) -> str:
-        text = io.StringIO()
-        csv.writer(text, lineterminator="").writerow(cells)
-        return text.getvalue()
+    def line(*cells: object) -> str:
+        return tables.to_csv([cells]).removesuffix("\n")
 
     numbers = range(1, min(top, artists) + 1)
     ranking = [f"{name}_{number}" for number in numbers for name in ("artist", "probability")]
-    yield line(["path", "error", "in_distribution", *ranking]), True
+    yield line("path", "error", "in_distribution", *ranking), True
     for path, result in predicted:
-        # A spreadsheet would evaluate such a name.
+        # A path stays a path, without the apostrophe of `tables.to_csv`.
         name = f"./{path}" if str(path).startswith(("=", "+", "-", "@")) else str(path)
         if isinstance(result, UserError):
-            yield line([name, result, "", *[""] * len(ranking)]), False
+            yield line(name, result, "", *[""] * len(ranking)), False
             continue
         predictions, index = result
         values = [
             value for artist, probability in predictions.ranking(index, top) for value in (artist, f"{probability:.6f}")
         ]
-        yield line([name, "", "yes" if predictions.in_distribution[index] else "no", *values]), True
+        yield line(name, "", "yes" if predictions.in_distribution[index] else "no", *values), True
 
 
 def table_rows(

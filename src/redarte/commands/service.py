@@ -2,41 +2,45 @@
 
 POST /api/predict predicts an image, GET /health lists the models, and /api/openapi.json describes both. /label-issues
 is the page of `redarte label-issues`, and POST /api/corrections saves its decisions; only this machine can use these
-two. Nothing is downloaded, and an upload is deleted within two minutes. `serve` starts the service, and configures what
-gradio reads on import.
+two. Nothing is downloaded, and no upload gets a name on the disk: a large one is an unnamed temporary file.
 """
 
+import base64
+import hashlib
+import json
 import logging
+import sys
 from typing import Annotated, Any, Literal, TypeVar
 
-import gradio
 import uvicorn
 from fastapi import FastAPI, Form, HTTPException, Query, Request, UploadFile
-from fastapi.responses import HTMLResponse
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, HTMLResponse, Response
 from pydantic import BaseModel, Field
-from starlette.middleware.body_limit import RequestBodyLimitMiddleware
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from redarte.commands import corrections_file, page
+from redarte.commands.access import Access
 from redarte.commands.corrections_file import PAGE
-from redarte.commands.page import MAX_PIXELS, OVERLOADED, TOP, decoded
-from redarte.commands.predict import as_json
+from redarte.commands.page import MAX_PIXELS, MAX_UPLOAD, TOP
+from redarte.commands.predict import as_json, reader
 from redarte.images.collection import checks
 from redarte.images.collection.corrections import Correction
+from redarte.images.decoding import ImageArray
 from redarte.inference.predictor import Predictor
-from redarte.runtime.console import say
-from redarte.runtime.errors import UserError
+from redarte.runtime.console import say, warn
+from redarte.runtime.errors import UserError, printable
 from redarte.runtime.sandbox import EndedError, Sandbox
 
-MAX_UPLOAD = 20 * 2**20  # bytes: the largest request with an image
-_UPLOADS = ("/api/predict", "/gradio_api/upload")  # the paths for it
-# Bytes of any other request: it is held in memory, and a refused one until Python's next garbage collection.
+# Bytes of a request without an image: it is held in memory, and a refused one until Python's next garbage collection.
 _MAX_OTHER = 2**20
 _DECODING = 4  # uploads at once: a malicious one of a few kB can take half a gigabyte
 _TIMEOUT = 20.0  # seconds for an upload
 _GRACE = 1  # seconds for running requests when the service ends: an upload may have stalled
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"description": "not a form"},
+    403: {"description": "from another site's page, or for another host name"},
+    408: {"description": "the request did not arrive in time"},
     413: {"description": f"the request is larger than {MAX_UPLOAD // 2**20} MB"},
     422: {"description": "not an image, or no such model"},
     503: {"description": "the machine is overloaded"},
@@ -88,21 +92,27 @@ class Health(BaseModel):
     models: list[str]
 
 
-def serve(host: str, port: int) -> None:
+def serve(host: str, port: int, names: list[str], behind_proxy: bool) -> None:
     """Serves until Ctrl-C.
 
     Args:
         host: the address to listen on.
         port: 0 for any free port.
+        names: further host names by which browsers may open the service.
+        behind_proxy: whether a reverse proxy forwards the requests.
 
     Raises:
         UserError: there is no model, or the address is in use.
     """
+    if sys.stderr.isatty():
+        warn("loading the models (some seconds)")
     with Sandbox(_DECODING, checks.max_memory(MAX_PIXELS), checks.__name__, _TIMEOUT) as sandbox:
-        app = application(page.load_models(), sandbox)
+        app = Access(application(page.load_models(), sandbox), host, names, behind_proxy)
+        # Whatever the environment says, no header tells where a request comes from.
         config = uvicorn.Config(
-            app, host, port, log_level="error", limit_concurrency=512, timeout_graceful_shutdown=_GRACE
-        )
+            app, host, port, log_level="error", limit_concurrency=512, timeout_graceful_shutdown=_GRACE, ws="none",
+            proxy_headers=False, server_header=False,
+        )  # fmt: skip
         server = uvicorn.Server(config)
         # Otherwise it prints a traceback for each interrupted request.
         logging.getLogger("uvicorn.error").addFilter(lambda _record: not server.should_exit)
@@ -143,25 +153,47 @@ def bound(server: uvicorn.Server, host: str, port: int) -> Any:
 
 
 def application(models: dict[str, Predictor], sandbox: Sandbox) -> ASGIApp:
-    """Returns the page and the API as one ASGI application that refuses large requests.
+    """Returns the page and the API, which `Access` must protect.
 
     Args:
         models: by the names of their files.
         sandbox: decodes uploads.
     """
     first = page.first_choice(models)
+    examples = page.example_images()
+    pages = {is_local: page.render(models, first, examples, is_local) for is_local in (False, True)}
     # Form fields that are not files are held in memory.
     app = FastAPI(
         title="redarte", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json",
-        form_limits={"max_files": 1, "max_fields": 10, "max_part_size": 1000},
+        form_limits={"max_files": 1, "max_fields": 10, "max_part_size": 1000}, max_body_size=_MAX_OTHER,
     )  # fmt: skip
+
+    def model_named(name: str) -> Predictor:
+        if name not in models:
+            raise HTTPException(422, f"there is no model {printable(name)}; the models are {', '.join(models)}.")
+        return models[name]
+
+    def decoded(image: UploadFile, model: Predictor) -> ImageArray:
+        """The upload as a model sees it: (side, side, 3), uint8."""
+        try:
+            return sandbox.call(reader(model, MAX_PIXELS), image.file.read())
+        except EndedError:
+            raise HTTPException(503, "The server is short of memory; try again later.") from None
+        except UserError as error:
+            raise HTTPException(422, f"The file {error}.") from None
+
+    @app.exception_handler(RequestValidationError)
+    def refuse(_request: Request, error: RequestValidationError) -> Response:
+        # Without the input, which FastAPI would repeat, and as ASCII: the input may be no valid Unicode.
+        problems = [{name: problem[name] for name in ("type", "loc", "msg")} for problem in error.errors()]
+        return Response(json.dumps({"detail": problems}), 422, media_type="application/json")
 
     @app.head("/health", include_in_schema=False)
     @app.get("/health")
     def health() -> Health:
         return Health(status="ok", models=list(models))
 
-    @app.post("/api/predict", responses=_REFUSALS)
+    @app.post("/api/predict", responses=_REFUSALS, max_body_size=MAX_UPLOAD)
     def predict(
         image: UploadFile,
         model: Annotated[str, Query(description="one of /health's models; by default that of params.yaml")] = "",
@@ -170,26 +202,41 @@ def application(models: dict[str, Predictor], sandbox: Sandbox) -> ASGIApp:
         top_field: Annotated[int | None, Form(alias="top", ge=1, le=100, description="as in the query")] = None,
     ) -> Prediction:
         name = one_of(model, model_field, first)
-        chosen = models.get(name)
-        if chosen is None:
-            raise HTTPException(422, f"there is no model {name}; the models are {', '.join(models)}.")
+        chosen = model_named(name)
+        predictions = chosen.predict([decoded(image, chosen)[None]])
+        ranking = as_json(predictions, 0, one_of(top, top_field, TOP))
+        return Prediction(**ranking, model=name, data=chosen.metadata.data)
+
+    @app.head("/", include_in_schema=False)
+    @app.get("/", include_in_schema=False)
+    def start_page(request: Request) -> HTMLResponse:
+        return _html(pages[request.state.is_local])
+
+    @app.post("/page/predict", include_in_schema=False, max_body_size=MAX_UPLOAD)
+    def prediction_of_page(image: UploadFile, model: Annotated[str, Form()]) -> HTMLResponse:
+        chosen = model_named(model)
+        return _html(page.result_html(chosen, decoded(image, chosen)))
+
+    @app.post("/page/correct", include_in_schema=False, max_body_size=MAX_UPLOAD)
+    def correct(request: Request, image: UploadFile, artist: Annotated[str, Form()]) -> dict[str, str]:
+        _check_local(request)
         try:
-            pixels = decoded(sandbox, image.file.read(), chosen)
-        except EndedError:
-            raise HTTPException(503, OVERLOADED) from None
+            right = page.artist_named(artist, models)
+            return {"detail": corrections_file.save_artist(image.file.read(), right)}
         except UserError as error:
-            raise HTTPException(422, f"The file {error}.") from None
-        return Prediction(
-            **as_json(chosen.predict([pixels[None]]), 0, one_of(top, top_field, TOP)),
-            model=name,
-            data=chosen.metadata.data,
-        )
+            raise HTTPException(422, f"Not saved: {error}") from None
+
+    @app.get("/examples/{number}", include_in_schema=False)
+    def example(number: int) -> FileResponse:
+        if not 0 <= number < len(examples) or not examples[number].path.is_file():
+            raise HTTPException(404, "There is no such example.")
+        return FileResponse(examples[number].path)
 
     @app.get("/label-issues", include_in_schema=False)
     def label_issues_page(request: Request) -> HTMLResponse:
         _check_local(request)
         try:
-            return HTMLResponse(PAGE.read_text(encoding="utf-8"))
+            return _html(PAGE.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise HTTPException(404, f"{PAGE} is missing; create it with `redarte label-issues`.") from None
 
@@ -202,16 +249,23 @@ def application(models: dict[str, Predictor], sandbox: Sandbox) -> ASGIApp:
             raise HTTPException(422, str(error)) from None
         return Saved(rows=rows)
 
-    mounted = gradio.mount_gradio_app(
-        app, page.build(models, first, sandbox), "/", max_file_size=MAX_UPLOAD, show_error=True, css=page.STYLE,
-        theme=gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
-        allowed_paths=[str(page.TEST.resolve())], ssr_mode=False, enable_monitoring=False, footer_links=[],
-    )  # fmt: skip
-    return BodyLimit(mounted)
+    return app
+
+
+def _html(content: str) -> HTMLResponse:
+    """A page that runs its own script and no other."""
+    # The last one, because an image's name could bring an earlier one if a template did not escape it.
+    script = content.rpartition("<script>")[2].partition("</script>")[0]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    policy = (
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src 'self' data: blob:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    return HTMLResponse(content, headers={"Content-Security-Policy": policy})
 
 
 def _check_local(request: Request) -> None:
-    if not corrections_file.is_local(request):
+    if not request.state.is_local:
         raise HTTPException(403, corrections_file.NOT_LOCAL)
 
 
@@ -230,19 +284,3 @@ def one_of(in_query: Value | None, in_form: Value | None, default: Value) -> Val
     if len(given) > 1:
         raise HTTPException(422, "the form and the query request different models or numbers of artists.")
     return next(iter(given), default)
-
-
-class BodyLimit:
-    """Responds with 413 to a request with a larger body than its path needs, without reading the rest.
-
-    Args:
-        app: the application.
-    """
-
-    def __init__(self, app: ASGIApp):
-        self._upload = RequestBodyLimitMiddleware(app, MAX_UPLOAD)
-        self._other = RequestBodyLimitMiddleware(app, _MAX_OTHER)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        bounded = self._upload if scope.get("path") in _UPLOADS else self._other
-        await bounded(scope, receive, send)

@@ -11,6 +11,7 @@ from itertools import combinations
 import numpy as np
 
 from redarte.evaluation import metrics
+from redarte.runtime import tables
 
 # Accuracy and validation accuracy. The study has no test set.
 TABLE_ONE: dict[str, tuple[float, float]] = {
@@ -49,13 +50,11 @@ def predictions_csv(artists: list[str], ids: list[str], truth: np.ndarray, predi
         truth: (n,), int: true classes.
         predicted: model -> (n,), int: predicted classes.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image", "artist", *predicted])
-    for index, image_id in enumerate(ids):
-        names = (artists[classes[index]] for classes in predicted.values())
-        writer.writerow([image_id, artists[truth[index]], *names])
-    return text.getvalue()
+    rows = [
+        [image_id, artists[truth[index]], *(artists[classes[index]] for classes in predicted.values())]
+        for index, image_id in enumerate(ids)
+    ]
+    return tables.to_csv([["image", "artist", *predicted], *rows])
 
 
 def read_right(text: str) -> dict[str, dict[str, bool]]:

@@ -4,6 +4,8 @@ import csv
 import io
 from pathlib import Path
 
+from redarte.runtime import tables
+
 # "train" and "val" -> (epoch, accuracy), from the first epoch on
 Curve = dict[str, list[tuple[int, float]]]
 
@@ -41,13 +43,13 @@ def to_csv(curves: dict[str, Curve]) -> str:
     Args:
         curves: the model's name -> its curve.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["model", "epoch", "split", "accuracy"])
-    for model, curve in curves.items():
-        for split, points in curve.items():
-            writer.writerows([model, epoch, split, f"{accuracy:.6f}"] for epoch, accuracy in points)
-    return text.getvalue()
+    rows = [
+        [model, epoch, split, f"{accuracy:.6f}"]
+        for model, curve in curves.items()
+        for split, points in curve.items()
+        for epoch, accuracy in points
+    ]
+    return tables.to_csv([["model", "epoch", "split", "accuracy"], *rows])
 
 
 def from_csv(path: Path) -> dict[str, Curve]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from redarte.evaluation import metrics
+from redarte.runtime import tables
 
 
 @dataclass(frozen=True)
@@ -82,22 +83,19 @@ def to_csv(table: PredictionTable) -> str:
     Args:
         table: from `tabulate`.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_COLUMNS)
-    for index, image_id in enumerate(table.ids):
-        shown = (table.probability, table.uncalibrated_probability, table.true_class_probability)
-        writer.writerow(
-            [
-                image_id,
-                table.artists[table.truth[index]],
-                table.artists[table.predicted[index]],
-                *(f"{values[index]:.6f}" for values in shown),
-                table.rank[index],
-                "yes" if table.in_distribution[index] else "no",
-            ]
-        )
-    return text.getvalue()
+    shown = (table.probability, table.uncalibrated_probability, table.true_class_probability)
+    rows = [
+        [
+            image_id,
+            table.artists[table.truth[index]],
+            table.artists[table.predicted[index]],
+            *(f"{values[index]:.6f}" for values in shown),
+            table.rank[index],
+            "yes" if table.in_distribution[index] else "no",
+        ]
+        for index, image_id in enumerate(table.ids)
+    ]
+    return tables.to_csv([_COLUMNS, *rows])
 
 
 def from_csv(text: str, artists: list[str]) -> PredictionTable:

@@ -5,17 +5,18 @@ import getpass
 import io
 import os
 import signal
+import stat
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import TypeVar
 
 from redarte.runtime import outputs
-from redarte.runtime.errors import UserError
+from redarte.runtime.errors import UserError, escaped
 
 Item = TypeVar("Item")
 LOG_INTERVAL = 30.0  # seconds between two lines of progress in a log
@@ -87,13 +88,33 @@ def progress(items: Iterable[Item], total: int, label: str, unit: str = "images"
             say(f"{label}: {done} of {total}, {rate:.0f} a second, {(total - done) / rate:.0f} s left")
 
 
-def say(line: str) -> None:
-    """Prints a line immediately, so that it keeps its place among DVC's own output.
+def say(text: str) -> None:
+    """Prints a text immediately, so that it keeps its place among DVC's own output.
 
     Args:
-        line: the text.
+        text: one or more lines; control characters of untrusted names are escaped.
     """
-    print(line, flush=True)
+    print(escaped(text), flush=True)
+
+
+def warn(text: str) -> None:
+    """Prints a text on stderr, after the name of the program.
+
+    Args:
+        text: as for `say`.
+    """
+    print(f"redarte: {escaped(text)}", file=sys.stderr, flush=True)
+
+
+def markup(text: str) -> str:
+    """Returns a text for rich that is shown as it is.
+
+    Args:
+        text: as for `say`.
+    """
+    from rich.markup import escape
+
+    return str(escape(escaped(text)))
 
 
 def setup_process() -> None:
@@ -114,14 +135,21 @@ def _ensure_user_and_home() -> None:
     try:
         Path.home()
     except RuntimeError:
-        home = Path(tempfile.gettempdir(), f"redarte-{os.getuid()}")
-        home.mkdir(mode=0o700, exist_ok=True)
-        if home.stat().st_uid == os.getuid():
-            os.environ["HOME"] = str(home)
+        os.environ["HOME"] = str(_private_folder(Path(tempfile.gettempdir(), f"redarte-{os.getuid()}")))
+
+
+def _private_folder(path: Path) -> Path:
+    """The folder, or a new one with a random name where somebody else may have created it or can write to it."""
+    with suppress(OSError):
+        path.mkdir(mode=0o700, exist_ok=True)
+        found = path.lstat()
+        if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077:
+            return path
+    return Path(tempfile.mkdtemp(prefix="redarte-"))
 
 
 def _fail(name: str, message: str, code: int) -> None:
-    print(f"redarte {name}: {message}", file=sys.stderr, flush=True)
+    print(f"redarte {name}: {escaped(message)}", file=sys.stderr, flush=True)
     sys.exit(code)
 
 

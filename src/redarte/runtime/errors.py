@@ -1,7 +1,10 @@
 """The exception for mistakes that a user can fix, and helpers for its messages."""
 
+import re
 from pathlib import Path
 
+# Control characters, line separators, characters that reverse the direction of a text, and undecodable bytes.
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _MAX_LENGTH = 200  # characters of a name or of a library's message that are shown
 
 
@@ -25,6 +28,15 @@ def printable(text: object) -> str:
     line = str(text)
     line = line if len(line) <= _MAX_LENGTH else f"{line[: _MAX_LENGTH // 2]}…{line[-_MAX_LENGTH // 2 :]}"
     return line if line.isprintable() else ascii(line)[1:-1]
+
+
+def escaped(text: str) -> str:
+    """Returns a text of several lines without characters that control a terminal.
+
+    Args:
+        text: for people; names in it may be untrusted.
+    """
+    return UNPRINTABLE.sub(lambda found: found[0] if found[0] == "\n" else ascii(found[0])[1:-1], text)
 
 
 def first_line(error: object) -> str:

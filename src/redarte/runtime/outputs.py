@@ -16,6 +16,8 @@ from typing import Any
 
 from redarte.runtime.errors import UserError
 
+_LOCK_TIMEOUT = 30  # seconds
+
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
@@ -85,6 +87,29 @@ def scratch_folder(path: Path) -> Iterator[Path]:
         yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Waits for other threads and processes that change a file, and keeps them out for the duration of the block.
+
+    Args:
+        path: a file in the project's top folder.
+
+    Raises:
+        UserError: another process keeps the lock.
+    """
+    # Not in the small install.
+    from filelock import FileLock, Timeout
+
+    # In DVC's folder for temporary files, which git ignores.
+    file = Path(".dvc/tmp") / f"{path.name}.lock"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(file, timeout=_LOCK_TIMEOUT, is_singleton=False):
+            yield
+    except Timeout:
+        raise UserError(f"{path} is being changed by another process for {_LOCK_TIMEOUT} s; end it.") from None
 
 
 def check_links() -> None:

@@ -1,7 +1,6 @@
 """The history of a training: accuracy and loss after every epoch."""
 
-import csv
-import io
+from redarte.runtime import tables
 
 # One epoch: epoch (from 1), accuracy, loss, val_accuracy, val_loss.
 Row = dict[str, float]
@@ -24,11 +23,9 @@ def to_csv(history: list[Row]) -> str:
     Args:
         history: one row an epoch.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["epoch", "split", "accuracy", "loss"])
-    for row in history:
-        for split, prefix in (("train", ""), ("val", "val_")):
-            values = (f"{row[prefix + name]:.6f}" for name in ("accuracy", "loss"))
-            writer.writerow([int(row["epoch"]), split, *values])
-    return text.getvalue()
+    rows = [
+        [int(row["epoch"]), split, *(f"{row[prefix + name]:.6f}" for name in ("accuracy", "loss"))]
+        for row in history
+        for split, prefix in (("train", ""), ("val", "val_"))
+    ]
+    return tables.to_csv([["epoch", "split", "accuracy", "loss"], *rows])

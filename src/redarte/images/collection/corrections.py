@@ -18,7 +18,8 @@ from pathlib import Path, PurePosixPath
 
 from redarte.images.collection.layout import comparable
 from redarte.images.decoding import folders
-from redarte.runtime.errors import UserError, printable
+from redarte.runtime import tables
+from redarte.runtime.errors import UNPRINTABLE, UserError, printable
 
 COLUMNS = ("image", "artist", "action", "reason")
 ACTIONS = ("relabel", "exclude", "keep")
@@ -91,7 +92,7 @@ def parse(file: Path, text: str) -> list[Correction]:
     for row in reader:
         values = {name: (row.get(name) or "").strip() for name in COLUMNS}
         if any(values.values()):
-            found.append(_checked(file, Correction(reader.line_num, **values)))
+            found.append(check(file, Correction(reader.line_num, **values)))
     _check_unique(file, found)
     return found
 
@@ -102,21 +103,30 @@ def to_csv(rows: list[Correction]) -> str:
     Args:
         rows: from `read`, or new ones.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows([row.image, row.artist, row.action, row.reason] for row in rows)
-    return text.getvalue()
+    return tables.to_csv([COLUMNS, *([row.image, row.artist, row.action, row.reason] for row in rows)])
 
 
-def _checked(file: Path, row: Correction) -> Correction:
+def check(file: Path, row: Correction) -> Correction:
+    """Returns a row that is valid by itself.
+
+    Args:
+        file: for messages.
+        row: from the file, or a new one.
+
+    Raises:
+        UserError: the action is unknown, the artist is missing, no name or not used, or a value has control characters.
+    """
     if row.action not in ACTIONS:
         raise UserError(f"{file}, line {row.line}: action is {printable(repr(row.action))}; use {', '.join(ACTIONS)}.")
     if row.action == "relabel" and not row.artist:
         raise UserError(f"{file}, line {row.line}: relabel needs the new artist in the column artist.")
+    if row.action != "relabel" and row.artist:
+        raise UserError(f"{file}, line {row.line}: only relabel has an artist; delete {printable(row.artist)}.")
     # A new artist is a new folder. A spreadsheet would evaluate a name that begins with a sign.
-    if row.action == "relabel" and not _NAME.fullmatch(row.artist):
+    if row.artist and not (_NAME.fullmatch(row.artist) and not UNPRINTABLE.search(row.artist)):
         raise UserError(f"{file}, line {row.line}: {printable(row.artist)} is no name of an artist.")
+    if UNPRINTABLE.search(row.image + re.sub(r"[\t\r\n]", " ", row.reason)):
+        raise UserError(f"{file}, line {row.line}: {printable(row.image)}: image or reason has a control character.")
     return row
 
 
@@ -165,15 +175,9 @@ class Corrected:
             One row for each relabelled or excluded image: its identity in data/raw ("" if it is not among the images),
             in the source, and after the correction ("" if it is excluded).
         """
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["image", "source", "corrected"])
-        writer.writerows(
-            [after if self.applied else before, before, after] for before, after in self.relabelled.items()
-        )
-        for before in map(folders.image_id, self.excluded):
-            writer.writerow(["" if self.applied else before, before, ""])
-        return text.getvalue()
+        relabelled = [[after if self.applied else before, before, after] for before, after in self.relabelled.items()]
+        excluded = [["" if self.applied else name, name, ""] for name in map(folders.image_id, self.excluded)]
+        return tables.to_csv([["image", "source", "corrected"], *relabelled, *excluded])
 
 
 def apply(

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from redarte.images.decoding import folders
+from redarte.runtime import tables
 
 COLUMNS = ("image", "source", "split", "near_duplicates", "common_test")
 
@@ -71,16 +72,14 @@ def to_csv(
         if it is left out), near_duplicates (the number of its group, from 1, or ""), and common_test (yes or no).
     """
     group_of = {file: number for number, group in enumerate(duplicates, start=1) for file in group}
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    rows: list[list[object]] = []
     for original in originals:
         file = original.file
         image = folders.image_id(original.image) if original.image else ""
         split = splits.get(file, "") if image else ""
         is_common = "yes" if file in common_test else "no"
-        writer.writerow([image, folders.image_id(original.source), split, group_of.get(file, ""), is_common])
-    return text.getvalue()
+        rows.append([image, folders.image_id(original.source), split, group_of.get(file, ""), is_common])
+    return tables.to_csv([COLUMNS, *rows])
 
 
 def metrics(

@@ -37,8 +37,10 @@ install: $(INSTALLED) ## Create .venv with every dependency (about a minute, 3 G
 $(INSTALLED): $(REQUIREMENTS) requirements.txt constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
 		{ echo "redarte needs Python 3.11, 3.12 or 3.13, for which TensorFlow 2.21 has packages; choose one with: make PYTHON=/path/to/python3.13"; exit 1; }
+	@test ! -L $(VENV) && { test -f $(VENV)/pyvenv.cfg || test -z "$$(ls -A $(VENV) 2>/dev/null)"; } || \
+		{ echo "$(VENV) is a link, or no environment of Python: move it away, and run make again"; exit 1; }
 	@# If Python has no ensurepip, as in Colab, its own pip installs pip.
-	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { $(PYTHON) -m venv --without-pip --clear $(VENV) && \
+	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { $(PYTHON) -m venv --without-pip $(VENV) && \
 		$(PYTHON) -m pip --python $(VENV) install --quiet --disable-pip-version-check pip; }
 	@python -m pip install --quiet --disable-pip-version-check uv==0.13.9 || echo "uv cannot be installed: using pip"
 	@echo "Installing $(REQUIREMENTS) into $(VENV): about a minute, 3 GB"

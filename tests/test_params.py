@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,18 @@ from redarte.params import MODELS, STUDY, Params
 from redarte.runtime import documents, validation
 from redarte.runtime.errors import UserError
 from tests.conftest import ROOT, write_params
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 50_000, "a: " + "[" * 50_000 + "]" * 50_000, "- " * 50_000, "{a: " * 50_000, "? " * 50_000]
+)
+def test_deep_nesting_is_refused(tmp_path: Path, text: str) -> None:
+    """The C parser of ruamel.yaml exhausts the stack: a segmentation fault, so it runs in a process of its own."""
+    (tmp_path / "params.yaml").write_text(text)
+    script = "from redarte import params; params.load()"
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, text=True, capture_output=True)
+    assert done.returncode == 1
+    assert done.stderr.endswith("UserError: params.yaml is nested too deep: it has sections, and parameters in them.\n")
 
 
 def refusal(tmp_path: Path, text: str) -> str:
@@ -196,11 +210,6 @@ def test_only_true_and_false_are_booleans(tmp_path: Path, value: str) -> None:
 def test_a_value_that_contradicts_its_tag_is_refused(tmp_path: Path, tag: str) -> None:
     text = (ROOT / "params.yaml").read_text(encoding="utf-8").replace("seed: 0 #", f'seed: !!{tag} "é" #', 1)
     assert "\n" not in refusal(tmp_path, text)
-
-
-@pytest.mark.parametrize("text", ["[" * 3000, "{a: " * 3000, "a: " + "[" * 1500 + "]" * 1500])
-def test_deep_nesting_is_refused(tmp_path: Path, text: str) -> None:
-    assert refusal(tmp_path, text).startswith(f"{tmp_path}/params.yaml")
 
 
 def test_long_values_are_shortened(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ class Sample(Section):
 
 
 class Archive(Section):
-    path: Text | None
+    path: Annotated[Text, AfterValidator(validation.without_secrets)] | None
     root: Text | None
     encoding: Annotated[str, AfterValidator(validation.encoding)] | None
     sha256: Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{64}$")] | None

@@ -171,6 +171,29 @@ def packed(pack: Callable[..., bytes]) -> Callable[[random.Random, list[Member]]
     return make
 
 
+def a_tar_of_headers(rng: random.Random, members: list[Member]) -> bytes:
+    """Headers that announce long names or attributes, or are many, before ordinary members."""
+    kind = rng.choice([tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK])
+    header, content = tarfile.TarInfo("x"), rng.choice([b"17 comment=aaaaa\n", b"aaaa\0", b"9" * 511])
+    header.type, header.size = kind, rng.choice([len(content), 2**20 + 1, 2**33 - 1])
+    return rng.choice([1, 3, 3000]) * (header.tobuf() + content.ljust(512, b"\0")) + a_tar(rng, members)
+
+
+def a_zip_of_entries(rng: random.Random, members: list[Member]) -> bytes:
+    """A list of members that names each of them many times."""
+    whole = a_zip(rng, members)
+    start, end = whole.index(b"PK\1\2") if b"PK\1\2" in whole else 0, whole.rindex(b"PK\5\6")
+    many = rng.choice([2, 50, 1000])
+    listed = many * (end - start)
+    return (
+        whole[:start]
+        + many * whole[start:end]
+        + whole[end : end + 12]
+        + listed.to_bytes(4, "little")
+        + whole[end + 16 :]
+    )
+
+
 def neither(rng: random.Random, _members: list[Member]) -> bytes:
     known = [b"", b"PK", b"PK\x05\x06" + bytes(18), b"Rar!\x1a\x07\0", b"7z\xbc\xaf\x27\x1c"]
     return rng.choice([*known, rng.randbytes(2000)])
@@ -182,7 +205,9 @@ MADE = [
     a_zip_that_lies,
     a_zip_that_lies,
     a_zip_in_itself,
+    a_zip_of_entries,
     a_tar,
+    a_tar_of_headers,
     packed(gzip.compress),
     packed(bz2.compress),
     packed(lzma.compress),

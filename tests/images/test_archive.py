@@ -245,28 +245,28 @@ def test_an_archive_is_downloaded_checked_and_unpacked(tmp_path: Path, settings:
 def test_an_interrupted_download_resumes(server: Server) -> None:
     server.cut_after = 200_000
     with pytest.raises(UserError, match="the download resumes"):
-        download.download(server.address)
+        download.download(server.address, 20)
     server.cut_after = None
-    assert download.download(server.address).read_bytes() == server.content
+    assert download.download(server.address, 20).read_bytes() == server.content
     assert server.asked == [None, "bytes=200000-"]
 
 
 def test_a_file_that_changed_meanwhile_is_downloaded_completely(server: Server) -> None:
     server.cut_after = 200_000
     with pytest.raises(UserError):
-        download.download(server.address)
+        download.download(server.address, 20)
     server.cut_after, server.etag, server.content = None, '"2"', server.content[::-1]
-    assert download.download(server.address).read_bytes() == server.content
+    assert download.download(server.address, 20).read_bytes() == server.content
 
 
 def test_a_wrong_address_and_no_network_are_one_sentence(server: Server) -> None:
     with pytest.raises(UserError, match="404 Not Found") as caught:
-        download.download(server.address + "/missing")
+        download.download(server.address + "/missing", 20)
     assert "\n" not in str(caught.value)
     server.shutdown()
     server.server_close()
     with pytest.raises(UserError, match="check the address and the network") as caught:
-        download.download(server.address)
+        download.download(server.address, 20)
     assert "\n" not in str(caught.value)
 
 
@@ -420,6 +420,62 @@ def test_names_of_a_tar_in_a_code_page(tmp_path: Path, settings: MakeSettings) -
     assert set(tree_bytes(out)) == {"葛飾北斎/1.jpg"}
 
 
+def long_header(kind: bytes, size: int) -> bytes:
+    """A header that announces a name or attribute of that size, and a sparse file of this size."""
+    member = tarfile.TarInfo("Ana/1.jpg")
+    member.type, member.size = kind, size
+    return member.tobuf()
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK])
+@pytest.mark.parametrize("begin", [b"", tarfile.TarInfo("Ana/0.jpg").tobuf()])
+def test_a_name_that_would_fill_the_memory_is_refused(
+    tmp_path: Path, settings: MakeSettings, kind: bytes, begin: bytes
+) -> None:
+    """300 MB of a name took 948 MB. The file is sparse: nothing of it is read."""
+    with (tmp_path / "a.tar").open("wb") as file:
+        file.write(begin + long_header(kind, 300_000_000))
+        file.truncate(301_000_000 // 512 * 512)
+    with pytest.raises(UserError, match=r"cannot be unpacked here \(a name or attribute has 300000000 bytes\)"):
+        unpack(settings, tmp_path / "a.tar")
+
+
+@pytest.mark.parametrize("kind", [tarfile.XGLTYPE, tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_headers_without_end_are_refused(tmp_path: Path, settings: MakeSettings, kind: bytes) -> None:
+    content = b"17 comment=aaaaa\n" if kind != tarfile.GNUTYPE_LONGNAME else b"aaaa\0"
+    header = long_header(kind, len(content)) + content.ljust(512, b"\0")
+    (tmp_path / "a.tar").write_bytes(5000 * header + bytes(1024))
+    with pytest.raises(UserError, match="cannot be unpacked here"):
+        unpack(settings, tmp_path / "a.tar")
+
+
+@pytest.mark.parametrize("version", ["gnu", "posix"])
+def test_a_sparse_file_in_a_tar_is_refused(tmp_path: Path, settings: MakeSettings, version: str) -> None:
+    """The list of its holes has no limit."""
+    with (tmp_path / "1.jpg").open("wb") as file:
+        file.truncate(10_000_000)
+    subprocess.run(["tar", "-S", f"--format={version}", "-cf", "a.tar", "1.jpg"], cwd=tmp_path, check=True)
+    with pytest.raises(UserError, match=r"cannot be unpacked here \(a sparse file\): unpack it with 7-Zip"):
+        unpack(settings, tmp_path / "a.tar")
+
+
+def test_members_are_counted_before_zipfile_lists_them(tmp_path: Path, settings: MakeSettings) -> None:
+    """Two million members of 47 bytes need a gigabyte; the end of the zip says one."""
+    entry = struct.pack("<4s4B4HL2L5H2L", b"PK\1\2", 20, 3, 20, 0, 0, 0, 0, 33, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0) + b"a"
+    start = b"PK\3\4" + bytes(26) + b"a"
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 1, 1, 20_000 * len(entry), len(start), 0)
+    (tmp_path / "a.zip").write_bytes(start + 20_000 * entry + end)
+    with pytest.raises(UserError, match=r"more files than fetch\.archive\.max_files \(10000\)"):
+        unpack(settings, tmp_path / "a.zip", **{"fetch.archive.max_files": 10_000})
+
+
+def test_long_names_and_comments_are_no_members(tmp_path: Path, settings: MakeSettings) -> None:
+    """As many bytes as ten times the allowed members would need, for fewer members."""
+    names = {f"Ana/{'x' * 200}{number}.jpg": b"x" for number in range(50)}
+    file = make_zip(tmp_path / "a.zip", names)
+    assert len(list(unpack(settings, file, **{"fetch.archive.max_files": 50}).rglob("*.jpg"))) == 50
+
+
 @pytest.mark.parametrize("make", [make_zip, make_tar])
 def test_a_colon_in_a_name_stays_inside_the_folder(
     tmp_path: Path, settings: MakeSettings, make: Callable[..., Path]
@@ -484,7 +540,7 @@ def test_an_untrusted_certificate_is_reported(tmp_path: Path, monkeypatch: pytes
         with pytest.raises(
             UserError, match=r"does not trust the certificate of the server.* REQUESTS_CA_BUNDLE"
         ) as caught:
-            download.download(f"https://127.0.0.1:{running.server_port}/a.zip")
+            download.download(f"https://127.0.0.1:{running.server_port}/a.zip", 20)
         running.shutdown()
     assert "\n" not in str(caught.value)
 

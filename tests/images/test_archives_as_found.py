@@ -260,7 +260,7 @@ def test_responses_of_unusual_servers(address: str, tmp_path: Path, settings: Ma
 def test_an_invalid_address_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: str) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError) as caught:
-        download.download(bad)
+        download.download(bad, 20)
     assert f"fetch.archive.path is {bad}, which is not an address (" in str(caught.value)
     assert "the download resumes" not in str(caught.value) and "\n" not in str(caught.value)
 
@@ -328,7 +328,7 @@ def test_each_error_of_a_certificate_is_named(
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         with pytest.raises(UserError) as caught:
-            download.download(f"https://localhost:{server.server_address[1]}/p.zip")
+            download.download(f"https://localhost:{server.server_address[1]}/p.zip", 20)
     finally:
         server.shutdown()
         server.server_close()
@@ -337,4 +337,4 @@ def test_each_error_of_a_certificate_is_named(
 
 def test_a_server_without_tls_is_named(address: str) -> None:
     with pytest.raises(UserError, match=r"does not use TLS\); check the port, or whether the address begins"):
-        download.download(address.replace("http://", "https://") + "/p.zip")
+        download.download(address.replace("http://", "https://") + "/p.zip", 20)

@@ -47,7 +47,10 @@ def test_the_sample_has_the_requested_size(tmp_path: Path, settings: MakeSetting
         ({"fetch.source": "sample"}, "the built-in sample"),
         ({"fetch.source": "folder", "fetch.folder.path": "/home/ana/Museo del Prado/"}, "Museo del Prado"),
         ({"fetch.source": "archive", "fetch.archive.path": "../ana/paintings.zip"}, "paintings.zip"),
-        ({"fetch.source": "archive", "fetch.archive.path": "https://a.example/b/my%20art.zip?key=x"}, "my art.zip"),
+        (
+            {"fetch.source": "archive", "fetch.archive.path": "https://a.example/b/my%20art.zip?download=1"},
+            "my art.zip",
+        ),
         ({"fetch.source": "kaggle"}, "ikarus777/best-artworks-of-all-time, version 1"),
     ],
 )

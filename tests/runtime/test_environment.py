@@ -2,9 +2,12 @@
 
 import hashlib
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from redarte.runtime import console
 from tests import users
 from tests.conftest import ROOT, Workspace, environment_for, new_workspace, ran, tree_bytes, write_painting
 
@@ -243,3 +247,47 @@ def test_the_quickstart_notebook(finished: Workspace, monkeypatch: pytest.Monkey
     shown = [kind for output in outputs for kind in output.get("data", {}) if kind != "text/plain"]
     # The table, curves, mistakes, the confusion matrix and the predicted image.
     assert shown == ["text/markdown", "image/png", "image/png", "image/png", "image/jpeg"]
+
+
+@pytest.mark.parametrize("kind", ["link", "folder"])
+def test_make_install_deletes_nothing_of_somebody_else(tmp_path: Path, kind: str) -> None:
+    """`python -m venv` refuses a link, and the recipe emptied the folder behind it."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    mine = tmp_path / "mine/thesis.txt"
+    mine.parent.mkdir()
+    mine.write_text("years of work")
+    if kind == "link":
+        (tmp_path / ".venv").symlink_to(mine.parent)
+    else:
+        mine.parent.rename(tmp_path / ".venv")
+        mine = tmp_path / ".venv/thesis.txt"
+    for name in ("requirements.txt", "constraints.txt", "pyproject.toml"):
+        (tmp_path / name).touch()
+    done = subprocess.run(["make", "install"], cwd=tmp_path, text=True, capture_output=True)
+    assert done.returncode and "move it away, and run make again" in done.stdout
+    assert [path.name for path in mine.parent.iterdir()] == ["thesis.txt"]
+    assert mine.read_text() == "years of work"
+
+
+def test_a_home_in_the_folder_for_temporary_files_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody else may create the name first."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    victim = tmp_path / "victim"
+    victim.mkdir(mode=0o700)
+    wanted = tmp_path / "redarte-1234"
+    wanted.symlink_to(victim)
+    assert console._private_folder(wanted) not in (wanted, victim)
+    wanted.unlink()
+    wanted.mkdir()
+    wanted.chmod(0o777)
+    assert console._private_folder(wanted) != wanted
+    wanted.rmdir()
+    wanted.touch()
+    assert console._private_folder(wanted) != wanted
+    wanted.unlink()
+    for _ in range(2):
+        assert console._private_folder(wanted) == wanted and wanted.stat().st_mode & 0o777 == 0o700
+    if os.geteuid() == 0:
+        os.chown(wanted, 4321, 4321)
+        assert console._private_folder(wanted) != wanted
+    assert list(victim.iterdir()) == []

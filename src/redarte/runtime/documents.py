@@ -6,6 +6,7 @@ from typing import Any
 
 from redarte.runtime.errors import UserError, printable
 
+_MAX_DEPTH = 100  # sections and lists inside each other
 _IGNORED_BY_DVC = frozenset({"size", "nfiles"})
 
 
@@ -28,6 +29,7 @@ def read_yaml(path: Path) -> dict[Any, Any]:
     try:
         text = path.read_text(encoding="utf-8")
         check_merged(path, text)
+        _check_depth(YAML(typ="safe").parse(text))
         document = YAML(typ="safe").load(text)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist here: run this from the top folder of the project.") from None
@@ -44,6 +46,17 @@ def read_yaml(path: Path) -> dict[Any, Any]:
     if not isinstance(document, dict):
         raise UserError(f"{path} must have sections such as fetch: and train:, and has none.")
     return document
+
+
+def _check_depth(events: Iterator[Any]) -> None:
+    """Raises RecursionError where the C parser of ruamel.yaml would exhaust the stack, which ends the process."""
+    depth = 0
+    for event in events:
+        depth += {"MappingStart": 1, "SequenceStart": 1, "MappingEnd": -1, "SequenceEnd": -1}.get(
+            type(event).__name__.removesuffix("Event"), 0
+        )
+        if depth > _MAX_DEPTH:
+            raise RecursionError
 
 
 def check_seen_by_dvc(path: Path, document: object) -> None:

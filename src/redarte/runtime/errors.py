@@ -8,12 +8,29 @@ UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u
 _MAX_LENGTH = 200  # characters of a name or of a library's message that are shown
 
 
+# The user name, password and query of an address.
+_USER = re.compile(r"(?<=://)[^/?#\s]*@")
+_QUERY = re.compile(r"(https?://[^\s?#]*)[?#][^\s)\]]*", re.IGNORECASE)
+
+
 class UserError(Exception):
     """A mistake that the user can fix.
 
     The message is one sentence: it names the file or parameter, what is wrong, and what to do. Stages and commands
-    print the message without a traceback and exit with code 1.
+    print the message without a traceback and exit with code 1. Secrets in addresses are masked.
     """
+
+    def __init__(self, message: str):
+        super().__init__(masked(message))
+
+
+def masked(text: str) -> str:
+    """Returns a text without the user names, passwords and queries of addresses in it.
+
+    Args:
+        text: may have http(s) addresses.
+    """
+    return _QUERY.sub(r"\1?…", _USER.sub("…@", text))
 
 
 def printable(text: object) -> str:

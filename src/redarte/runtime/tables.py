@@ -1,7 +1,5 @@
 """CSV tables: the one function that writes cells."""
 
-import csv
-import io
 import re
 from collections.abc import Iterable
 
@@ -16,10 +14,11 @@ def to_csv(rows: Iterable[Iterable[object]]) -> str:
     Args:
         rows: of cells; `str(cell)` is written.
     """
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([_safe(str(cell)) for cell in row] for row in rows)
-    return text.getvalue()
+    return "".join(",".join(_cell(str(cell)) for cell in row) + "\n" for row in rows)
 
 
-def _safe(cell: str) -> str:
-    return f"'{cell}" if _FORMULA.match(cell) and not _NUMBER.fullmatch(cell) else cell
+def _cell(text: str) -> str:
+    if _FORMULA.match(text) and not _NUMBER.fullmatch(text):
+        text = f"'{text}"
+    # csv.writer does not quote \r before Python 3.13.
+    return '"' + text.replace('"', '""') + '"' if re.search(r'[,"\r\n]', text) else text

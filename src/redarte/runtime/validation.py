@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from redarte.runtime.errors import printable
+from redarte.runtime.errors import masked, printable
 
 _MAX_SENTENCES = 20
 # Old parameter -> new parameter.
@@ -33,7 +33,15 @@ _UNKNOWN = ("extra_forbidden", "invalid_key")  # pydantic's error types for a ke
 # A few kilobytes of YAML can define gigabytes: a value is shortened to one line.
 _short = reprlib.Repr()
 _short.maxlevel, _short.maxstring, _short.maxother = 2, 80, 80
-short_repr = _short.repr
+
+
+def short_repr(value: object) -> str:
+    """Returns a value on one line, shortened, and without the secrets of an address.
+
+    Args:
+        value: of a parameter.
+    """
+    return _short.repr(masked(value) if isinstance(value, str) else value)
 
 
 def ascending(pair: list[float]) -> list[float]:
@@ -62,6 +70,30 @@ def single_line(text: str) -> str:
     if not text.strip() or re.search(r"[\x00-\x1f\x7f]", text):
         raise ValueError("must be a text on one line, and not empty")
     return text
+
+
+def without_secrets(path: str) -> str:
+    """Returns a path, or an http(s) address without user name, password and query.
+
+    Args:
+        path: the value to check.
+
+    Raises:
+        ValueError: the address has what git, dvc.lock and `dvc params diff` would show to others.
+    """
+    found = re.match(r"(?i)https?://(?P<host>[^/?#]*)[^?#]*(\?(?P<query>[^#]*))?", path)
+    if found and "@" in found["host"]:
+        raise ValueError(
+            "must have no user name or password, because git and dvc.lock would store them: write the line "
+            "`machine <host> login <name> password <password>` into ~/.netrc"
+        )
+    # Such as ?download=1, which is no secret.
+    if found and not re.fullmatch(r"((download|dl|raw)(=(0|1|true|false)?)?&?)*", found["query"] or ""):
+        raise ValueError(
+            "must have no query (?…), because git and dvc.lock would store a token in it: set the environment "
+            "variable REDARTE_ARCHIVE_QUERY to it"
+        )
+    return path
 
 
 def encoding(name: str) -> str:

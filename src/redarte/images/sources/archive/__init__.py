@@ -52,8 +52,8 @@ def tree(settings: Fetch, scratch: Path) -> Path:
     archive = settings.archive
     if archive.path is None:
         raise UserError("fetch.archive.path is not set; set it to a zip or tar file, or to its http(s) address.")
-    is_address = archive.path.startswith(("http://", "https://"))
-    file = download.download(archive.path) if is_address else Path(archive.path).expanduser()
+    is_address = archive.path.lower().startswith(("http://", "https://"))
+    file = download.download(archive.path, archive.max_gigabytes) if is_address else Path(archive.path).expanduser()
     if not file.is_file():
         raise UserError(
             f"fetch.archive.path is {archive.path}, which is not a file on this machine{working_directory_hint(file)}."
@@ -132,11 +132,12 @@ def _members(file: Path, limits: Archive) -> Iterator[tuple[Iterator[Member], in
         head = opened.read(_HEAD)
     try:
         # A tar may end with a zip, which zipfile would find from the end.
-        if head.startswith(_ZIP) or not (head.startswith(_SPLIT) or tarfile.is_tarfile(file)):
+        if head.startswith(_ZIP) or not (head.startswith(_SPLIT) or tars.is_tar(file)):
             if not zipfile.is_zipfile(file):
                 raise NotAnArchiveError(_unknown_format(file, head))
             if zips.is_last_part(file):
                 raise UserError(_of_a_split_zip(file))
+            zips.check_count(file, limits.max_files)
             with zipfile.ZipFile(file) as opened_zip:
                 yield zips.members_of(opened_zip, file, limits.encoding), len(opened_zip.infolist())
         elif head.startswith(_SPLIT):
@@ -144,7 +145,7 @@ def _members(file: Path, limits: Archive) -> Iterator[tuple[Iterator[Member], in
         else:
             with tarfile.open(file, tarinfo=tars.Header, encoding=limits.encoding or "utf-8") as opened_tar:
                 yield tars.members_of(opened_tar, file), 0
-    except (NotImplementedError, RuntimeError) as error:
+    except (NotImplementedError, RuntimeError, tars.UnsupportedError) as error:
         raise UserError(f"{file} cannot be unpacked here ({first_line(error)}): {ELSEWHERE}.") from None
     except (
         zipfile.BadZipFile,

@@ -4,49 +4,61 @@ import gzip
 import hashlib
 import os
 import re
-import shutil
 import ssl
 import sys
 from pathlib import Path, PurePosixPath
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 import requests
 from tqdm import tqdm
 from urllib3.exceptions import HTTPError
 
-from redarte.runtime.errors import UserError, first_line
+from redarte.runtime.errors import UserError, first_line, printable
 
 DOWNLOADS = Path("data/.downloads")
 _TIMEOUT = 30  # seconds to connect, and between two chunks
 _CHUNK = 1 << 16  # bytes; an interrupted chunk is lost
+_MAX_REDIRECTS = 20
+_QUERY = "REDARTE_ARCHIVE_QUERY"  # a query for the address that is in no file, because it may have a token
 _MAX_NAME = 80  # characters of the address's file name that are kept
 # OpenSSL's codes for certificate errors (openssl-verify).
 _NOT_YET_VALID, _EXPIRED, _OTHER_HOST = 9, 10, 62
 
 
-def download(address: str) -> Path:
+class TooLargeError(UserError):
+    """The server sends more than params.yaml allows."""
+
+
+def download(address: str, max_gigabytes: float) -> Path:
     """Downloads a file into data/.downloads, or returns the complete file that is there already.
 
     After an interruption the received part stays, with the server's identifier of that version of the file (ETag or
-    date);
-    the next call requests the rest of the same version. A complete file stays until `forget`.
+    date); the next call requests the rest of the same version. A complete file stays until `forget`.
 
     Args:
-        address: http(s).
+        address: http(s). The environment variable REDARTE_ARCHIVE_QUERY adds a query to it, ~/.netrc a user name and a
+            password.
+        max_gigabytes: limits what is written.
 
     Returns:
         The complete file.
 
     Raises:
-        UserError: the address is invalid, the network or the server fails, or the file is shorter than announced.
+        UserError: the address is invalid, the network or the server fails, or the file is shorter than announced, or
+            larger than allowed.
     """
     DOWNLOADS.mkdir(parents=True, exist_ok=True)
     target = _target(address)
     part, version = _part(target), _version(target)
     if target.exists():
         target.replace(part)
+    query = os.environ.get(_QUERY, "").lstrip("?")
     try:
-        _receive(address, part, version)
+        _receive(f"{address}?{query}" if query else address, part, version, max_gigabytes)
+    except TooLargeError:
+        part.unlink(missing_ok=True)
+        version.unlink(missing_ok=True)
+        raise
     except (requests.exceptions.InvalidURL, UnicodeError, ValueError) as error:
         raise UserError(
             f"fetch.archive.path is {address}, which is not an address ({first_line(error)}); correct it."
@@ -85,19 +97,19 @@ def _version(target: Path) -> Path:
     return target.with_name(target.name + ".version")
 
 
-def _receive(address: str, part: Path, version: Path) -> None:
+def _receive(address: str, part: Path, version: Path, max_gigabytes: float) -> None:
     have = part.stat().st_size if part.exists() and version.exists() else 0
     known = version.read_text(encoding="utf-8") if have else ""
     # Otherwise a server may compress the content, and byte ranges would not match.
     headers = {"Accept-Encoding": "identity"}
     if have:
         headers |= {"Range": f"bytes={have}-", "If-Range": known}
-    with requests.get(address, headers=headers, stream=True, timeout=_TIMEOUT) as response:
-        if response.status_code == 416:
+    with requests.Session() as session, _get(session, address, headers) as response:
+        if response.status_code == 416 and have:
             if response.headers.get("Content-Range", "").endswith(f"/{have}"):
                 return  # nothing is missing
             part.unlink()  # the received part is longer than the file: the file has changed
-            return _receive(address, part, version)
+            return _receive(address, part, version, max_gigabytes)
         response.raise_for_status()
         announced = _announced(response)
         name = _version_of(response)
@@ -110,11 +122,30 @@ def _receive(address: str, part: Path, version: Path) -> None:
         else:
             version.unlink(missing_ok=True)
         total = None if announced is None else have + announced
-        _save(response, part, have, total)
+        _save(response, part, have, total, max_gigabytes)
     if total is not None and part.stat().st_size != total:
         raise requests.ConnectionError("the connection was closed early")
     if "gzip" in response.headers.get("Content-Encoding", ""):
-        _unzip(part)
+        _unzip(part, max_gigabytes)
+
+
+def _get(session: requests.Session, address: str, headers: dict[str, str]) -> requests.Response:
+    """The response to a request; redirects are followed, but never from https to http, nor to anything else."""
+    for _ in range(_MAX_REDIRECTS):
+        response = session.get(address, headers=headers, stream=True, timeout=_TIMEOUT, allow_redirects=False)
+        location = session.get_redirect_target(response)
+        if location is None:
+            return response
+        response.close()
+        target = urljoin(address, location)
+        before, after = urlsplit(address).scheme.lower(), urlsplit(target).scheme.lower()
+        if after not in ("http", "https") or (before, after) == ("https", "http"):
+            raise UserError(
+                f"{address} redirects to {printable(target)}, which is not encrypted: ask its publisher for another "
+                "address, or download the file in a browser and set fetch.archive.path to it."
+            )
+        address = target
+    raise UserError(f"{address} redirects more than {_MAX_REDIRECTS} times: open it in a browser to see why.")
 
 
 def _announced(response: requests.Response) -> int | None:
@@ -133,7 +164,8 @@ def _version_of(response: requests.Response) -> str:
     return name
 
 
-def _save(response: requests.Response, part: Path, have: int, total: int | None) -> None:
+def _save(response: requests.Response, part: Path, have: int, total: int | None, max_gigabytes: float) -> None:
+    _check_size(total or 0, max_gigabytes)
     bar = tqdm(
         desc="downloading",
         initial=have,
@@ -145,13 +177,23 @@ def _save(response: requests.Response, part: Path, have: int, total: int | None)
     with bar, part.open("ab" if have else "wb") as file:
         # Undecoded: requests would decompress gzip, and count other bytes than the server.
         for chunk in response.raw.stream(_CHUNK, decode_content=False):
+            have += len(chunk)
+            _check_size(have, max_gigabytes)
             file.write(chunk)
             bar.update(len(chunk))
         file.flush()
         os.fsync(file.fileno())
 
 
-def _unzip(part: Path) -> None:
+def _check_size(size: int, max_gigabytes: float) -> None:
+    if size > max_gigabytes * 1e9:
+        raise TooLargeError(
+            f"the download is larger than fetch.archive.max_gigabytes ({max_gigabytes:g}) and is refused; raise the "
+            "limit if you trust the server."
+        )
+
+
+def _unzip(part: Path, max_gigabytes: float) -> None:
     """Decompresses a zip that a server compressed with gzip for transport. A tar that is compressed with gzip stays
     as it is.
     """
@@ -163,16 +205,21 @@ def _unzip(part: Path) -> None:
             return
         packed.seek(0)
         unpacked = part.with_name(part.name + ".unpacked")
-        with unpacked.open("wb") as file:
-            shutil.copyfileobj(packed, file)
-    unpacked.replace(part)
+        try:
+            with unpacked.open("wb") as file:
+                while chunk := packed.read(_CHUNK):
+                    _check_size(file.tell() + len(chunk), max_gigabytes)
+                    file.write(chunk)
+            unpacked.replace(part)
+        finally:
+            unpacked.unlink(missing_ok=True)
 
 
 def _reason(error: Exception) -> tuple[str, str]:
     """Why a download failed, and what to do."""
     again = "check the address and the network and run it again: the download resumes"
     if isinstance(error, requests.HTTPError) and error.response is not None:
-        return f"{error.response.status_code} {error.response.reason}", again
+        return f"{error.response.status_code} {printable(error.response.reason)}", again
     if isinstance(error, requests.Timeout):
         return f"no response for {_TIMEOUT} s", again
     if isinstance(error, requests.exceptions.SSLError):

@@ -80,10 +80,20 @@ class Budget:
                 "refused; raise the limit if you trust it."
             )
         if self.files_left < 0:
-            raise UserError(
-                f"{file} has more files than fetch.archive.max_files ({self.limits.max_files}) and is refused; "
-                "raise the limit if you trust it."
-            )
+            raise UserError(too_many_files(file, self.limits.max_files))
+
+
+def too_many_files(file: Path, max_files: int) -> str:
+    """Returns the message about an archive with more files than allowed.
+
+    Args:
+        file: the archive.
+        max_files: fetch.archive.max_files.
+    """
+    return (
+        f"{file} has more files than fetch.archive.max_files ({max_files}) and is refused; raise the limit if you "
+        "trust it."
+    )
 
 
 def write(members: Iterator[Member], folder: Path, budget: Budget, file: Path, total: int) -> None:

@@ -10,11 +10,34 @@ from redarte.images.sources.archive.members import CHUNK, ELSEWHERE, Member
 from redarte.runtime.errors import UserError, printable
 
 _BLOCK = 512  # bytes; two zero blocks end a tar
+_MAX_HEADER = 2**20  # bytes of a name, or of the attributes of a member
+_SPARSE = "a sparse file"  # whose list of holes has no limit
+_IN_MEMORY = (
+    tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
+)  # fmt: skip
 _VOLUME_LABEL = b"V"  # GNU tar: the name of the archive
 
 
+class UnsupportedError(tarfile.TarError):
+    """What a header announces would be read into memory. No ReadError, after which tarfile would try on."""
+
+
 class Header(tarfile.TarInfo):
-    """A header that refuses an incomplete tar, where tarfile would end as if the tar were complete."""
+    """A header that refuses an incomplete tar, where tarfile would end as if the tar were complete, and a long name or
+    attribute that would be read into memory.
+    """
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "Header":
+        header = super().frombuf(buf, encoding, errors)
+        if header.type in _IN_MEMORY and header.size > _MAX_HEADER:
+            raise UnsupportedError(f"a name or attribute has {header.size} bytes")
+        if header.type == tarfile.GNUTYPE_SPARSE:
+            raise UnsupportedError(_SPARSE)
+        return header
+
+    def _proc_gnusparse_10(self, *_arguments: object) -> None:
+        raise UnsupportedError(_SPARSE)
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> "Header":
@@ -24,6 +47,22 @@ class Header(tarfile.TarInfo):
             raise
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(f"incomplete: {error} at byte {archive.offset}") from None
+
+
+def is_tar(file: Path) -> bool:
+    """Returns whether a file begins as a tar, compressed or not.
+
+    Args:
+        file: any file.
+
+    Raises:
+        UnsupportedError: it is one, with a name that would be read into memory.
+    """
+    try:
+        with tarfile.open(file, tarinfo=Header):
+            return True
+    except (tarfile.ReadError, tarfile.CompressionError):
+        return False
 
 
 def members_of(archive: tarfile.TarFile, file: Path) -> Iterator[Member]:
@@ -40,7 +79,8 @@ def members_of(archive: tarfile.TarFile, file: Path) -> Iterator[Member]:
         UserError: it has a symbolic link, a device, or another tar behind its end.
         tarfile.TarError: it is incomplete.
     """
-    for member in archive:
+    for member in iter(archive.next, None):
+        archive.members = []  # type: ignore[attr-defined] # of which tarfile would keep all in memory
         if member.type == _VOLUME_LABEL:
             continue
         if member.islnk():  # a hard link: the same file under a second name

@@ -1,6 +1,8 @@
 """The members of a zip, and the encoding of their names."""
 
+import os
 import re
+import struct
 import unicodedata
 import zipfile
 import zlib
@@ -9,13 +11,14 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from redarte.images.sources.archive.members import ELSEWHERE, Member
+from redarte.images.sources.archive.members import ELSEWHERE, Member, too_many_files
 from redarte.runtime.console import say
 from redarte.runtime.errors import UserError, printable
 
 _UTF8, _ENCRYPTED = 0x800, 0x1  # flags of a member (APPNOTE.TXT, 4.4.4)
 _FOLDER_OF_DOS = 0x10  # of the attributes of DOS
 _FOLDER, _FILE = 0o4, 0o10  # kinds of Unix; 0 where the archive was made elsewhere
+_MIN_ENTRY = 46  # bytes of a member in the list at the end
 _MAX_END = 22 + 2**16  # bytes of the record at the end, with its comment
 _UNICODE_PATH = 0x7075  # Info-ZIP's extra field with the name in UTF-8 (APPNOTE.TXT, 4.6.9)
 _SUPPORTED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
@@ -32,6 +35,32 @@ def is_last_part(file: Path) -> bool:
         opened.seek(max(0, file.stat().st_size - _MAX_END))
         end = opened.read().rpartition(b"PK\5\6")
     return bool(end[1]) and end[2][:2] not in (b"\0\0", b"\xff\xff")
+
+
+def check_count(file: Path, max_files: int) -> None:
+    """Checks the number of members before zipfile keeps all of them in memory (APPNOTE.TXT, 4.3.12).
+
+    Args:
+        file: the zip.
+        max_files: fetch.archive.max_files.
+
+    Raises:
+        UserError: it has more.
+    """
+    with file.open("rb") as opened:
+        end = zipfile._EndRecData(opened)  # type: ignore[attr-defined]
+        size, location = end[zipfile._ECD_SIZE], end[zipfile._ECD_LOCATION]  # type: ignore[attr-defined]
+        if end[zipfile._ECD_SIGNATURE] == zipfile.stringEndArchive64:  # type: ignore[attr-defined]
+            location -= zipfile.sizeEndCentDir64 + zipfile.sizeEndCentDir64Locator  # type: ignore[attr-defined]
+        opened.seek(max(0, location - size))
+        # Each has 46 bytes, its name, extra fields and comment; their number is not what the end of the zip says.
+        for _ in range(max_files if size > _MIN_ENTRY * max_files else 0):
+            header = opened.read(_MIN_ENTRY)
+            opened.seek(sum(struct.unpack_from("<3H", header.ljust(_MIN_ENTRY), 28)), os.SEEK_CUR)
+            if opened.tell() >= location:
+                return
+    if size > _MIN_ENTRY * max_files:
+        raise UserError(too_many_files(file, max_files))
 
 
 def members_of(archive: zipfile.ZipFile, file: Path, encoding: str | None) -> Iterator[Member]:

@@ -75,7 +75,6 @@ class Kaggle(Section):
 class Fetch(Section):
     source: Literal["sample", "archive", "folder", "kaggle"]
     max_megapixels: float = Field(ge=1, le=1000)
-    apply_corrections: bool
     sample: Sample
     archive: Archive
     folder: Folder
@@ -90,6 +89,7 @@ class Split(Section):
     fold: int = Field(ge=0, le=99)
     keep_duplicates_together: bool
     too_small: Literal["error", "train_only", "leave_out"]
+    apply_corrections: bool
 
     @model_validator(mode="after")
     def _check(self) -> Self:

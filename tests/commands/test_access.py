@@ -281,8 +281,8 @@ def test_simultaneous_corrections_are_all_saved(target: Target) -> None:
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ({"image": "Nobody/1", "action": "keep"}, "Nobody/1 is no image of the source"),
-        ({"image": "0" * 32, "action": "exclude"}, "is no image of the source"),
+        ({"image": "Nobody/1", "action": "keep"}, "Nobody/1 is no image of data/raw"),
+        ({"image": "0" * 32, "action": "exclude"}, "is no image of data/raw"),
         ({"image": "IMAGE", "action": "keep", "artist": "Ana"}, "only relabel has an artist; delete Ana"),
         ({"image": "IMAGE", "action": "relabel"}, "relabel needs the new artist"),
         ({"image": "IMAGE", "action": "relabel", "artist": "=cmd()"}, "is no name of an artist"),

@@ -141,7 +141,7 @@ def test_the_service_saves_decisions(judged: Workspace, corrections: Path, tmp_p
         for body, headers, status, message in (
             ([decision], {"Host": "evil.example"}, 403, "does not have the name evil.example"),
             ([decision], {"Origin": "http://evil.example"}, 403, "comes from another site's page"),
-            ([decision, {"image": "No/body", "action": "keep"}], {}, 422, "No/body is no image of the source"),
+            ([decision, {"image": "No/body", "action": "keep"}], {}, 422, "No/body is no image of data/raw"),
             ([decision | {"action": "relabel"}], {}, 422, "relabel needs the new artist"),
             ([decision | {"action": "delete"}], {}, 422, ""),
             ([decision | {"action": "relabel", "artist": "=cmd"}], {}, 422, "no name of an artist"),
@@ -162,13 +162,13 @@ def test_the_whole_loop(finished: Workspace, tmp_path: Path) -> None:
     rows = f"{tested},{artist},relabel,\n{trained},,exclude,\n"
     (workspace.path / "corrections.csv").write_text(HEADER + rows, encoding="utf-8")
     workspace.run("dvc", "repro")
-    assert workspace.metrics("fetch")["corrections"]["relabelled_names"] == [
+    assert workspace.metrics("split")["corrections"]["relabelled_names"] == [
         f"{tested} -> {artist}/{tested.partition('/')[2]}"
     ]
     with_them = workspace.metrics("evaluate")
     workspace.run("redarte", "check")
     workspace.commit("corrected")
-    workspace.run("dvc", "exp", "run", "-S", "fetch.apply_corrections=false")
+    workspace.run("dvc", "exp", "run", "-S", "split.apply_corrections=false")
     without = workspace.metrics("evaluate")
     assert with_them["corrections"]["common_test_images"] == without["corrections"]["common_test_images"] == 2
     assert without["test_accuracy"] == finished.metrics("evaluate")["test_accuracy"]
@@ -176,5 +176,5 @@ def test_the_whole_loop(finished: Workspace, tmp_path: Path) -> None:
         common = [row for row in csv.DictReader(file) if row["image"] != tested]
     right = sum(row["artist"] == row["predicted"] for row in common)
     assert without["corrections"]["common_test_accuracy"] == pytest.approx(right / 2)
-    assert "fetch.apply_corrections" in workspace.run("dvc", "params", "diff").stdout
+    assert "split.apply_corrections" in workspace.run("dvc", "params", "diff").stdout
     assert "common_test_accuracy" in workspace.run("dvc", "metrics", "diff", "--all").stdout

@@ -1,6 +1,6 @@
 """Corrected images stay in the split that they have without the correction."""
 
-import csv
+import contextlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,14 +9,14 @@ import cv2
 import numpy as np
 import pytest
 
-from redarte.images import collection, decoding, duplicates, splitting
+from redarte.images import decoding, splitting
 from redarte.images.decoding import folders
-from redarte.images.splitting import manifest
-from redarte.params import Params
+from redarte.runtime import outputs, tables
 from redarte.runtime.errors import UserError
+from redarte.stages import split as stage
+from tests.conftest import write_params
 
 pytestmark = pytest.mark.usefixtures("one_worker")
-MakeSettings = Callable[..., Params]
 COUNTS = {"Ana": 20, "Ben": 20, "Cleo": 4}
 
 
@@ -37,21 +37,19 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Split:
     """data/raw and data/split of a tree with corrections."""
 
-    def __init__(self, tree: Path, root: Path, settings: Params, rows: list[str], is_applied: bool = True):
+    def __init__(self, tree: Path, root: Path, changes: dict[str, object], rows: list[str]):
         root.mkdir()
         (root / "corrections.csv").write_text("\n".join(["image,artist,action", *rows]), encoding="utf-8")
-        self.raw, self.folder = root / "raw", root / "split"
-        self.raw.mkdir()
-        found = collection.find_images(tree, 1e6, None, "root", root / "corrections.csv", is_applied)
-        collection.copy_images(found, self.raw, move=False)
-        originals = manifest.read(self.raw)
-        near = duplicates.groups(self.raw, [original.file for original in originals])
-        assignment, common = splitting.assign(self.raw, originals, near, settings.split, settings.seed)
-        targets = {name: self.folder / name for name in splitting.SPLITS}
-        splitting.copy_images(self.raw, originals, assignment, targets)
-        text = manifest.to_csv(originals, assignment.splits, near, common)
-        self.rows = {row["source"]: row for row in csv.DictReader(text.splitlines())}
-        self.metrics = manifest.metrics(originals, assignment.artists, assignment.splits, near)
+        write_params(root / "params.yaml", {f"split.{name}": value for name, value in changes.items()})
+        shutil.copytree(tree, root / "data/raw")
+        with contextlib.chdir(root):
+            for name in splitting.SPLITS:
+                Path("data/split", name).mkdir(parents=True)
+            Path("metrics").mkdir()
+            stage.main()
+            self.metrics = outputs.read_json(Path("metrics/split.json"))
+            self.rows = {row["source"]: row for row in tables.read(Path("data/images.csv"))}
+        self.folder = root / "data/split"
 
     def split_of(self) -> dict[str, str]:
         return {source: row["split"] for source, row in self.rows.items()}
@@ -64,12 +62,11 @@ class Split:
 
 
 @pytest.fixture
-def split(tree: Path, tmp_path: Path, settings: MakeSettings) -> Callable[..., Split]:
+def split(tree: Path, tmp_path: Path) -> Callable[..., Split]:
     made = iter(range(100))
 
     def make(*rows: str, is_applied: bool = True, source: Path = tree, **changes: object) -> Split:
-        chosen = settings({f"split.{name}": value for name, value in changes.items()})
-        return Split(source, tmp_path / str(next(made)), chosen, list(rows), is_applied)
+        return Split(source, tmp_path / str(next(made)), {**changes, "apply_corrections": is_applied}, list(rows))
 
     return make
 
@@ -129,20 +126,50 @@ def test_an_excluded_near_duplicate_leaves_the_others_in_their_splits(
     after = split("Ben/twin,,exclude", source=twins)
     assert after.split_of() == before.split_of() | {"Ben/twin": ""}, "Ana0 stays in train, although it is alone now"
     assert after.metrics["near_duplicates"]["groups"] == 0
-    assert (after.raw / ".excluded/Ben/twin.jpg").is_file()
 
 
-def test_a_name_with_a_line_separator_is_one_row(tmp_path: Path) -> None:
-    (tmp_path / "Ben").mkdir()
-    (tmp_path / "Ben/a\u2028b.jpg").touch()
-    (tmp_path / "corrections.csv").write_text(
-        "image,source,corrected\nBen/a\u2028b,Ana/a\u2028b,Ben/a\u2028b\n", encoding="utf-8"
-    )
-    (original,) = manifest.read(tmp_path)
-    assert (original.source, original.corrected) == ("Ana/a\u2028b.jpg", "Ben/a\u2028b.jpg")
+def test_names_with_line_ends_are_one_row(tree: Path, tmp_path: Path, split: Callable[..., Split]) -> None:
+    odd = tmp_path / "odd"
+    shutil.copytree(tree, odd)
+    for number, name in enumerate(("a\u2028b", "a\rb", 'a"b', "a,b")):
+        (odd / f"Ana/Ana{number}.jpg").rename(odd / f"Ana/{name}.jpg")
+    rows = split(source=odd).rows
+    assert {"Ana/a\u2028b", "Ana/a\rb", 'Ana/a"b', "Ana/a,b"} <= set(rows) and len(rows) == 44
+
+
+def test_system_files_are_no_images(tree: Path, tmp_path: Path, split: Callable[..., Split]) -> None:
+    shutil.copytree(tree, tmp_path / "mac")
+    for name in (".DS_Store", "Ana/.DS_Store", "Ben/Thumbs.db", "@eaDir/x"):
+        (tmp_path / "mac" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "mac" / name).touch()
+    assert split(source=tmp_path / "mac").split_of() == split().split_of()
 
 
 def test_over_the_folds_every_image_is_tested_once(split: Callable[..., Split]) -> None:
     rows = ["Ana/Ana1,Ben,relabel", "Ben/Ben2,Cleo,relabel", "Ben/Ben3,,exclude"]
     tested = [name for fold in range(3) for name in split(*rows, folds=3, fold=fold).images("test")]
+    assert len(tested) == len(set(tested)) == 43
+
+
+@pytest.mark.parametrize("too_small", ["train_only", "leave_out"])
+def test_over_the_folds_corrections_are_as_images_sorted_by_hand(
+    split: Callable[..., Split], tree: Path, tmp_path: Path, too_small: str
+) -> None:
+    """Four of nineteen images were never tested: artists that only corrections make large enough, disputed images."""
+    source, by_hand = tmp_path / "source", tmp_path / "by_hand"
+    shutil.copytree(tree, source)
+    for number in range(2):
+        (source / f"Cleo/Cleo{number}.jpg").unlink()
+    decoding.write_jpeg(source / "Ben/twin.jpg", decoding.read_within(source / "Ana/Ana0.jpg", 200), quality=80)
+    shutil.copytree(source, by_hand)
+    moved = {"Ben/twin": "Ana", "Ben/Ben0": "Cleo", "Ben/Ben1": "Cleo"}
+    for name, artist in moved.items():
+        (by_hand / f"{name}.jpg").rename(by_hand / artist / f"{name.partition('/')[2]}.jpg")
+    rows = [f"{name},{artist},relabel" for name, artist in moved.items()]
+    changes = {"folds": 4, "too_small": too_small}
+    for fold in range(4):
+        corrected = split(*rows, source=source, fold=fold, **changes)
+        expected = split(source=by_hand, fold=fold, **changes)
+        assert corrected.images("test") == expected.images("test")
+    tested = [name for fold in range(4) for name in split(*rows, source=source, fold=fold, **changes).images("test")]
     assert len(tested) == len(set(tested)) == 43

@@ -1,13 +1,13 @@
 """Writes corrections.csv, with the names of the images in the source."""
 
-import csv
-import io
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
-from redarte.images.collection import corrections
-from redarte.images.collection.corrections import Correction
 from redarte.images.decoding import folders
-from redarte.runtime import outputs
+from redarte.images.splitting import corrections
+from redarte.images.splitting.corrections import Correction
+from redarte.runtime import outputs, tables
 from redarte.runtime.errors import UserError
 
 IMAGES = Path("data/images.csv")
@@ -35,16 +35,36 @@ def save(decided: list[Correction]) -> int:
         existing = corrections.read(CORRECTIONS) if CORRECTIONS.is_file() else []
         # As they are, and below as they are written.
         checked = [corrections.check(CORRECTIONS, row) for row in decided]
-        merged = {row.image: row for row in [*existing, *checked]}
-        text = corrections.to_csv(list(merged.values()))
-        rows = corrections.parse(CORRECTIONS, text)
-        # Rows by hash are checked by fetch, which reads the files.
-        by_name = [row for row in rows if "/" in row.image or row.image in {new.image for new in decided}]
-        # Only the identity counts.
-        images = {f"{row['source']}.jpg": Path() for row in listed()}
-        corrections.apply(CORRECTIONS, by_name, images, {})
-        outputs.write_text(CORRECTIONS, text)
-    return len(merged)
+        new = {name: replace(row, image=name) for name, row in by_source(checked, must_match=True).items()}
+        # A row of the same image may name it by its hash, or in another spelling.
+        replaced = {row.line: source for source, row in by_source(existing).items() if source in new}
+        rows = [new.pop(replaced[row.line]) if row.line in replaced else row for row in existing] + list(new.values())
+        text = corrections.to_csv(rows)
+        by_source(corrections.parse(CORRECTIONS, text))
+        # The file may be a link, and its group may write to it.
+        target = CORRECTIONS.resolve()
+        with outputs.atomic_file(target) as partial:
+            partial.write_text(text, encoding="utf-8", newline="")
+            if target.exists():
+                shutil.copymode(target, partial)
+    return len(rows)
+
+
+def by_source(rows: list[Correction], must_match: bool = False) -> dict[str, Correction]:
+    """Returns the row of each image that has one, by the image's identity in data/raw.
+
+    Args:
+        rows: of corrections.csv.
+        must_match: whether a row without an image is refused.
+
+    Raises:
+        UserError: as `corrections.matched`, or data/images.csv is missing.
+    """
+    # Only files have a hash; data/raw may not be on this machine.
+    has_hashes = any("/" not in row.image for row in rows)
+    names = folders.list_images(RAW) if has_hashes and RAW.is_dir() else [f"{row['source']}.jpg" for row in listed()]
+    found = corrections.matched(CORRECTIONS, rows, RAW, names, must_match)
+    return {folders.image_id(path): row for path, row in found.items()}
 
 
 def save_artist(image: bytes, artist: str) -> str:
@@ -80,7 +100,7 @@ def listed() -> list[dict[str, str]]:
         UserError: the file is missing.
     """
     try:
-        return list(csv.DictReader(io.StringIO(IMAGES.read_text(encoding="utf-8"))))
+        return tables.read(IMAGES)
     except FileNotFoundError:
         raise UserError(f"{IMAGES} is missing; create it with `dvc repro`, or get it with `dvc pull`.") from None
 

@@ -5,9 +5,7 @@ missing experiments, and nothing is reused after a change. DVC's run cache resto
 They run in a temporary copy of the project: the workspace is not changed.
 """
 
-import csv
 import hashlib
-import io
 import json
 import subprocess
 import sys
@@ -24,6 +22,7 @@ from redarte.commands import repository
 from redarte.evaluation import metrics
 from redarte.evaluation.comparison import title
 from redarte.params import STUDY, Params
+from redarte.runtime import tables
 from redarte.runtime.console import say
 from redarte.runtime.errors import UserError
 
@@ -134,7 +133,7 @@ def read(text: str) -> Fold:
     Returns:
         The predictions.
     """
-    rows = sorted(csv.DictReader(io.StringIO(text)), key=lambda row: row["image"])
+    rows = sorted(tables.rows(Path("plots/predictions.csv"), text), key=lambda row: row["image"])
     return Fold(
         [row["image"] for row in rows],
         np.array([row["artist"] for row in rows]),

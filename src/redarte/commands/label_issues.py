@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from redarte import params
+from redarte.commands import corrections_file
 from redarte.commands.corrections_file import CORRECTIONS, IMAGES, PAGE, listed
 from redarte.commands.predict import json_line, model_file
 from redarte.evaluation import label_issues
 from redarte.evaluation.label_issues import Judgement
 from redarte.images import dataset
-from redarte.images.collection import corrections
-from redarte.images.collection.corrections import Correction
-from redarte.images.decoding import folders
 from redarte.images.decoding.folders import display_name
+from redarte.images.splitting import corrections
+from redarte.images.splitting.corrections import Correction
 from redarte.inference.predictor import Predictor
 from redarte.runtime.console import progress, say
 from redarte.runtime.errors import UserError, printable
@@ -99,7 +99,8 @@ def find(file: Path, top: int) -> Findings:
     judgement = label_issues.judge(model.metadata.artists, ids, descriptors, features, names, params.load().seed)
     sources = [images[image_id]["source"] for image_id in ids]
     rows = corrections.read(CORRECTIONS) if CORRECTIONS.is_file() else []
-    decided = _decided(rows, ids, sources, splits)
+    named = corrections_file.by_source(rows)
+    decided = {index for index, source in enumerate(sources) if source in named}
     groups: dict[str, list[int]] = defaultdict(list)
     for index, group in enumerate(group_of):
         if group and index not in decided:
@@ -174,19 +175,6 @@ def described(model: Predictor) -> tuple[list[str], list[str], np.ndarray, np.nd
         ids += images.ids
         splits += [split] * len(images)
     return ids, splits, np.stack(descriptors), np.stack(features)
-
-
-def _decided(rows: list[Correction], ids: list[str], sources: list[str], splits: list[str]) -> set[int]:
-    """The images that corrections.csv names, by identity or by hash."""
-    named = {row.image for row in rows}
-    decided = {index for index, source in enumerate(sources) if source in named}
-    if any("/" not in name for name in named):
-        files = {split: folders.files_by_id(dataset.folder_of(split, resized=False)) for split in SPLITS}
-        for index, (split, image_id) in enumerate(zip(splits, ids, strict=True)):
-            content = files[split][image_id].read_bytes()
-            if corrections.content_hash(content) in named:
-                decided.add(index)
-    return decided
 
 
 def _text(findings: Findings) -> Iterator[str]:

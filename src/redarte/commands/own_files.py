@@ -1,81 +1,112 @@
-"""Finds a user's own files inside an output of the pipeline: DVC would delete them before the stage starts."""
+"""Finds a user's own files inside the outputs of the pipeline: DVC would delete them before the stage starts."""
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from redarte.commands import repository
+from redarte.commands.corrections_file import IMAGES, RAW
 from redarte.images.decoding import folders
 from redarte.params import Params
-from redarte.runtime import outputs
+from redarte.runtime import outputs, tables
+from redarte.runtime.console import warn
 from redarte.runtime.errors import UserError, printable
 
 _MAX_NAMES = 3  # files in a message
+_SPLIT = Path("data/split")
+
+# md5 of a file, by DVC's database of files that have not changed.
+Hash = Callable[[Path], str]
 
 
 def check(settings: Params) -> None:
-    """Checks that the outputs of the stages have only files that a stage wrote.
+    """Checks that the outputs of the stages have only files that DVC's cache has too, or that a stage wrote.
+
+    Where the cache does not have an output, as after a killed run, data/raw is compared with the digest in
+    metrics/fetch.json, data/split with data/raw, and the others with the names that data/images.csv implies.
 
     Args:
         settings: params.yaml.
 
     Raises:
-        UserError: there are other files, which the next run would delete.
+        UserError: a folder has another file, or one that was edited in place; the next run would delete it.
     """
-    written = _written(settings)
     with repository.opened("the outputs cannot be checked") as repo:
-        recorded = {
-            out.def_path: out.hash_info.value if out.hash_info else "" for out in repo.index.outs if out.use_cache
-        }
+        from dvc.fs import LocalFileSystem
+        from dvc_data.hashfile.hash import hash_file
+
+        def md5(path: Path) -> str:
+            return str(hash_file(str(path.absolute()), LocalFileSystem(), "md5", state=repo.state)[1].value)
+
         cache = Path(repo.cache.local.path)
-    for name, digest in sorted(recorded.items()):
-        found = set(_files(Path(name)))
-        record = cache / digest[:2] / digest[2:]
-        # A run that was killed, or lost its cache in a power cut, leaves the files of the stage.
-        if not found or found <= _names(record) or len(found) == written.get(name):
-            continue
-        # After `git restore dvc.lock`, or in another commit, these are the files of an earlier run.
-        unknown = min((found - _names(path) for path in (record, *cache.glob("??/*.dir"))), key=len)
-        if not unknown:
-            continue
-        names = ", ".join(map(printable, sorted(unknown)[:_MAX_NAMES])) + (" …" if len(unknown) > _MAX_NAMES else "")
-        raise UserError(
-            f"{name} has {len(unknown)} files that DVC does not know ({names}), and the next run would delete them: "
-            "move them to a folder outside of data/, and set fetch.source to folder and fetch.folder.path to that "
-            f"folder; or delete {name} if you do not need them."
-        )
-
-
-def _written(settings: Params) -> dict[str, int]:
-    """The number of files that the stages have written, by their metrics: folder -> files."""
-    try:
-        fetched, split = (outputs.read_json(Path(f"metrics/{name}.json")) for name in ("fetch", "split"))
-        corrections = fetched.get("corrections", {"relabelled": 0, "excluded": 0, "applied": False})
-        counts = {
-            "data/raw": fetched["images"]
-            + bool(corrections["relabelled"] or corrections["excluded"])
-            + corrections["excluded"] * corrections["applied"]
+        recorded = {
+            Path(out.def_path): out.hash_info.value or "" if out.hash_info else ""
+            for out in repo.index.outs
+            if out.use_cache and Path(out.def_path).exists()
         }
-        for name in ("train", "val", "test"):
-            # With folds, an artist may have images in val and none in test.
-            originals = Path("data/split", name)
-            images = folders.list_images(originals) if originals.is_dir() else []
-            artists = {path.partition("/")[0] for path in images}
-            counts |= {f"data/split/{name}": split[name], f"data/resized/{name}": len(artists)}
-        return counts | {"data/augmented": split["train"] * len(settings.augment.copies)}
-    except (OSError, ValueError, KeyError, TypeError):
+        for output, digest in sorted(recorded.items()):
+            record = _record(cache / digest[:2] / digest[2:])
+            if output.is_dir():
+                unknown = [name for name, path in _files(output) if not _is_kept(path, record.get(name), md5, cache)]
+                unknown = [name for name in unknown if name not in _written(output, settings, md5)] if unknown else []
+                if unknown:
+                    raise UserError(_message(output, unknown, record))
+            elif digest and not _is_kept(output, digest, md5, cache) and _is_recorded(cache, digest):
+                warn(f"{output} was edited in place, and the next run may overwrite it: move it away to keep it.")
+
+
+def _message(output: Path, unknown: list[str], record: dict[str, str]) -> str:
+    names = ", ".join(map(printable, sorted(unknown)[:_MAX_NAMES])) + (" …" if len(unknown) > _MAX_NAMES else "")
+    edited = [name for name in unknown if name in record]
+    what = f"{len(unknown)} files that DVC does not know ({names}{', edited in place' if edited == unknown else ''})"
+    return (
+        f"{output} has {what}, and the next run would delete them: move them to a folder outside of data/, and set "
+        f"fetch.source to folder and fetch.folder.path to that folder; or delete {output} if you do not need them."
+    )
+
+
+def _is_kept(path: Path, expected: str | None, md5: Hash, cache: Path) -> bool:
+    """Whether DVC's cache has the content of a file, of this or of another commit."""
+    found = md5(path)
+    return _is_recorded(cache, found) or (found == expected and not _is_recorded(cache, expected))
+
+
+def _is_recorded(cache: Path, digest: str) -> bool:
+    return (cache / digest[:2] / digest[2:]).is_file()
+
+
+def _record(file: Path) -> dict[str, str]:
+    """The files of a folder and their md5, as DVC's cache records them; empty where there is no such record."""
+    try:
+        return {entry["relpath"]: entry["md5"] for entry in json.loads(file.read_text(encoding="utf-8"))}
+    except (OSError, ValueError):
         return {}
 
 
-def _names(record: Path) -> set[str]:
-    """The files of a folder, as DVC's cache records them; empty where there is no such record."""
-    try:
-        return {entry["relpath"] for entry in json.loads(record.read_text(encoding="utf-8"))}
-    except (OSError, ValueError):
-        return set()
-
-
-def _files(folder: Path) -> Iterator[str]:
+def _files(folder: Path) -> Iterator[tuple[str, Path]]:
+    """The files of a folder, without those of operating systems."""
     for parent, _, names in os.walk(folder):
-        yield from (Path(parent, name).relative_to(folder).as_posix() for name in names)
+        for name in names:
+            path = Path(parent, name)
+            if not any(map(folders.is_system_file, path.relative_to(folder).parts)):
+                yield path.relative_to(folder).as_posix(), path
+
+
+def _written(output: Path, settings: Params, md5: Hash) -> set[str]:
+    """The files of a folder that a stage has written, although DVC has not recorded them."""
+    found = dict(_files(output))
+    try:
+        if output == RAW:
+            digest = outputs.read_json(Path("metrics/fetch.json"))["digest"]
+            return set(found) if folders.digest(RAW) == digest else set()
+        if output.parent == _SPLIT:
+            contents = {md5(path) for _, path in _files(RAW)}
+            return {name for name, path in found.items() if md5(path) in contents}
+        rows = [row for row in tables.read(IMAGES) if row["split"]]
+    except (OSError, ValueError, KeyError, UserError):
+        return set()
+    if output.name == "augmented":
+        train = [row["image"] for row in rows if row["split"] == "train"]
+        return {f"{folders.copy_stem(name, copy)}.jpg" for name in train for copy in settings.augment.copies}
+    return {f"{row['image'].partition('/')[0]}.tar" for row in rows if row["split"] == output.name}

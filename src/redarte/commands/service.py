@@ -25,8 +25,8 @@ from redarte.commands.corrections_file import PAGE
 from redarte.commands.page import MAX_PIXELS, MAX_UPLOAD, TOP
 from redarte.commands.predict import as_json, reader
 from redarte.images.collection import checks
-from redarte.images.collection.corrections import Correction
 from redarte.images.decoding import ImageArray
+from redarte.images.splitting.corrections import Correction
 from redarte.inference.predictor import Predictor
 from redarte.runtime.console import say, warn
 from redarte.runtime.errors import UserError, printable

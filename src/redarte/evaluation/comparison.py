@@ -4,9 +4,8 @@ The study is "Redes Neuronales Convolucionales – Una aplicación práctica a o
 Hidalgo Aguilar, Universidad de Sevilla: Table I, on 8,446 paintings by 50 artists.
 """
 
-import csv
-import io
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 
@@ -66,7 +65,7 @@ def read_right(text: str) -> dict[str, dict[str, bool]]:
     Returns:
         model -> image's identity -> whether the prediction is right.
     """
-    rows = list(csv.DictReader(io.StringIO(text)))
+    rows = tables.rows(Path("plots/compare.csv"), text)
     return {model: {row["image"]: row[model] == row["artist"] for row in rows} for model in TABLE_ONE}
 
 

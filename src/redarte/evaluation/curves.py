@@ -1,7 +1,5 @@
 """Learning curves: plots/train_<model>.csv and plots/curves.csv."""
 
-import csv
-import io
 from pathlib import Path
 
 from redarte.runtime import tables
@@ -19,7 +17,7 @@ def read(path: Path) -> Curve:
     Returns:
         The curve of the model.
     """
-    return parse(path.read_text(encoding="utf-8"))
+    return parse(tables.read_text(path))
 
 
 def parse(text: str) -> Curve:
@@ -32,7 +30,7 @@ def parse(text: str) -> Curve:
         The curve of the model.
     """
     curve: Curve = {"train": [], "val": []}
-    for row in csv.DictReader(io.StringIO(text)):
+    for row in tables.rows(Path("plots/train_*.csv"), text):
         curve[row["split"]].append((int(row["epoch"]), float(row["accuracy"])))
     return curve
 
@@ -62,8 +60,7 @@ def from_csv(path: Path) -> dict[str, Curve]:
         The model's name -> its curve.
     """
     curves: dict[str, Curve] = {}
-    with path.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            curve = curves.setdefault(row["model"], {"train": [], "val": []})
-            curve[row["split"]].append((int(row["epoch"]), float(row["accuracy"])))
+    for row in tables.read(path):
+        curve = curves.setdefault(row["model"], {"train": [], "val": []})
+        curve[row["split"]].append((int(row["epoch"]), float(row["accuracy"])))
     return curves

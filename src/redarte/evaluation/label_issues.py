@@ -139,8 +139,10 @@ def judge(
     index_of = {artist: index for index, artist in enumerate(artists)}
     labels = np.array([index_of[image_id.partition("/")[0]] for image_id in ids])
     counts = np.bincount(labels)
-    if counts.max() < _FOLDS or (counts > 0).sum() < 2:
-        raise UserError(f"label-issues needs two artists, one of them with {_FOLDS} images or more.")
+    if counts.max() < _FOLDS or (counts > 0).sum() < 2 or len(set(groups)) < _FOLDS:
+        raise UserError(
+            f"label-issues needs two artists, one of them with {_FOLDS} images or more; near-duplicates count as one."
+        )
     components = principal_components(descriptors, seed)
     probabilities = np.zeros((len(ids), len(artists)))
     judged = np.zeros(len(ids), bool)

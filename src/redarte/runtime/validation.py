@@ -16,6 +16,7 @@ _MAX_SENTENCES = 20
 _RENAMED = {
     "beyond": "extra_models",
     "evaluate.coverage": "export.coverage",
+    "fetch.apply_corrections": "split.apply_corrections",
     "fetch.sample.pictures": "fetch.sample.images",
     "finetuned.filters": "finetuned.principal_components",
     "finetuned.head.cost": "finetuned.head.C",

@@ -1,7 +1,5 @@
 """Stage evaluate: measures the model of params.yaml's `model` on the test images, and draws its errors."""
 
-import csv
-import io
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +11,7 @@ from redarte.images import dataset
 from redarte.images.dataset import Dataset
 from redarte.inference.predictor import Predictor
 from redarte.params import Evaluate
-from redarte.runtime import outputs
+from redarte.runtime import outputs, tables
 from redarte.runtime.console import run_stage, say
 
 IMAGES = Path("data/images.csv")
@@ -39,7 +37,7 @@ def main() -> None:
         "test_loss": metrics.cross_entropy(test.labels, predicted.logits),
         "val_accuracy": model.metadata.val_accuracy,
     }
-    rows = list(csv.DictReader(io.StringIO(IMAGES.read_text(encoding="utf-8"))))
+    rows = tables.read(IMAGES)
     leaked = predictions.leaked_images(rows)
     common = {row["image"] for row in rows if row["common_test"] == "yes"}
     clean = table.right[[image_id not in leaked for image_id in table.ids]]

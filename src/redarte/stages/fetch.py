@@ -6,13 +6,13 @@ from urllib.parse import unquote, urlsplit
 
 from redarte import params
 from redarte.images import collection
+from redarte.images.decoding import folders
 from redarte.params import Fetch
 from redarte.runtime import outputs
 from redarte.runtime.console import run_stage, say
 
 RAW = Path("data/raw")
 METRICS = Path("metrics/fetch.json")
-CORRECTIONS = Path("corrections.csv")
 
 
 def main() -> None:
@@ -22,12 +22,10 @@ def main() -> None:
         tree = source.tree(settings, scratch)
         section = getattr(settings, settings.source)
         root, parameter = getattr(section, "root", None), f"fetch.{settings.source}.root"
-        found = collection.find_images(
-            tree, settings.max_megapixels * 1e6, root, parameter, CORRECTIONS, settings.apply_corrections
-        )
+        found = collection.find_images(tree, settings.max_megapixels * 1e6, root, parameter)
         collection.copy_images(found, raw, move=tree == scratch)
         described = {"source": settings.source, "data_set": data_set(settings), "root": found.root or "."}
-        outputs.write_json(METRICS, described | found.metrics())
+        outputs.write_json(METRICS, described | found.metrics() | {"digest": folders.digest(raw)})
     skipped = sum(map(len, found.skipped.values()))
     say(f"{len(found.images)} images of {len(found.artists())} artists; {skipped} files skipped ({METRICS})")
 

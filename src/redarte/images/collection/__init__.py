@@ -11,10 +11,10 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from redarte.images import decoding
-from redarte.images.collection import checks, corrections, files, layout
-from redarte.images.collection.corrections import Corrected
-from redarte.images.collection.layout import Layout, comparable, nfc
+from redarte.images.collection import checks, files, layout
+from redarte.images.collection.layout import Layout
 from redarte.images.decoding import folders
+from redarte.images.decoding.folders import comparable, nfc
 from redarte.runtime import workers
 from redarte.runtime.console import progress
 from redarte.runtime.errors import UserError, printable
@@ -35,8 +35,6 @@ class Collection:
         without_images: artists that have no images left.
         broken_profiles: images with an unusable colour profile, as paths in the tree.
         further_pages: images with several pages, as paths in the tree -> the number of pages that are not used.
-        digests: "<artist>/<file>" in data/raw, before corrections -> the BLAKE2b hash of the content, hexadecimal.
-        corrected: what corrections.csv changed.
     """
 
     root: str = ""
@@ -45,8 +43,6 @@ class Collection:
     without_images: list[str] = field(default_factory=list)
     broken_profiles: list[str] = field(default_factory=list)
     further_pages: dict[str, int] = field(default_factory=dict)
-    digests: dict[str, str] = field(default_factory=dict)
-    corrected: Corrected | None = None
 
     def artists(self) -> Counter[str]:
         """Returns each artist's number of images."""
@@ -67,18 +63,10 @@ class Collection:
             "broken_colour_profiles": len(self.broken_profiles),
             "further_pages": sum(self.further_pages.values()),
             "further_pages_names": _summary("further_pages", list(self.further_pages)),
-            **({"corrections": self.corrected.metrics()} if self.corrected else {}),
         }
 
 
-def find_images(
-    tree: Path,
-    max_pixels: float,
-    root: str | None = None,
-    parameter: str = "root",
-    corrections_file: Path | None = None,
-    apply_corrections: bool = True,
-) -> Collection:
+def find_images(tree: Path, max_pixels: float, root: str | None = None, parameter: str = "root") -> Collection:
     """Assigns the files of a tree to artists, and skips what cannot be used.
 
     The tree has a folder for each artist, at any depth below folders that only wrap them; folders inside an artist's
@@ -90,18 +78,15 @@ def find_images(
         max_pixels: an image with more pixels is skipped without being decoded.
         root: the folder of the tree whose folders are the artists; None: it is detected.
         parameter: the name of `root` in params.yaml, for messages.
-        corrections_file: corrections.csv, or None.
-        apply_corrections: False: corrections.csv is only checked and counted.
 
     Returns:
         The images and the skipped files.
 
     Raises:
-        UserError: a folder cannot be read; there are fewer than two artists with images, or two with names that differ
-            only in spelling; it cannot be detected which folders are the artists; or a row of corrections.csv cannot be
-            applied.
+        UserError: a folder cannot be read; there are fewer than two artists with images, two with names that differ
+            only in spelling, or one with a name that is too long; or it cannot be detected which folders are the
+            artists.
     """
-    rows = corrections.read(corrections_file) if corrections_file else []
     found = Collection()
     candidates, lists = [], []
     for path, reason in files.walk(tree):
@@ -119,9 +104,6 @@ def find_images(
     found.skipped |= belonging.outside
     _check_names(belonging)
     _check_files(tree, belonging.artists, max_pixels, found)
-    if corrections_file and rows:
-        found.corrected = corrections.apply(corrections_file, rows, found.images, found.digests, apply_corrections)
-        found.images = found.corrected.images
     found.without_images = sorted(belonging.expected - set(found.artists()))
     if len(found.artists()) < 2:
         raise UserError(_too_few(found))
@@ -131,22 +113,14 @@ def find_images(
 def copy_images(collection: Collection, folder: Path, move: bool) -> None:
     """Fills data/raw with a collection's images, byte for byte.
 
-    Excluded images go to `folders.EXCLUDED`, because split needs them to leave the other images in their splits.
-
     Args:
         collection: from `find_images`.
         folder: an empty folder.
         move: move the files instead of copying them.
     """
-    corrected = collection.corrected
-    copied = dict(collection.images)
-    if corrected and (corrected.relabelled or corrected.excluded):
-        (folder / folders.CORRECTIONS).write_text(corrected.record(), encoding="utf-8")
-        if corrected.applied:
-            copied |= {f"{folders.EXCLUDED}/{name}": path for name, path in corrected.excluded.items()}
-    for parent in sorted({str(PurePosixPath(name).parent) for name in copied}):
-        (folder / parent).mkdir(parents=True)
-    for name, path in copied.items():
+    for artist in sorted(collection.artists()):
+        (folder / artist).mkdir()
+    for name, path in collection.images.items():
         if move:
             path.rename(folder / name)
         else:
@@ -169,14 +143,13 @@ def _check_files(tree: Path, artists: dict[str, str], max_pixels: float, found: 
             if inspected.further_pages:
                 found.further_pages[path] = inspected.further_pages
     taken: set[str] = set()
-    for digest, (path, *again) in by_digest.items():
+    for path, *again in by_digest.values():
         if any(artists[other] != artists[path] for other in again):
             # The artist is unknown, and one copy could be in train and the other in test.
             found.skipped["same_image_under_two_artists"] += [path, *again]
             continue
         found.skipped["duplicate"] += again
-        name = _file_name(path, artists[path], taken)
-        found.images[name], found.digests[name] = tree / path, digest
+        found.images[_file_name(path, artists[path], taken)] = tree / path
     found.skipped = defaultdict(list, {reason: sorted(names) for reason, names in found.skipped.items() if names})
 
 
@@ -200,7 +173,7 @@ def _inspect(tree: Path, max_pixels: float, path: str) -> _Inspected:
     reason = checks.problem(data, max_pixels)
     if reason:
         return _Inspected(reason)
-    digest = corrections.content_hash(data)
+    digest = folders.content_hash(data)
     return _Inspected(None, digest, decoding.has_broken_profile(data), checks.further_pages(data))
 
 
@@ -218,7 +191,7 @@ def _file_name(path: str, artist: str, taken: set[str]) -> str:
     file = PurePosixPath(nfc(path))
     stem = folders.without_copy_separator(file.stem)
     stem = stem.encode()[:_STEM_BYTES].decode(errors="ignore")
-    return corrections.unique_id(artist, stem, taken) + file.suffix.lower()
+    return folders.unique_id(artist, stem, taken) + file.suffix.lower()
 
 
 def _summary(reason: str, names: list[str]) -> list[str]:
@@ -233,15 +206,20 @@ def _summary(reason: str, names: list[str]) -> list[str]:
 
 
 def _check_names(found: Layout) -> None:
-    """Refuses artists whose names differ only in spelling, or on some file systems not at all."""
+    """Refuses artists whose names do not fit into the name of a file, or differ only in spelling, or on some file
+    systems not at all.
+    """
     spellings: dict[str, list[str]] = defaultdict(list)
     for artist in sorted(set(found.artists.values())):
+        problem = folders.problem_of_artist(artist)
+        if problem:
+            raise UserError(f"The source has an artist whose name {problem} ({printable(artist)}); rename the folder.")
         spellings[comparable(artist)].append(artist)
     alike = [" and ".join(map(repr, map(printable, names))) for names in spellings.values() if len(names) > 1]
     if alike:
         raise UserError(
-            f"The source has artists whose names differ only in spaces, capitals or Unicode form ({'; '.join(alike)}); "
-            "put their images into one folder, or rename one of them."
+            f"The source has artists whose names differ only in spaces, capitals, leading zeros or Unicode form "
+            f"({'; '.join(alike)}); put their images into one folder, or rename one of them."
         )
 
 

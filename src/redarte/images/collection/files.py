@@ -6,19 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from redarte.images.collection import checks
+from redarte.images.decoding.folders import is_system_file
 from redarte.runtime.errors import UserError, printable
 
-# Files that systems, network disks and programs create among images, in lower case; also all names with a leading dot.
-_SYSTEM_FILES = frozenset({
-    "__macosx", "icon\r", "network trash folder", "temporary items",  # macOS
-    "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "picasa.ini", "$recycle.bin", "recycler",  # Windows
-    "system volume information", "found.000",
-    "lost+found",  # Linux
-    "@eadir", "@recycle", "@tmp", "@recently-snapshot", "@sharebin", "#recycle", "#snapshot", "~snapshot",  # NAS
-    "__pycache__",
-})  # fmt: skip
-# Suffixes of their metadata files.
-_METADATA_SUFFIXES = ("@synoeastream", "@synoresource", ":zone.identifier")
 LIST = "list_of_artists"  # the reason of the study's artists.csv
 NOT_CANDIDATES = frozenset({"not_an_image_file", "link_to_folder", LIST})  # reasons that `redarte predict` ignores
 
@@ -58,15 +48,6 @@ def is_image_name(path: str) -> bool:
     """
     parts = PurePosixPath(path).parts
     return PurePosixPath(path).suffix.lower() in checks.SUFFIXES and not any(map(is_system_file, parts))
-
-
-def is_system_file(name: str) -> bool:
-    """Returns whether a file or folder of this name belongs to an operating system or another program.
-
-    Args:
-        name: without its folder.
-    """
-    return name.startswith(".") or name.casefold() in _SYSTEM_FILES or name.casefold().endswith(_METADATA_SUFFIXES)
 
 
 def _reason(path: Path) -> str | None:

@@ -1,14 +1,13 @@
 """Assigns each image of a tree to an artist: by the layer of folders that are the artists, or by artists.csv."""
 
-import csv
 import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from redarte.images.collection.files import is_system_file
+from redarte.images.decoding.folders import artist_of, comparable, is_system_file, nfc
+from redarte.runtime import tables
 from redarte.runtime.errors import UserError, printable
 
 # Names of folders that are not artists: splits of a data set, and kinds or sizes of images.
@@ -214,9 +213,8 @@ def _parts_of(root: str, parameter: str) -> list[str]:
 def _listed(file: Path) -> dict[str, str]:
     """The artists of artists.csv: name in comparable form -> class."""
     try:
-        with file.open(encoding="utf-8-sig", newline="") as opened:
-            names = [row["name"].strip() for row in csv.DictReader(opened)]
-    except (KeyError, AttributeError, UnicodeDecodeError, csv.Error):
+        names = [row["name"].strip() for row in tables.read(file)]
+    except (KeyError, UserError):
         raise UserError(
             f"{file.name} must be a UTF-8 table with a column `name`; correct it, or remove it from the "
             "source to use the folders as the artists."
@@ -230,33 +228,3 @@ def _join(names: Iterable[str]) -> str:
         ", ".join(each[:_MAX_NAMES]) + (f" and {len(each) - _MAX_NAMES} more" if len(each) > _MAX_NAMES else "")
         or "none"
     )
-
-
-def artist_of(folder: str) -> str:
-    """Returns the artist of a folder. A name that would be a formula in a spreadsheet is prefixed with an
-    underscore.
-
-    Args:
-        folder: the folder's name.
-    """
-    return f"_{folder}" if folder.startswith(("=", "+", "-", "@")) else folder
-
-
-def nfc(name: str) -> str:
-    # macOS writes ü as u and a combining diaeresis; the same name must be the same class everywhere.
-    """Returns a name in Unicode's composed form: macOS stores ü as two characters, and the class must be the same
-    everywhere.
-
-    Args:
-        name: a file's or folder's name.
-    """
-    return unicodedata.normalize("NFC", name)
-
-
-def comparable(name: str) -> str:
-    """Returns a name without differences in spelling: spaces, underscores, capitals, Unicode forms.
-
-    Args:
-        name: a file's or folder's name.
-    """
-    return re.sub(r"[\s_]+", "_", unicodedata.normalize("NFKC", name).casefold()).strip("_")

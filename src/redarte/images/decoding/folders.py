@@ -1,13 +1,127 @@
-"""Class-per-folder trees of images, and the identity of an image, "<artist>/<stem>"."""
+"""Class-per-folder trees of images: names of artists, and the identity of an image, "<artist>/<stem>"."""
 
+import hashlib
 import os
+import re
+import unicodedata
 from pathlib import Path, PurePosixPath
 
-# In data/raw, where corrections.csv has rows: what they changed, and the folder of the excluded images. No artist has a
-# name that begins with a point.
-CORRECTIONS = "corrections.csv"
-EXCLUDED = ".excluded"
+from redarte.runtime.errors import UNPRINTABLE
+
 _COPY_SEPARATOR = "__"  # between the stem of an image and the name of its augmented copy
+_MAX_ARTIST = 240  # bytes of an artist's name: "<artist>.tar" and temporary names must fit into a file name
+# Files that systems, network disks and programs create among images, in lower case; also all names with a leading dot.
+_SYSTEM_FILES = frozenset({
+    "__macosx", "icon\r", "network trash folder", "temporary items",  # macOS
+    "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "picasa.ini", "$recycle.bin", "recycler",  # Windows
+    "system volume information", "found.000",
+    "lost+found",  # Linux
+    "@eadir", "@recycle", "@tmp", "@recently-snapshot", "@sharebin", "#recycle", "#snapshot", "~snapshot",  # NAS
+    "__pycache__",
+})  # fmt: skip
+# Suffixes of their metadata files.
+_METADATA_SUFFIXES = ("@synoeastream", "@synoresource", ":zone.identifier")
+
+
+def is_system_file(name: str) -> bool:
+    """Returns whether a file or folder of this name belongs to an operating system or another program.
+
+    Args:
+        name: without its folder.
+    """
+    return name.startswith(".") or name.casefold() in _SYSTEM_FILES or name.casefold().endswith(_METADATA_SUFFIXES)
+
+
+def nfc(name: str) -> str:
+    """Returns a name in Unicode's composed form: macOS stores ü as two characters, and the class must be the same
+    everywhere.
+
+    Args:
+        name: a file's or folder's name.
+    """
+    return unicodedata.normalize("NFC", name)
+
+
+def visible(name: str) -> str:
+    """Returns a name as people see it: composed, without invisible characters, and without spaces around its parts.
+
+    Args:
+        name: of an artist or an image; "/" separates parts.
+    """
+    shown = "".join(letter for letter in nfc(name) if unicodedata.category(letter) != "Cf")
+    return "/".join(part.strip() for part in shown.split("/"))
+
+
+def comparable(name: str) -> str:
+    """Returns a name without differences in spelling: spaces, underscores, capitals, Unicode forms, invisible
+    characters, and the leading zeros that a spreadsheet drops.
+
+    Args:
+        name: a file's or folder's name.
+    """
+    plain = re.sub(r"[\s_]+", "_", unicodedata.normalize("NFKC", visible(name)).casefold()).strip("_")
+    return (plain.lstrip("0") or "0") if plain.isdecimal() else plain
+
+
+def artist_of(folder: str) -> str:
+    """Returns the artist of a folder. A name that would be a formula in a spreadsheet is prefixed with an
+    underscore.
+
+    Args:
+        folder: the folder's name.
+    """
+    return f"_{folder}" if folder.startswith(("=", "+", "-", "@")) else folder
+
+
+def problem_of_artist(name: str) -> str | None:
+    """Returns why a name cannot be an artist's, as the end of a sentence; None where it can.
+
+    Args:
+        name: of a class.
+    """
+    if len(name.encode("utf-8", "replace")) > _MAX_ARTIST:
+        return f"has more than {_MAX_ARTIST} bytes, which do not fit into the name of a file"
+    if not visible(name) or re.search(r"[/\\]", name) or is_system_file(name) or artist_of(name) != name:
+        return "is no name of an artist"
+    return "has a control character" if UNPRINTABLE.search(name) else None
+
+
+def content_hash(content: bytes) -> str:
+    """Returns the BLAKE2b hash by which corrections.csv may name an image: 32 hexadecimal digits.
+
+    Args:
+        content: the bytes of the file.
+    """
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def digest(folder: Path) -> str:
+    """Returns a hash of the names and contents of a class-per-folder tree: 32 hexadecimal digits.
+
+    Args:
+        folder: the tree.
+    """
+    hashed = hashlib.blake2b(digest_size=16)
+    for path in list_images(folder):
+        content = content_hash((folder / path).read_bytes())
+        hashed.update(f"{path}\0{content}\n".encode("utf-8", "surrogateescape"))
+    return hashed.hexdigest()
+
+
+def unique_id(artist: str, stem: str, taken: set[str]) -> str:
+    """Returns "<artist>/<stem>", with a number if another image has it, ignoring case; and takes it.
+
+    Args:
+        artist: the class.
+        stem: of a file.
+        taken: identities in lower case; the new one is added.
+    """
+    unique, number = f"{artist}/{stem}", 1
+    while unique.casefold() in taken:
+        number += 1
+        unique = f"{artist}/{stem}-{number}"
+    taken.add(unique.casefold())
+    return unique
 
 
 def classes(folder: Path) -> list[str]:
@@ -16,7 +130,7 @@ def classes(folder: Path) -> list[str]:
     Args:
         folder: the tree.
     """
-    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and entry.name != EXCLUDED)
+    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not is_system_file(entry.name))
 
 
 def display_name(artist: str) -> str:
@@ -29,12 +143,17 @@ def display_name(artist: str) -> str:
 
 
 def list_images(folder: Path) -> list[str]:
-    """Returns the files of a class-per-folder tree as sorted "<class>/<file>".
+    """Returns the files of a class-per-folder tree as sorted "<class>/<file>", without system files.
 
     Args:
         folder: the tree.
     """
-    return sorted(f"{name}/{entry.name}" for name in classes(folder) for entry in os.scandir(folder / name))
+    return sorted(
+        f"{name}/{entry.name}"
+        for name in classes(folder)
+        for entry in os.scandir(folder / name)
+        if not is_system_file(entry.name)
+    )
 
 
 def image_id(path: str) -> str:

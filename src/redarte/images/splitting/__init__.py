@@ -4,13 +4,14 @@ An image whose artist was corrected stays in the split that it has without the c
 without corrections are measured on the same test images.
 """
 
+import shutil
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from splitfolders.split import copy_files, setup_files
 
-from redarte.images.splitting.manifest import Original
+from redarte.images.splitting.corrections import Original
 from redarte.images.splitting.sizes import SplitSizes, split_sizes
 from redarte.params import Split
 from redarte.runtime.errors import UserError
@@ -38,11 +39,13 @@ def assign(
 ) -> tuple[Assignment, set[str]]:
     """Assigns each image to a split.
 
+    Over folds, corrected images do not stay in their split: every image is a test image once.
+
     Args:
         raw: data/raw.
-        originals: its images.
+        originals: its images with their corrections.
         duplicates: the groups of near-duplicates, as paths in data/raw.
-        settings: the section split.
+        settings: the section split, which says whether corrections are applied.
         seed: the seed of params.yaml.
 
     Returns:
@@ -52,9 +55,9 @@ def assign(
     Raises:
         UserError: as `sizes.split_sizes`.
     """
-    sources = {original.file: original.source for original in originals}
-    corrected = {original.file: original.corrected for original in originals if original.corrected}
-    is_corrected = any(original.image != original.source for original in originals)
+    sources = {original.raw: original.raw for original in originals}
+    corrected = {original.raw: original.corrected for original in originals if original.corrected}
+    is_corrected = settings.apply_corrections and corrected != sources
 
     def attempt(names: dict[str, str], before: dict[str, str], is_used: bool) -> Assignment:
         try:
@@ -66,7 +69,7 @@ def assign(
             return Assignment()
 
     without = attempt(sources, {}, is_used=not is_corrected)
-    with_them = attempt(corrected, without.splits, is_used=is_corrected)
+    with_them = attempt(corrected, {} if settings.folds else without.splits, is_used=is_corrected)
     common = {
         file
         for file, name in corrected.items()
@@ -80,14 +83,20 @@ def copy_images(raw: Path, originals: list[Original], assignment: Assignment, ta
 
     Args:
         raw: data/raw.
-        originals: its images.
+        originals: its images, corrected if corrections are applied.
         assignment: from `assign`.
         targets: split -> its folder.
     """
     files: dict[tuple[str, str], list[Path]] = defaultdict(list)
     for original in originals:
-        if original.image and original.file in assignment.splits:
-            files[_artist(original.image), assignment.splits[original.file]].append(raw / original.file)
+        if original.corrected and original.raw in assignment.splits:
+            split = assignment.splits[original.raw]
+            if original.corrected == original.raw:
+                files[_artist(original.raw), split].append(raw / original.raw)
+            else:
+                target = targets[split] / original.corrected
+                target.parent.mkdir(exist_ok=True)
+                shutil.copyfile(raw / original.raw, target)
     for artist in assignment.artists:
         for split in SPLITS:
             copy_files([(files[artist, split], "")], raw / artist, targets[split], prog_bar=None, move=False)

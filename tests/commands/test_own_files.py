@@ -27,17 +27,16 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     return workspace
 
 
-@pytest.mark.parametrize("has_cache", [True, False])
 @pytest.mark.parametrize(
-    ("name", "replaced"),
+    ("name", "replaced", "has_cache"),
     [
-        ("data/raw/Ana/own.jpg", "data/raw/Ana/0.jpg"),
-        ("data/raw/Ana/own.jpg", None),
-        ("data/raw/Ana/0.jpg", "data/raw/Ana/0.jpg"),  # edited in place
-        ("data/split/train/Ben/own.jpg", "FIRST"),
-        ("data/split/train/own.txt", None),
-        ("data/augmented/Ben/own.jpg", "FIRST"),
-        ("data/resized/train/own.tar", "FIRST"),
+        ("data/raw/Ana/own.jpg", "data/raw/Ana/0.jpg", True),
+        ("data/raw/Ana/own.jpg", "data/raw/Ana/0.jpg", False),
+        ("data/raw/Ana/0.jpg", "data/raw/Ana/0.jpg", True),  # edited in place
+        ("data/raw/Ana/0.jpg", "data/raw/Ana/0.jpg", False),
+        ("data/split/train/Ben/own.jpg", "FIRST", False),
+        ("data/augmented/Ben/own.jpg", "FIRST", True),
+        ("data/resized/train/own.tar", "FIRST", False),
     ],
 )
 def test_an_own_file_is_found_also_where_it_takes_the_place_of_another(

@@ -98,13 +98,16 @@ def _written(output: Path, settings: Params, md5: Hash) -> set[str]:
     found = dict(_files(output))
     try:
         if output == RAW:
-            digest = outputs.read_json(Path("metrics/fetch.json"))["digest"]
-            return set(found) if folders.digest(RAW) == digest else set()
+            if folders.digest(RAW) == outputs.read_json(Path("metrics/fetch.json"))["digest"]:
+                return set(found)
+            listed = {row["source"] for row in tables.read(IMAGES)}
+            written = {name for name in found if folders.image_id(name) in listed}
+            return set() if len(written) == len(found) else written  # else one of them was edited
         if output.parent == _SPLIT:
             contents = {md5(path) for _, path in _files(RAW)}
             return {name for name, path in found.items() if md5(path) in contents}
         rows = [row for row in tables.read(IMAGES) if row["split"]]
-    except (OSError, ValueError, KeyError, UserError):
+    except (OSError, ValueError, KeyError, TypeError, UserError):
         return set()
     if output.name == "augmented":
         train = [row["image"] for row in rows if row["split"] == "train"]

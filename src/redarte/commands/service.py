@@ -38,11 +38,11 @@ _DECODING = 4  # uploads at once: a malicious one of a few kB can take half a gi
 _TIMEOUT = 20.0  # seconds for an upload
 _GRACE = 1  # seconds for running requests when the service ends: an upload may have stalled
 _REFUSALS: dict[int | str, dict[str, Any]] = {
-    400: {"description": "not a form"},
-    403: {"description": "from another site's page, or for another host name"},
+    400: {"description": "not a form, or not JSON"},
+    403: {"description": "from another site's page, for another host name, or a correction from another machine"},
     408: {"description": "the request did not arrive in time"},
     413: {"description": f"the request is larger than {MAX_UPLOAD // 2**20} MB"},
-    422: {"description": "not an image, or no such model"},
+    422: {"description": "not an image, no such model, or a row that is not valid"},
     503: {"description": "the machine is overloaded"},
 }
 
@@ -240,7 +240,7 @@ def application(models: dict[str, Predictor], sandbox: Sandbox) -> ASGIApp:
         except FileNotFoundError:
             raise HTTPException(404, f"{PAGE} is missing; create it with `redarte label-issues`.") from None
 
-    @app.post("/api/corrections", responses={403: {"description": "not from this machine"}})
+    @app.post("/api/corrections", responses=_REFUSALS)
     def save_corrections(request: Request, decisions: list[Decision]) -> Saved:
         _check_local(request)
         try:

@@ -133,7 +133,7 @@ def check(file: Path, row: Correction) -> Correction:
     Raises:
         UserError: the action is unknown, the artist is missing, no name or not used, or a value has control characters.
     """
-    where = f"{file}, line {row.line}"
+    where = f"{file}, line {row.line}" if row.line else printable(row.image)
     if row.action not in ACTIONS:
         raise UserError(f"{where}: action is {printable(repr(row.action))}; use {', '.join(ACTIONS)}.")
     if row.action == "relabel" and not row.artist.strip():

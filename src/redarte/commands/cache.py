@@ -5,9 +5,11 @@ after a power cut, or on a failing disk, it may restore corrupt files.
 """
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from redarte.commands import repository
+from redarte.runtime import provenance
 from redarte.runtime.console import progress, say
 from redarte.runtime.errors import UserError
 
@@ -20,6 +22,11 @@ def repair() -> None:
     """
     with repository.opened("DVC's cache cannot be read") as repo:
         cache = Path(repo.cache.local.path)
+        false_runs = list(mixed_runs(Path(repo.stage_cache.cache_dir)))
+    for run in false_runs:
+        run.unlink()
+    if false_runs:
+        say(f"{len(false_runs)} records of runs had outputs of other runs and have been deleted.")
     # Older versions of DVC had other folders beside these, with other hashes; redarte creates none.
     files = [path for path in sorted(cache.glob("??/*")) if path.is_file()]
     broken = 0
@@ -41,6 +48,21 @@ def repair() -> None:
         )
     else:
         say(f"{len(files)} files in {cache}: all are complete.")
+
+
+def mixed_runs(folder: Path) -> Iterator[Path]:
+    """Yields the records of DVC's run cache that a merged dvc.lock has left: with outputs of other runs.
+
+    Args:
+        folder: .dvc/cache/runs.
+    """
+    for record in sorted(folder.glob("??/*/*")):
+        try:
+            entry = repository.parse(record.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if provenance.is_mixed(entry):
+            yield record
 
 
 def is_complete(path: Path) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from redarte.commands import repository
+from redarte.runtime import provenance
 from redarte.runtime.errors import UserError
 
 # An output in DVC's cache that this machine has not pulled does not make the lock stale.
@@ -20,13 +21,32 @@ def check() -> None:
     Raises:
         UserError: stages are stale for other reasons than missing files, or DVC fails.
     """
+    mixed = [stage for stage, entry in repository.lock().items() if provenance.is_mixed(entry)]
+    if mixed:
+        raise UserError(
+            f"dvc.lock mixes two runs in {', '.join(mixed)}: git has merged it line by line, and the outputs are not "
+            "those of the parameters and inputs beside them; type: redarte check --cache && dvc repro --force "
+            f"--single-item {' '.join(mixed)} && dvc repro, and commit dvc.lock and metrics/."
+        )
     with repository.opened("`dvc status` failed") as repo:
         status = repo.status()
         cached = {out.def_path for out in repo.index.outs if out.use_cache}
+    missing = sorted({path for entries in status.values() for path in _deleted(entries)} - cached)
+    if missing:
+        raise UserError(
+            f"{', '.join(missing)} is in dvc.lock and not in this folder: commit it where the run was made (git add "
+            "metrics), and pull."
+        )
     stale = {stage: what for stage, entries in status.items() if (what := list(_changes(entries, cached)))}
     if stale:
         named = "; ".join(f"{stage}: {', '.join(what)}" for stage, what in stale.items())
         raise UserError(f"dvc.lock is stale ({named}): run `dvc repro`, and commit dvc.lock and metrics/.")
+
+
+def _deleted(entries: list[Any]) -> Iterator[str]:
+    """The files of a stage that are not here."""
+    for changed in (changed for entry in entries if isinstance(entry, dict) for changed in entry.values()):
+        yield from (path for path, state in changed.items() if state == "deleted")
 
 
 def _changes(entries: list[Any], cached: set[str]) -> Iterator[str]:

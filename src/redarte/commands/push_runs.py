@@ -1,13 +1,13 @@
 """`redarte push-runs`: `dvc push --run-cache`, including the metrics of the runs.
 
 DVC pushes the records of all runs, but of their outputs only those that dvc.yaml keeps in its cache. Metrics are in
-git;
-without them a teammate's DVC cannot restore a run, and repeats the stage.
+git; without them a teammate's DVC cannot restore a run, and repeats the stage.
 """
 
 from pathlib import Path
 
 from redarte.commands import repository
+from redarte.commands.cache import mixed_runs
 from redarte.runtime.errors import UserError
 
 
@@ -25,6 +25,12 @@ def push(remote: str | None = None) -> int:
     """
     pushed = 0
     with repository.opened("the runs could not be pushed") as repo:
+        mixed = list(mixed_runs(Path(repo.stage_cache.cache_dir)))
+        if mixed:
+            raise UserError(
+                f"{len(mixed)} records of runs have outputs of other runs, which a merged dvc.lock has left; type: "
+                "redarte check --cache"
+            )
         repo.stage_cache.push(remote)
         runs = [record.parts[-2:] for record in Path(repo.stage_cache.cache_dir).glob("*/*/*")]
         for objects in repo.stage_cache.get_used_objs(runs).values():

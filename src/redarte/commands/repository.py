@@ -83,6 +83,18 @@ def parse(text: str) -> dict[str, Any]:
     return content
 
 
+def lock() -> dict[str, Any]:
+    """Returns the entries of dvc.lock by stage; empty where there is no dvc.lock.
+
+    Raises:
+        UserError: as `check`.
+    """
+    check()
+    file = Path("dvc.lock")
+    entries: dict[str, Any] = parse(file.read_text(encoding="utf-8")).get("stages", {}) if file.is_file() else {}
+    return entries
+
+
 def check() -> None:
     """Checks what makes DVC refuse every command.
 
@@ -91,6 +103,7 @@ def check() -> None:
     """
     _check_git()
     _check_merged()
+    _check_unmerged()
     _check_lock()
 
 
@@ -119,6 +132,17 @@ def _check_merged() -> None:
         except (OSError, ValueError):
             continue
         documents.check_merged(path, text)
+
+
+def _check_unmerged() -> None:
+    """Raises UserError where git stopped a merge at a file that it must not mix (.gitattributes)."""
+    done = subprocess.run(["git", "ls-files", "-u", "-z", "dvc.lock", "metrics"], capture_output=True, text=True)
+    if done.returncode == 0 and done.stdout:
+        raise UserError(
+            "git has not finished a merge of dvc.lock and metrics/, which it must not mix: edit params.yaml and "
+            "corrections.csv to what you want, then type: dvc repro && git add dvc.lock metrics params.yaml "
+            "corrections.csv, and finish with git commit (or git rebase --continue, git cherry-pick --continue)"
+        )
 
 
 def _check_git() -> None:

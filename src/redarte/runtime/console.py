@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TypeVar
 
-from redarte.runtime import outputs
+from redarte.runtime import outputs, provenance
 from redarte.runtime.errors import UserError, escaped
 
 Item = TypeVar("Item")
@@ -39,6 +39,7 @@ def run_stage(stage: Callable[[], None]) -> None:
     try:
         outputs.check_links()
         stage()
+        provenance.write()
     except UserError as error:
         _fail(name, str(error), 1)
     except KeyboardInterrupt as interrupt:

@@ -46,7 +46,7 @@ def check(settings: Params) -> None:
             if out.use_cache and Path(out.def_path).exists()
         }
         for output, digest in sorted(recorded.items()):
-            record = _record(cache / digest[:2] / digest[2:])
+            record = _record(cache / digest[:2] / digest[2:]) if digest.endswith(".dir") else {}
             if output.is_dir():
                 unknown = [name for name, path in _files(output) if not _is_kept(path, record.get(name), md5, cache)]
                 unknown = [name for name in unknown if name not in _written(output, settings, md5)] if unknown else []

@@ -126,7 +126,7 @@ def _check_lock() -> None:
 
 def _check_merged() -> None:
     """Raises UserError where git left a merge conflict in a file that DVC reads."""
-    for path in (Path("dvc.yaml"), Path("dvc.lock"), Path("params.yaml")):
+    for path in map(Path, ("dvc.yaml", "dvc.lock", "params.yaml", "corrections.csv")):
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, ValueError):

@@ -91,13 +91,12 @@ def check_merged(path: Path, text: str) -> None:
     if line is None:
         return
     if path.name == "dvc.lock":
-        advice = (
-            "take either version (git checkout --ours dvc.lock), run `dvc repro`, and type: git add dvc.lock metrics"
-        )
+        advice = "type: git checkout --ours dvc.lock metrics && dvc repro && git add dvc.lock metrics"
     else:
+        what = {"params.yaml": "edit to the values that you want", "corrections.csv": "keep the rows of both versions"}
         advice = (
-            "keep one of the two versions, delete the lines that begin with <<<<<<<, ======= and >>>>>>>, and type: "
-            f"git add {path}"
+            f"{what.get(path.name, 'keep one of the two versions')}, delete the lines that begin with <<<<<<<, ======= "
+            f"and >>>>>>>, and type: git add {path}"
         )
     raise UserError(f"merge conflict in {path}, from line {line} on: {advice}")
 

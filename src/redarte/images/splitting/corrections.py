@@ -17,7 +17,7 @@ from typing import Any
 
 from redarte.images.decoding import folders
 from redarte.images.decoding.folders import comparable, visible
-from redarte.runtime import outputs, tables
+from redarte.runtime import documents, outputs, tables
 from redarte.runtime.errors import UNPRINTABLE, UserError, printable
 
 COLUMNS = ("image", "artist", "action", "reason")
@@ -84,11 +84,7 @@ def parse(file: Path, text: str) -> list[Correction]:
     Raises:
         UserError: as `tables.parse`; the columns are others, a row is not valid by itself, or an image is in two rows.
     """
-    if re.search(r"^(<{7}|>{7}|={7})", text, re.MULTILINE):
-        raise UserError(
-            f"{file} has a merge conflict: keep the rows of both versions, delete the lines that begin with <<<<<<<, "
-            f"======= and >>>>>>>, and type: git add {file}"
-        )
+    documents.check_merged(file, text)
     table = tables.parse(file, text)
     if not {"image", "artist", "action"} <= set(table.columns):
         named = ", ".join(map(printable, table.columns))

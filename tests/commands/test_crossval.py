@@ -94,13 +94,19 @@ def test_predictions_are_reused_only_for_the_same_code_data_and_parameters(
 
     first = key([], {})
     assert key([], {}) == key([], {"split.folds": 4, "split.fold": 1}) == first
-    keys = [first, key(["seed=1"], {}), key([], {"seed": 1})]
+    keys = [first, key(["seed=1"], {}), key([], {"seed": 1}), key(["seed=2", "seed=3"], {})]
+    assert key(["seed=3", "seed=2", "seed=1"], {}) == keys[1], "of two values the last counts"
+    corrections = Path("corrections.csv").read_bytes()
+    Path("corrections.csv").write_bytes(corrections + b"a/b,,keep,\n")
+    keys.append(key([], {}))
+    Path("corrections.csv").write_bytes(corrections)
     before = code.read_bytes()
     code.write_bytes(before + b"# another comment\n")
     keys.append(key([], {}))
     code.write_bytes(before)
     fetched = yaml.safe_load(lock.read_text(encoding="utf-8"))
-    fetched["stages"]["fetch"]["outs"][0]["md5"] = "0" * 32
+    (raw,) = (out for out in fetched["stages"]["fetch"]["outs"] if out["path"] == "data/raw")
+    raw["md5"] = "0" * 32
     lock.write_text(yaml.safe_dump(fetched), encoding="utf-8")
     keys.append(key([], {}))
     lock.unlink()
@@ -138,7 +144,7 @@ def test_a_killed_run_continues(tmp_path: Path) -> None:
     assert workspace.run("git", "status", "--short").stdout == ""
     third = workspace.run("redarte", "crossval", "red1", *command[2:])
     assert "Reproducing" not in third.stdout
-    assert "2 of 2 experiments are reused: code, data and parameters are unchanged." in third.stdout
+    assert "2 of 2 experiments are reused: the code, params.yaml, -S, corrections.csv and data/raw" in third.stdout
     assert " of 18 |" in third.stdout
     # Without the cache of experiments they run again.
     workspace.run("dvc", "gc", "--workspace", "--force")

@@ -168,7 +168,7 @@ urllib.request.urlretrieve = retrieve
 
 # Without and with a published hash.
 @pytest.mark.parametrize("backbone", ["MobileNetV2", pytest.param("EfficientNetV2B0", marks=pytest.mark.long)])
-def test_a_login_page_instead_of_weights_is_reported_and_deleted(tmp_path: Path, backbone: str) -> None:
+def test_a_login_page_instead_of_weights_is_reported(tmp_path: Path, backbone: str) -> None:
     changes = {"model": "finetuned", "extra_models": ["finetuned"], "finetuned.backbone": backbone}
     workspace = new_workspace(tmp_path / "redarte", changes | {"finetuned.input_size": 64})
     for artist, split in itertools.product(("Ana", "Bente"), ("train", "val")):
@@ -178,8 +178,28 @@ def test_a_login_page_instead_of_weights_is_reported_and_deleted(tmp_path: Path,
     failed = workspace.stage("train", "finetuned", check=False, PYTHONPATH=code, KERAS_HOME=str(tmp_path / "keras"))
     assert failed.returncode == 1 and "Traceback" not in failed.stderr
     assert f"the ImageNet weights of {backbone} cannot be downloaded: {tmp_path}/keras/models/" in failed.stderr
-    assert "and was deleted. Log in to the network" in failed.stderr
-    assert list((tmp_path / "keras/models").iterdir()) == []
+    assert "Delete the file, log in to the network" in failed.stderr
+
+
+@pytest.mark.parametrize(("number", "reason"), [(28, "No space left on device"), (104, "Connection reset by peer")])
+def test_good_weights_of_another_backbone_are_not_deleted(tmp_path: Path, number: int, reason: str) -> None:
+    """The newest file of Keras's cache was deleted, whatever had failed."""
+    changes = {"model": "finetuned", "extra_models": ["finetuned"], "finetuned.backbone": "MobileNetV2"}
+    workspace = new_workspace(tmp_path / "redarte", changes | {"finetuned.input_size": 64})
+    for artist, split in itertools.product(("Ana", "Bente"), ("train", "val")):
+        write_painting(workspace.path / "data/split" / split / artist / "1.jpg")
+    failing = f"raise OSError({number}, {reason!r})"
+    (tmp_path / "sitecustomize.py").write_text(
+        PORTAL[: PORTAL.index("    with")] + f"    {failing}\n" + PORTAL[PORTAL.index("\nurllib") :]
+    )
+    good = tmp_path / "keras/models/vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
+    good.parent.mkdir(parents=True)
+    good.write_bytes(b"\x89HDF\r\n\x1a\n weights")
+    code = f"{workspace.path}/src:{tmp_path}"
+    failed = workspace.stage("train", "finetuned", check=False, PYTHONPATH=code, KERAS_HOME=str(tmp_path / "keras"))
+    assert failed.returncode == 1 and "Traceback" not in failed.stderr, failed.stderr
+    assert "the ImageNet weights of MobileNetV2 cannot be" in failed.stderr
+    assert good.read_bytes().endswith(b"weights")
 
 
 def test_phase_one_does_not_change_the_backbone_and_reads_each_image_once(

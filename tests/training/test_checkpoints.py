@@ -55,6 +55,42 @@ def test_a_complete_checkpoint_is_used(root: Path, model: keras.Model) -> None:
     assert not root.exists()
 
 
+@pytest.fixture
+def dropout() -> keras.Model:
+    """Two layers that draw random numbers, one of them in an inner model, and an optimizer with a state."""
+    layers = keras.layers
+    inner = keras.Sequential([keras.Input((4,)), layers.Dense(4), layers.Dropout(0.5, seed=1)])
+    model = keras.Sequential([keras.Input((4,)), inner, layers.GaussianNoise(0.5, seed=2), layers.Dense(2)])
+    model.compile(optimizer="adam", loss="mse", metrics=["accuracy"])
+    return model
+
+
+def test_a_resumed_training_draws_the_same_random_numbers(root: Path, dropout: keras.Model) -> None:
+    """Keras does not store the state of dropout: the third epoch had the masks of the first."""
+    x, y = np.random.default_rng(0).normal(size=(2, 64, 4)).astype("float32")
+    fit = {"batch_size": 8, "shuffle": False, "verbose": 0}
+    dropout.fit(x, y[:, :2], epochs=2, **fit)
+    opened().write(dropout, row(1))
+    resumed = opened().model
+    assert resumed is not None
+
+    def state(model: keras.Model) -> list[tuple[str, list[float]]]:
+        """Every variable of the model and its optimizer, except those of metrics, which each epoch sets to zero."""
+        metrics = {id(variable) for variable in model.metrics_variables}
+        return [
+            (variable.name, np.asarray(keras.ops.convert_to_numpy(variable)).ravel().tolist())
+            for variable in (*model.variables, *model.optimizer.variables)
+            if id(variable) not in metrics
+        ]
+
+    assert [values for _, values in state(resumed)] == [values for _, values in state(dropout)]
+    assert [name for name, _ in state(dropout)].count("seed_generator_state") == 2
+    for model in (dropout, resumed):
+        model.fit(x, y[:, :2], epochs=1, **fit)
+    for one, other in zip(dropout.get_weights(), resumed.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def truncate(file: Path) -> None:
     os.truncate(file, file.stat().st_size // 2)
 

@@ -19,10 +19,11 @@ import numpy as np
 
 from redarte import params
 from redarte.commands import repository
+from redarte.commands.corrections_file import CORRECTIONS
 from redarte.evaluation import metrics
 from redarte.evaluation.comparison import title
 from redarte.params import STUDY, Params
-from redarte.runtime import tables
+from redarte.runtime import provenance, tables
 from redarte.runtime.console import say
 from redarte.runtime.errors import UserError
 
@@ -80,7 +81,10 @@ def run(settings: Params, models: Sequence[str], folds: int, changes: Sequence[s
         if (predictions := _predictions(name)) is not None
     }
     if cached:
-        say(f"{len(cached)} of {len(names)} experiments are reused: code, data and parameters are unchanged.")
+        say(
+            f"{len(cached)} of {len(names)} experiments are reused: the code, params.yaml, -S, {CORRECTIONS} and "
+            "data/raw in dvc.lock are unchanged (after a change of a folder or archive, type: dvc repro --force fetch)."
+        )
     for (fold, model), name in names.items():
         if name not in cached:
             say(f"fold {fold + 1} of {folds}, {title(model)}")
@@ -171,12 +175,14 @@ def _verdict(one: str, other: str, done: dict[str, list[Fold]]) -> str:
 
 
 def _digest(settings: Params, changes: Sequence[str], folds: int) -> str:
-    """A hash of everything that a fold depends on: parameters, code and data, committed or not."""
+    """A hash of everything that a fold depends on: parameters, code, corrections and data, committed or not."""
     document = settings.model_dump(exclude={"model": True, "extra_models": True, "split": {"folds", "fold"}})
-    hashed = hashlib.blake2b(json.dumps([document, sorted(changes), folds], sort_keys=True).encode(), digest_size=4)
-    for file in [Path("dvc.yaml"), *sorted(Path("src").rglob("*.py"))]:
-        hashed.update(file.as_posix().encode() + b"\0" + file.read_bytes())
-    hashed.update(_fetched().encode())
+    # Of two values of one parameter the last counts.
+    last = dict(change.partition("=")[::2] for change in changes)
+    hashed = hashlib.blake2b(json.dumps([document, last, folds], sort_keys=True).encode(), digest_size=4)
+    for file in (Path("dvc.yaml"), CORRECTIONS):
+        hashed.update(file.as_posix().encode() + b"\0" + (file.read_bytes() if file.is_file() else b""))
+    hashed.update((provenance.code_digest() + _fetched()).encode())
     return hashed.hexdigest()
 
 
@@ -186,7 +192,7 @@ def _fetched() -> str:
         outs = repository.parse(Path("dvc.lock").read_text(encoding="utf-8"))["stages"]["fetch"]["outs"]
     except (FileNotFoundError, KeyError):
         return ""
-    return json.dumps(outs, sort_keys=True)
+    return json.dumps([out for out in outs if out["path"] == "data/raw"], sort_keys=True)
 
 
 def _check_changes(changes: Sequence[str]) -> None:

@@ -86,10 +86,10 @@ def only_right(predictions: dict[str, Fold]) -> dict[str, list[int]]:
     """Returns the images that exactly one of several runs predicts correctly.
 
     Args:
-        predictions: the name of a run -> its predictions for the same images, in the same order.
+        predictions: the commit of a run -> its predictions for the same images, in the same order.
 
     Returns:
-        The name of a run -> indices of images.
+        The commit of a run -> indices of images.
     """
     right = np.stack([fold.right for fold in predictions.values()])
     alone = right & (right.sum(axis=0) == 1)
@@ -136,8 +136,9 @@ def _row(run: Measured, first: Measured) -> dict[str, Any]:
 
 def _only_right(measured: list[Measured]) -> list[dict[str, Any]]:
     """The images that only one run predicts correctly, of the runs with the same test images as the first."""
+    names = {run.revision.commit: run.revision.name for run in measured}
     same = {
-        run.revision.name: run.predictions
+        run.revision.commit: run.predictions
         for run in measured
         if run.predictions is not None and run.data == measured[0].data
     }
@@ -148,20 +149,24 @@ def _only_right(measured: list[Measured]) -> list[dict[str, Any]]:
         files = {}  # the workspace has other images
     return [
         {
-            "name": name,
+            "name": names[commit],
             "count": len(indices),
-            "shown": [_image(index, name, same, files) for index in indices[:_MOST_IMAGES]],
+            "shown": [_image(index, commit, same, names, files) for index in indices[:_MOST_IMAGES]],
         }
-        for name, indices in only_right(same).items()
+        for commit, indices in only_right(same).items()
     ]
 
 
-def _image(index: int, name: str, runs: dict[str, Fold], files: dict[str, Any]) -> dict[str, Any]:
-    image_id = runs[name].ids[index]
+def _image(
+    index: int, commit: str, runs: dict[str, Fold], names: dict[str, str], files: dict[str, Any]
+) -> dict[str, Any]:
+    image_id = runs[commit].ids[index]
     file = files.get(image_id)
     return {
         "id": image_id,
-        "artist": display_name(str(runs[name].truth[index])),
+        "artist": display_name(str(runs[commit].truth[index])),
         "uri": report.as_uri(decoding.read_within(file, 2 * _SIDE)) if file else None,
-        "others": {other: display_name(str(fold.predicted[index])) for other, fold in runs.items() if other != name},
+        "others": [
+            (names[other], display_name(str(fold.predicted[index]))) for other, fold in runs.items() if other != commit
+        ],
     }

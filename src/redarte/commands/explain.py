@@ -35,8 +35,6 @@ def write(model_name: str | None, image: Path, out: Path, artist: str | None, ma
     Raises:
         UserError: the image cannot be read, the artist is unknown, or `out` cannot be written.
     """
-    if out.suffix.lower() not in (".jpg", ".jpeg") or out.is_dir():
-        raise UserError(f"{out} is not a .jpg file name; choose one with --out.")
     if out.exists() and image.exists() and out.samefile(image):
         raise UserError(f"{out} is the image itself, and would be overwritten: choose another file with --out.")
     with Sandbox(1, checks.max_memory(max_pixels), checks.__name__) as sandbox:
@@ -48,11 +46,8 @@ def write(model_name: str | None, image: Path, out: Path, artist: str | None, ma
     predictions = model.predict([resized[None]])
     probabilities, artists = predictions.calibrated[0], model.metadata.artists
     chosen = int(predictions.predicted[0]) if artist is None else artist_index(artist, artists)
-    try:
-        with outputs.atomic_file(out) as written:
-            decoding.write_jpeg(written, overlay(original, model.evidence(resized, chosen)), quality=90)
-    except OSError as error:
-        raise UserError(f"{out} cannot be written ({error.strerror}); choose another file with --out.") from None
+    with outputs.user_file(out, "--out", ".jpg", ".jpeg") as written:
+        decoding.write_jpeg(written, overlay(original, model.evidence(resized, chosen)), quality=90)
     doubt = (
         ""
         if predictions.in_distribution[0]

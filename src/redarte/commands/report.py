@@ -33,8 +33,6 @@ def write(copy: Path) -> str:
         UserError: there is no page, or it is not the page of dvc.lock; or the copy would replace another kind of file.
     """
     repository.check()
-    if copy.suffix.lower() not in (".html", ".htm"):
-        raise UserError(f"{copy} does not end in .html; the copy is an HTML page.")
     try:
         content = PAGE.read_bytes()
     except FileNotFoundError:
@@ -43,8 +41,8 @@ def write(copy: Path) -> str:
     if not _RUN.search(page) or hashlib.md5(content).hexdigest() != _hash_in_lock():
         raise UserError(f"{PAGE} is not the page of {_LOCK}; type `dvc repro` first.")
     described = run()
-    copy.parent.mkdir(parents=True, exist_ok=True)
-    outputs.write_text(copy, _RUN.sub(html.escape(f"{described}."), page, count=1))
+    with outputs.user_file(copy, "the argument", ".html", ".htm") as partial:
+        partial.write_text(_RUN.sub(html.escape(f"{described}."), page, count=1), encoding="utf-8", newline="\n")
     return f"{copy}: {described}"
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from redarte.runtime.errors import UserError
 
+_OUTPUTS = ("data", "models", "metrics", "plots")
 _LOCK_TIMEOUT = 30  # seconds
 
 
@@ -90,6 +91,33 @@ def scratch_folder(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def user_file(path: Path, option: str, *suffixes: str) -> Iterator[Path]:
+    """Creates a file where a person asked for it, atomically.
+
+    Args:
+        path: the file.
+        option: how the person named it, such as --out, for messages.
+        suffixes: that it may have, in lower case.
+
+    Yields:
+        A path to write.
+
+    Raises:
+        UserError: the path is a folder, has another suffix, is an output of the pipeline, or cannot be written.
+    """
+    if path.suffix.lower() not in suffixes or path.is_dir():
+        raise UserError(f"{path} is not a {suffixes[0]} file name; choose one with {option}.")
+    if Path("dvc.yaml").is_file() and path.resolve().parent in {Path(name).resolve() for name in _OUTPUTS}:
+        raise UserError(f"{path} is in a folder that the pipeline writes; choose another one with {option}.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(path) as partial:
+            yield partial
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}); choose another file with {option}.") from None
+
+
+@contextmanager
 def lock(path: Path) -> Iterator[None]:
     """Waits for other threads and processes that change a file, and keeps them out for the duration of the block.
 
@@ -118,7 +146,7 @@ def check_links() -> None:
     Raises:
         UserError: one is.
     """
-    for folder in map(Path, ("data", "models", "metrics", "plots")):
+    for folder in map(Path, _OUTPUTS):
         if folder.is_symlink():
             raise UserError(
                 f"{folder} is a symbolic link, and DVC takes no outputs below one: make it a folder and link folders "

@@ -32,8 +32,19 @@ def write() -> None:
     lock = documents.read_yaml(Path("dvc.lock")) if Path("dvc.lock").is_file() else {"stages": {}}
     produced = {out["path"]: out["md5"] for other in lock["stages"].values() for out in other.get("outs", ())}
     dependencies = {path: produced.get(path) or _md5(Path(path)) for path in entry["deps"]}
-    parameters = {name: _leaf(values, name) for name in entry["params"]}
+    parameters = {name: _leaf(values, name) for name in entry.get("params", ())}
     outputs.write_text(RECORDS / f"{'_'.join(name)}.json", _text(dependencies, parameters))
+
+
+def code_digest(*packages: str) -> str:
+    """Returns a hash of the code of packages in this checkout, which the stages run, for caches outside of DVC.
+
+    Args:
+        packages: files and folders of src/redarte; all of it where none is named.
+    """
+    here = Path("src/redarte")
+    root = here if here.is_dir() else Path(__file__).parents[1]
+    return hashlib.blake2b("".join(str(_md5(root / name)) for name in packages or [""]).encode()).hexdigest()
 
 
 def is_mixed(entry: dict[str, Any]) -> bool:

@@ -68,7 +68,10 @@ class Checkpoint:
             elif self._keep_best:
                 shutil.copyfile(previous / _BEST, folder / _BEST)
             digests = {file.name: _digest(file) for file in sorted(folder.iterdir())}
-            state = {"fingerprint": self._fingerprint, "history": self.history, "digests": digests}
+            state = {
+                "fingerprint": self._fingerprint, "history": self.history, "digests": digests,
+                "seeds": [keras.ops.convert_to_numpy(seed).tolist() for seed in _seeds(model)],
+            }  # fmt: skip
             outputs.write_text(folder / _STATE, json.dumps(state))
         shutil.rmtree(previous, ignore_errors=True)
 
@@ -121,7 +124,15 @@ class Checkpoint:
         for name in (_MODEL, _BEST) if self._keep_best else (_MODEL,):
             if _digest(folder / name) != state["digests"][name]:
                 raise ValueError(f"{name} has changed since it was written")
-        return keras.saving.load_model(folder / _MODEL, safe_mode=True), history
+        model = keras.saving.load_model(folder / _MODEL, safe_mode=True)
+        for variable, seed in zip(_seeds(model), state["seeds"], strict=True):
+            variable.assign(seed)
+        return model, history
+
+
+def _seeds(model: keras.Model) -> list[Any]:
+    """The states of the random generators of dropout and other layers, which Keras 3.15 does not store with a model."""
+    return [variable for variable in model.non_trainable_variables if variable.name == "seed_generator_state"]
 
 
 def _digest(file: Path) -> str:

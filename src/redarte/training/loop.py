@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -13,10 +12,10 @@ import numpy as np
 from redarte import devices
 from redarte.devices import machines
 from redarte.devices.backend import NAME, VERSION, keras
-from redarte.images import dataset
+from redarte.runtime import provenance
 from redarte.runtime.console import say
 from redarte.runtime.errors import UserError
-from redarte.training import batches, callbacks, checkpoints, history, jobs
+from redarte.training import batches, history
 from redarte.training.callbacks import TrainingCallback
 from redarte.training.checkpoints import Checkpoint
 from redarte.training.history import Metrics, Row
@@ -180,7 +179,6 @@ def _fit(job: TrainingJob, model: keras.Model, callback: TrainingCallback) -> No
 def _fingerprint(job: TrainingJob, policy: str) -> str:
     # A training with more epochs continues one with fewer, unless the learning rate depends on the last epoch.
     ignored = set() if job.settings.schedule == "cosine" else {"epochs"}
-    modules = (dataset, batches, checkpoints, history, jobs, callbacks, sys.modules[__name__])
     parts: list[Any] = [
         job.settings.model_dump(exclude=ignored),
         job.origin,
@@ -191,6 +189,6 @@ def _fingerprint(job: TrainingJob, policy: str) -> str:
         keras.version(),
         NAME,
         VERSION,
-        *map(source_of, modules),
+        provenance.code_digest("images/dataset", "images/decoding", "training"),
     ]
     return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()

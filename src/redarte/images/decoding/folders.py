@@ -191,8 +191,8 @@ def copies_of(image_id: str, files: dict[str, Path]) -> dict[str, Path]:
         image_id: from `image_id`.
         files: from `files_by_id`.
     """
-    prefix = f"{image_id}{_COPY_SEPARATOR}"
-    return {name.removeprefix(prefix): file for name, file in files.items() if name.startswith(prefix)}
+    parts = {name.rpartition(_COPY_SEPARATOR): file for name, file in files.items()}
+    return {copy: file for (head, _, copy), file in parts.items() if head == image_id}
 
 
 def is_copy(image_id: str) -> bool:

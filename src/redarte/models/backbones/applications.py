@@ -4,12 +4,13 @@ import difflib
 import inspect
 import os
 import sys
+import time
 from pathlib import Path
 
 from redarte.devices.backend import keras
 from redarte.models.backbones.common import load_weights, wrong_size
 from redarte.params import Finetuned
-from redarte.runtime.errors import UserError
+from redarte.runtime.errors import UserError, first_line
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"  # the signature of a file of weights
 
@@ -38,6 +39,7 @@ def load(settings: Finetuned) -> keras.Model:
     # Each family's module has the preprocessing that its weights were trained with.
     scaled = image if preprocesses else sys.modules[make.__module__].preprocess_input(image)
     weights = "imagenet" if settings.weights == "imagenet" else None
+    started = time.time() - 2  # file systems round
     try:
         backbone: keras.Model = make(
             include_top=False, weights=weights, input_shape=(side, side, 3), input_tensor=scaled
@@ -45,13 +47,17 @@ def load(settings: Finetuned) -> keras.Model:
     except Exception as error:
         # keras.utils.get_file raises a bare Exception.
         is_offline = "URL fetch failure" in str(error)
-        corrupt = _corrupt_download(error) if weights and not is_offline else None
+        corrupt = _corrupt_download(error, started) if weights and not is_offline else None
         if corrupt is not None:
-            corrupt.unlink(missing_ok=True)
             raise UserError(
                 f"the ImageNet weights of {settings.backbone} cannot be downloaded: {corrupt} is not what Keras "
-                "published (often the login page of a network) and was deleted. Log in to the network and run it "
+                "published (often the login page of a network). Delete the file, log in to the network and run this "
                 "again, or set finetuned.weights to a file of weights."
+            ) from None
+        if weights and isinstance(error, OSError):
+            raise UserError(
+                f"the ImageNet weights of {settings.backbone} cannot be stored in {_folder()} ({first_line(error)}): "
+                "free some space or check the network, and run this again."
             ) from None
         if isinstance(error, ValueError):
             raise UserError(wrong_size(settings, error)) from None
@@ -67,13 +73,16 @@ def load(settings: Finetuned) -> keras.Model:
     return backbone
 
 
-def _corrupt_download(error: Exception) -> Path | None:
-    """The file that Keras downloaded last, where it is not what was published; None where the error is another one."""
-    home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras", "models")
-    files = sorted(home.glob("*.h5"), key=lambda file: file.stat().st_mtime)
-    if not files:
-        return None
-    with files[-1].open("rb") as file:
-        is_hdf5 = file.read(len(_HDF5)) == _HDF5
-    is_refused = "Incomplete or corrupted file" in str(error) or isinstance(error, OSError)
-    return files[-1] if is_refused or not is_hdf5 else None
+def _folder() -> Path:
+    return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras", "models")
+
+
+def _corrupt_download(error: Exception, started: float) -> Path | None:
+    """A file of Keras that is no HDF5, or that this call has downloaded and Keras refuses; None where there is none."""
+    files = sorted(_folder().glob("*.h5"), key=lambda file: file.stat().st_mtime, reverse=True)
+    is_refused = "Incomplete or corrupted file" in str(error)
+    for path in files:
+        with path.open("rb") as file:
+            if file.read(len(_HDF5)) != _HDF5 or (is_refused and path.stat().st_mtime >= started):
+                return path
+    return None

@@ -116,7 +116,7 @@ def test_a_list_without_names_is_refused(tmp_path: Path) -> None:
 
 def test_artists_that_are_equal_on_some_file_systems_are_refused(tmp_path: Path) -> None:
     paint(tmp_path, "Ana/1.jpg", "ana/2.jpg", "Ben/1.jpg")
-    with pytest.raises(UserError, match=r"only in spaces, capitals or Unicode form \('Ana' and 'ana'\)"):
+    with pytest.raises(UserError, match=r"only in spaces, capitals, leading zeros or Unicode form \('Ana' and 'ana'\)"):
         collect(tmp_path)
 
 

@@ -3,12 +3,14 @@
 import errno
 import getpass
 import io
+import logging
 import os
 import signal
 import stat
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -107,6 +109,15 @@ def warn(text: str) -> None:
     print(f"redarte: {escaped(text)}", file=sys.stderr, flush=True)
 
 
+def quiet_libraries() -> None:
+    """Silences warnings about malformed tags of images, and lets OpenCV use one thread, in this process and those that
+    it starts: workers are processes, one for each core.
+    """
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+    os.environ["OPENCV_FOR_THREADS_NUM"] = "1"
+
+
 def markup(text: str) -> str:
     """Returns a text for rich that is shown as it is.
 
@@ -119,8 +130,9 @@ def markup(text: str) -> str:
 
 
 def setup_process() -> None:
-    """Prepares the process: SIGTERM exits with 143, undecodable names are escaped, and user and home exist."""
+    """Prepares the process of a command: SIGTERM exits with 143, names are escaped, and user and home exist."""
     signal.signal(signal.SIGTERM, _terminated)
+    quiet_libraries()
     _ensure_user_and_home()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

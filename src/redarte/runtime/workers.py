@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TypeVar
 
-from redarte.runtime.console import progress
+from redarte.runtime.console import progress, quiet_libraries
 from redarte.runtime.errors import UserError
 
 Item = TypeVar("Item")
@@ -109,4 +109,5 @@ def _exit_with_parent(parent: int) -> None:
             time.sleep(_PARENT_CHECK)
         os._exit(1)
 
+    quiet_libraries()
     threading.Thread(target=watch, daemon=True).start()

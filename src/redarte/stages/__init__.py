@@ -34,5 +34,6 @@ def _exit_quietly_on_interrupt() -> None:
 
 
 if any(argument.startswith(f"{__name__}.") for argument in sys.orig_argv):
+    os.environ["OPENCV_FOR_THREADS_NUM"] = "1"  # before OpenCV is imported: see `console.quiet_libraries`
     _exit_quietly_on_interrupt()
     _run_this_checkout()

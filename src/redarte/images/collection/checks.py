@@ -3,8 +3,9 @@
 import os
 import re
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -13,7 +14,7 @@ import cv2
 import numpy as np
 
 from redarte.images import decoding
-from redarte.images.decoding import ImageArray, png, tiff
+from redarte.images.decoding import ImageArray, colours, png, tiff
 from redarte.runtime.errors import UserError
 
 SUFFIXES = frozenset({
@@ -35,6 +36,7 @@ _MESSAGES = {
     "unsupported_tiff": "is a TIFF with signed samples or another colour space, which is not supported: save it with 8 "
     "or 16 bits in RGB or grey",
     "floating_point_samples": "has floating-point samples, which have no agreed range: save it with 8 or 16 bits",
+    "unsupported_colour_space": "is in another colour space than sRGB, without a colour profile: save it as sRGB",
     "too_many_pixels": "has too many pixels",
     "truncated_or_corrupt": "is truncated or corrupt",
     "takes_too_much_memory": "takes too much memory",
@@ -49,7 +51,6 @@ _OTHER_FORMATS = (
     (0, b"\0\0\0\x0cjP  ", "jpeg_2000"), (0, b"\xff\x4f\xff\x51", "jpeg_2000"), (0, b"8BPS", "photoshop_document"),
     (0, b"\0\0\0\x0cJXL ", "jpeg_xl"), (0, b"\xff\x0a", "jpeg_xl"),
 )  # fmt: skip
-_HEIC = (b"ftypheic", b"ftypheix", b"ftyphevc", b"ftypmif1", b"ftypmsf1")
 # Frames of JPEG that libjpeg reads: baseline, extended and progressive, by Huffman coding (ITU-T T.81, table B.1).
 _FRAMES, _FRAMES_READ = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}, (0xC0, 0xC1, 0xC2)
 # Warnings of libjpeg and libtiff where they have made up pixels. A few extraneous bytes are padding.
@@ -60,6 +61,7 @@ _MADE_UP = re.compile(
 _EXTRANEOUS = re.compile(rb"(\d+) extraneous bytes before marker")
 _MAX_PADDING = 64  # bytes
 _CMYK = 4  # channels
+_MAX_HEADER = 2**12  # bytes of a PNG before its pixels, for a chunk that precedes them
 _STDERR = 2
 _MAX_BYTES_PER_PIXEL = 8  # four channels of 16 bits, not compressed
 # The peak while decoding: the file and, for 16-bit greyscale, the samples as float64 before and after scaling.
@@ -68,8 +70,8 @@ _BASE_MEMORY = 512 * 2**20  # of a process that decodes nothing
 
 Result = TypeVar("Result")
 
-# libtiff's warnings reach stderr through OpenCV, which the user's OPENCV_LOG_LEVEL may silence.
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_WARNING)
+# stderr belongs to the whole process, and threads may decode at once.
+_CAPTURING = threading.Lock()
 
 
 def begins_as_image(path: Path) -> bool:
@@ -87,7 +89,7 @@ def begins_as_image(path: Path) -> bool:
     # Two bytes alone, as of a JPEG XL without a container, may begin any file.
     known = (*_BEGINNINGS, *((offset, start) for offset, start, _ in _OTHER_FORMATS if len(start) > 2))
     is_known = any(head.startswith(start, offset) for offset, start in known)
-    return is_known or is_bitmap or tiff.is_tiff(head) or head[4:12] in _HEIC
+    return is_known or is_bitmap or tiff.is_tiff(head) or head[4:12] in decoding.HEIC_BRANDS
 
 
 def problem(data: bytes, max_pixels: float) -> str | None:
@@ -188,12 +190,7 @@ def _checked(data: bytes, decode: Callable[[], Result]) -> Result:
     suppresses these warnings, so OpenCV decodes a second time what Pillow has decoded with the same libraries: TIFF,
     and JPEG in CMYK.
     """
-    captured = _stderr_file()
-    os.ftruncate(captured, 0)
-    os.lseek(captured, 0, os.SEEK_SET)
-    original = os.dup(_STDERR)
-    os.dup2(captured, _STDERR)
-    try:
+    with _CAPTURING, _captured_stderr() as captured:
         result = decode()
         frame = _frame(data)
         if tiff.is_tiff(data):
@@ -201,15 +198,29 @@ def _checked(data: bytes, decode: Callable[[], Result]) -> Result:
         if tiff.is_tiff(data) or (frame is not None and frame.channels == _CMYK):
             with suppress(cv2.error):
                 cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_REDUCED_COLOR_8)
-    finally:
-        os.dup2(original, _STDERR)
-        os.close(original)
-    os.lseek(captured, 0, os.SEEK_SET)
-    warnings = os.read(captured, 4096)
+        os.lseek(captured, 0, os.SEEK_SET)
+        warnings = os.read(captured, 4096)
     padding = _EXTRANEOUS.search(warnings)
     if _MADE_UP.search(warnings) or (padding and int(padding[1]) > _MAX_PADDING):
         raise ValueError(warnings.decode(errors="replace"))
     return result
+
+
+@contextmanager
+def _captured_stderr() -> Iterator[int]:
+    """Sends what native code writes to stderr to an empty file for the duration of the block."""
+    captured, original = _stderr_file(), os.dup(_STDERR)
+    os.ftruncate(captured, 0)
+    os.lseek(captured, 0, os.SEEK_SET)
+    os.dup2(captured, _STDERR)
+    # libtiff's warnings come through OpenCV, which the user's OPENCV_LOG_LEVEL may silence.
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_WARNING)
+    try:
+        yield captured
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+        os.dup2(original, _STDERR)
+        os.close(original)
 
 
 @cache
@@ -267,10 +278,14 @@ def _declared_problem(data: bytes, max_pixels: float) -> str | None:
     try:
         with decoding.opened(data) as image:
             width, height = image.size
+            is_profiled = bool(image.info.get("icc_profile"))
     except Exception:
         # Pillow raises a dozen kinds of exception for a file that is none of its formats.
         return _unopened(data)
-    return "too_many_pixels" if width * height > max_pixels else None
+    if width * height > max_pixels:
+        return "too_many_pixels"
+    is_srgb = png.is_srgb(data) if data.startswith(png.SIGNATURE) else colours.is_srgb_container(data)
+    return None if is_srgb or (is_profiled and b"cICP" not in data[:_MAX_HEADER]) else "unsupported_colour_space"
 
 
 def _problem_of_tiff(data: bytes, max_pixels: float) -> str | None:
@@ -289,6 +304,6 @@ def _problem_of_tiff(data: bytes, max_pixels: float) -> str | None:
 
 def _unopened(data: bytes) -> str:
     """Why Pillow does not recognise a file."""
-    if data[4:12] in _HEIC and not decoding.HEIC:
+    if data[4:12] in decoding.HEIC_BRANDS and not decoding.HEIC:
         return "heic_without_pillow_heif"
     return "unsupported_jpeg" if _is_unsupported_jpeg(data) else "not_an_image"

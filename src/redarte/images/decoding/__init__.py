@@ -7,8 +7,9 @@ and colour profiles are applied here, for all formats alike.
 """
 
 import io
-import warnings
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
@@ -16,28 +17,20 @@ from typing import Protocol
 import cv2
 import numpy as np
 from PIL import Image
+from PIL.GifImagePlugin import GifImageFile
 
 from redarte.images.decoding import colours, orientation, png, tiff
 from redarte.runtime.errors import UserError
 
 HEIC = find_spec("pillow_heif") is not None
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", *(("HEIF",) if HEIC else ()))
+HEIC_BRANDS = (b"ftypheic", b"ftypheix", b"ftyphevc", b"ftypmif1", b"ftypmsf1")
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 _REDUCED = {
     1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8,
 }  # fmt: skip
 _WHITE = (255, 255, 255)
 _BATCH_SIZE = 32  # for images of 224 px
-if HEIC:
-    import pillow_heif
-
-    pillow_heif.register_heif_opener()
-
-# collection.checks applies the limit of params.yaml before anything is decoded.
-Image.MAX_IMAGE_PIXELS = None
-# Warnings about malformed tags are of no use here.
-warnings.filterwarnings("ignore", module=r"PIL\.")
-# Workers are processes, one for each core; threads inside them would compete for the cores.
-cv2.setNumThreads(1)
+_PILLOW = threading.Lock()  # its limit of pixels is a global variable
 
 ImageArray = np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]
 
@@ -104,7 +97,7 @@ def size(path: Readable) -> tuple[int, int]:
     Args:
         path: the file.
     """
-    with Image.open(io.BytesIO(path.read_bytes()), formats=_FORMATS) as image:
+    with opened(path.read_bytes()) as image:
         return image.size
 
 
@@ -160,9 +153,30 @@ def opened(data: bytes) -> Image.Image:
     Raises:
         Exception: of many kinds, where it is not an image.
     """
+    if HEIC and data[4:12] in HEIC_BRANDS:
+        import pillow_heif
+
+        heif: Image.Image = pillow_heif.HeifImageFile(io.BytesIO(data))  # not registered in the caller's Pillow
+        return heif
+    profile = None
     if data.startswith(png.SIGNATURE):
-        data = png.without_texts(data)
-    return Image.open(io.BytesIO(data), formats=_FORMATS)
+        data, profile = png.prepared(data)
+    with _without_limit():
+        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+    if profile is not None:
+        image.info["icc_profile"] = profile
+    return image
+
+
+@contextmanager
+def _without_limit() -> Iterator[None]:
+    """Lifts Pillow's limit of pixels: collection.checks applies the one of params.yaml before anything is decoded."""
+    with _PILLOW:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
 
 
 def decode(data: bytes, fit: Callable[[tuple[int, int]], tuple[int, int]]) -> ImageArray:
@@ -254,9 +268,17 @@ def _decode_other(image: Image.Image, data: bytes, profile: bytes | None) -> Ima
     """Anything that Pillow opens as upright sRGB: the first frame, on white where it is transparent."""
     # Pillow rotates a TIFF as it loads it, and would use its XMP.
     image.info.pop("xmp", None)
+    box = image.dispose_extent if isinstance(image, GifImageFile) else None  # of the first frame
     image.load()  # a PNG may store its orientation at its end
+    if image.format == "TIFF" and image.mode == "P" and (palette := tiff.palette_of_8_bits(data)):
+        image.putpalette(palette)
     turn = None if image.format == "TIFF" else orientation.transposition(image)
-    upright = _on_white(colours.to_srgb(colours.of_8_bits(image), profile), png.alpha(image, data))
+    alpha = png.alpha(image, data)
+    if box is not None and box != (0, 0, *image.size):  # the rest of the screen is transparent
+        frame = (alpha or Image.new("L", image.size, 255)).crop(box)
+        alpha = Image.new("L", image.size)
+        alpha.paste(frame, box)
+    upright = _on_white(colours.to_srgb(colours.of_8_bits(image), profile), alpha)
     return np.asarray(upright if turn is None else upright.transpose(turn))
 
 

@@ -8,8 +8,20 @@ import numpy as np
 from PIL import Image, ImageCms
 
 _BROKEN = (OSError, TypeError, ValueError, ImageCms.PyCMSError)  # what Pillow raises for a profile
+_MAX_HEADER = 2**16  # bytes of an AVIF or HEIC before its pixels
 # The colour space of a profile -> the modes that it applies to.
 _MODES = {"RGB": ("RGB", "L"), "GRAY": ("L",), "CMYK": ("CMYK",)}
+
+
+def is_srgb_container(data: bytes) -> bool:
+    """Returns whether an AVIF or HEIC declares sRGB or no colour space (nclx: ISO/IEC 23008-12, 6.5.5).
+
+    Args:
+        data: the content of a file without an ICC profile.
+    """
+    at = data.find(b"colrnclx", 0, _MAX_HEADER)
+    primaries, transfer = data[at + 8 : at + 10], data[at + 10 : at + 12]
+    return at < 0 or (primaries in (b"\0\1", b"\0\2") and transfer in (b"\0\1", b"\0\2", b"\0\6", b"\0\x0d"))
 
 
 def is_broken(profile: bytes, mode: str) -> bool:

@@ -4,6 +4,8 @@ texts.
 
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import suppress
 
 import cv2
 import numpy as np
@@ -11,11 +13,17 @@ from PIL import Image
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")  # Pillow refuses a file with a long text
+_MAX_OF_PILLOW, _MAX_PROFILE = 2**20, 2**25  # bytes of a colour profile
+# sRGB's gamma and chromaticities of white, red, green and blue, times 100,000 (PNG, 11.3.2.1 and 11.3.2.2).
+_GAMMA, _NEAR = 45455, 0.02
+_CHROMATICITIES = np.array([31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000])
+_PRIMARIES, _TRANSFERS = (b"\x01", b"\x02"), (b"\x01", b"\x02", b"\x06", b"\x0d")  # BT.709, unspecified, BT.601, sRGB
 _DECISIVE = (b"tRNS", b"acTL", b"fcTL", b"fdAT")  # ancillary chunks that decide pixels
 
 
-def without_texts(data: bytes) -> bytes:
-    """Removes the chunks that Pillow refuses and that do not affect pixels: texts, and chunks with a wrong checksum.
+def prepared(data: bytes) -> tuple[bytes, bytes | None]:
+    """Removes the chunks that Pillow refuses and that do not affect pixels: texts, chunks with a wrong checksum, and a
+    long colour profile.
 
     A chunk is ancillary where its name begins with a small letter (PNG, 5.4).
 
@@ -23,19 +31,49 @@ def without_texts(data: bytes) -> bytes:
         data: the content of a PNG.
 
     Returns:
-        The content; unchanged for most files.
+        The content, unchanged for most files; and the profile that was removed from it, or None.
     """
-    kept, dropped, offset = [data[: len(SIGNATURE)]], False, len(SIGNATURE)
-    while offset + 12 <= len(data):
-        size, name = struct.unpack_from(">I4s", data, offset)
-        chunk = data[offset : offset + 12 + size]
-        offset += 12 + size
+    kept, profile = [data[: len(SIGNATURE)]], None
+    for name, chunk in _chunks(data):
         is_ancillary = name[:1].islower() and name not in _DECISIVE
         if name in _TEXTS or (is_ancillary and zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:], "big")):
-            dropped = True
-        else:
-            kept.append(chunk)
-    return b"".join(kept) if dropped else data
+            continue
+        if name == b"iCCP" and profile is None:
+            # A name, a zero, the method, and the profile, compressed (PNG, 11.3.2.3).
+            with suppress(zlib.error):
+                unpacked = zlib.decompressobj().decompress(chunk[8:-4].partition(b"\0")[2][1:], _MAX_PROFILE)
+                if len(unpacked) > _MAX_OF_PILLOW:
+                    profile = unpacked
+                    continue
+        kept.append(chunk)
+    content = b"".join(kept)
+    return (content if len(content) < len(data) else data), profile
+
+
+def is_srgb(data: bytes) -> bool:
+    """Returns whether a PNG without a colour profile is in sRGB, as nearly all are, or in a space of about its colours.
+
+    Args:
+        data: the content of a PNG.
+    """
+    found = {name: chunk[8:-4] for name, chunk in _chunks(data)}
+    if b"cICP" in found:  # primaries and transfer function (ITU-T H.273)
+        return found[b"cICP"][:1] in _PRIMARIES and found[b"cICP"][1:2] in _TRANSFERS
+    if b"iCCP" in found or b"sRGB" in found:
+        return True
+    gamma = int.from_bytes(found.get(b"gAMA", b""), "big") or _GAMMA
+    points = np.frombuffer(found.get(b"cHRM", b""), ">u4").astype(np.int64)
+    is_near = points.shape != (8,) or np.abs(points - _CHROMATICITIES).max() <= _NEAR * 100_000
+    return bool(is_near and abs(gamma - _GAMMA) <= _NEAR * _GAMMA)
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The name and all bytes of each chunk."""
+    offset = len(SIGNATURE)
+    while offset + 12 <= len(data):
+        size, name = struct.unpack_from(">I4s", data, offset)
+        yield name, data[offset : offset + 12 + size]
+        offset += 12 + size
 
 
 def alpha(image: Image.Image, data: bytes) -> Image.Image | None:

@@ -1,7 +1,6 @@
 """TIFFs that Pillow reads wrongly: samples of other depths than 8 bits; and the pages of a TIFF."""
 
 import io
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,14 +15,13 @@ _DEPTHS_OF_PILLOW = (1, 2, 4, 8)  # bits a sample
 _CHANNELS = {0: 1, 1: 1, 2: 3, 5: 4}  # white is zero, black is zero, RGB, separated (CMYK)
 _DEFLATE = (8, 32946)  # compressions
 _MODES = {1: "L", 3: "RGB", 4: "CMYK"}
-_WHITE_IS_ZERO, _UNSIGNED, _FLOAT, _SEPARATE_PLANES = 0, 1, 3, 2
+_WHITE_IS_ZERO, _RGB, _UNSIGNED, _FLOAT, _UNDEFINED, _SEPARATE_PLANES = 0, 2, 1, 3, 4, 2
+_NOT_OF_PILLOW = (33003, 33004, 33005, 34712, 34887, 34927, 50001, 50002)  # JPEG 2000, LERC, WebP, JPEG XL
+_BIG_ENDIAN_BIG_TIFF = b"MM\0+"
 _PREMULTIPLIED, _ALPHA = 1, 2
 _ORIENTATION, _PROFILE = 274, 34675
 _SUB_IFDS, _DNG_VERSION = 330, 50706  # tags: a raw file's full image, and the raw format's version
 _MAX_PAGES = 1000  # that are counted
-
-# Warnings about malformed tags are of no use here.
-logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 
 class UnsupportedError(ValueError):
@@ -99,7 +97,25 @@ def is_read_by_pillow(data: bytes) -> bool:
         Exception: of any kind, where it is corrupt.
     """
     with _first_page(data) as (first, _):
-        return first.bitspersample in _DEPTHS_OF_PILLOW and first.sampleformat != _FLOAT
+        channels, kind = first.samplesperpixel, int(first.photometric)
+        return (
+            first.bitspersample in _DEPTHS_OF_PILLOW
+            and first.sampleformat in (_UNSIGNED, _UNDEFINED)
+            and int(first.compression) not in _NOT_OF_PILLOW
+            and channels <= _CHANNELS.get(kind, channels) + (kind == _RGB)
+            and data[:4] != _BIG_ENDIAN_BIG_TIFF
+        )
+
+
+def palette_of_8_bits(data: bytes) -> bytes | None:
+    """Returns the palette of a TIFF whose colour map has 8 bits, as libtiff reads it; None for the usual 16 bits.
+
+    Args:
+        data: the content of a file.
+    """
+    with _first_page(data) as (first, _):
+        table = np.asarray(first.colormap) if first.colormap is not None else np.array([])
+    return table.T.astype(np.uint8).tobytes() if table.size and table.max() < 256 else None
 
 
 def profile(data: bytes) -> tuple[bytes | None, str]:
@@ -146,16 +162,23 @@ def read(data: bytes) -> tuple[Image.Image, Image.Image | None, int, bytes | Non
     with _first_page(data) as (page, _):
         kind, bits, channels = int(page.photometric), page.bitspersample, page.samplesperpixel
         base = _CHANNELS.get(kind)
-        if page.sampleformat != _UNSIGNED or not isinstance(bits, int) or base is None or channels < base:
+        if (
+            page.sampleformat not in (_UNSIGNED, _UNDEFINED)
+            or not isinstance(bits, int)
+            or base is None
+            or channels < base
+        ):
             raise UnsupportedError(f"samples of {bits} bits, format {page.sampleformat}, photometric {kind}")
         if not page.imagewidth * page.imagelength:
             raise ValueError("no pixels")
-        extra = int(page.extrasamples[0]) if page.extrasamples else 0
+        extras = [int(extra) for extra in page.extrasamples or ()]
+        index = next((number for number, extra in enumerate(extras) if extra in (_PREMULTIPLIED, _ALPHA)), None)
         orientation, icc = page.tags.valueof(_ORIENTATION, 1), _profile(page)
         samples = _planes(page.asarray(maxworkers=1), page)
     # One channel at a time, because 64-bit samples take the most memory.
     scaled = [
-        np.rint(plane.astype(np.float64) * (255 / (2**bits - 1))).astype(np.uint8) for plane in samples[: base + 1]
+        np.rint(plane.astype(np.float64) * (255 / (2**bits - 1))).astype(np.uint8)
+        for plane in (*samples[:base], *(() if index is None else [samples[base + index]]))
     ]
     colours = np.stack(scaled[:base], axis=-1)
     image = Image.fromarray(
@@ -163,8 +186,8 @@ def read(data: bytes) -> tuple[Image.Image, Image.Image | None, int, bytes | Non
     )
     if base == 4:
         image = Image.frombytes("CMYK", image.size, colours.tobytes())
-    alpha = Image.fromarray(scaled[base]) if extra in (_PREMULTIPLIED, _ALPHA) else None
-    if alpha is not None and extra == _PREMULTIPLIED and base == 3:
+    alpha = None if index is None else Image.fromarray(scaled[base])
+    if alpha is not None and index is not None and extras[index] == _PREMULTIPLIED and base == 3:
         image = Image.merge("RGBa", [*image.split(), alpha]).convert("RGBA").convert("RGB")
     return image, alpha, orientation, icc
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from redarte.images.decoding import folders
 from redarte.images.sources.archive import download, tars, zips
 from redarte.images.sources.archive.members import ELSEWHERE, Budget, Member, write
 from redarte.params import Archive, Fetch
@@ -86,7 +87,7 @@ def unpack(file: Path, folder: Path, limits: Archive) -> None:
     """
     budget = Budget.of(limits)
     _unpack(file, folder, budget)
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not _is_of_a_system(path, folder)]
     if files and all(path.name.lower().endswith(_SUFFIXES) for path in files):
         for inner in files:
             into = inner.with_name(_stem(inner.name))
@@ -99,6 +100,21 @@ def unpack(file: Path, folder: Path, limits: Archive) -> None:
                 # By its name in the archive, because the unpacked file is deleted.
                 raise UserError(str(error).replace(str(inner), f"{file}: {inner.relative_to(folder)}")) from None
             inner.unlink()
+            _unwrap(into)
+
+
+def _is_of_a_system(path: Path, folder: Path) -> bool:
+    return any(map(folders.is_system_file, path.relative_to(folder).parts))
+
+
+def _unwrap(folder: Path) -> None:
+    """Moves the files of Ana/Ana, from Ana.zip with a folder Ana in it, to Ana."""
+    content = [path for path in folder.iterdir() if not folders.is_system_file(path.name)]
+    if len(content) == 1 and content[0].is_dir() and content[0].name == folder.name:
+        wrapper = content[0].rename(folder / f".{folder.name}")
+        for path in wrapper.iterdir():
+            path.rename(folder / path.name)
+        wrapper.rmdir()
 
 
 def sizes(file: Path, limits: Archive) -> list[tuple[str, int]]:

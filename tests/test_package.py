@@ -11,9 +11,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import redarte
-from tests.conftest import ROOT, Workspace
+from tests.conftest import ROOT, Workspace, painting, write_painting
 
 MEGABYTE = 10**6
 
@@ -62,11 +63,44 @@ def test_the_example_without_redarte_gives_the_same_probabilities(finished: Work
     assert "redarte." not in example
     (tmp_path / "example.py").write_text(example, encoding="utf-8")
     model = finished.path / "models/red1.onnx"
-    image = min((finished.path / "data/split/test").rglob("*.*"))
-    printed = finished.run("python", str(tmp_path / "example.py"), str(model), str(image)).stdout.splitlines()
-    expected = redarte.load(model).predict(image).ranking
-    assert [line.rpartition(" ")[0] for line in printed] == [artist for artist, _ in expected]
-    assert [float(line.rpartition(" ")[2]) for line in printed] == pytest.approx([p for _, p in expected], abs=0.02)
+    images = [min((finished.path / "data/split/test").rglob("*.*"))]
+    # Smaller and larger than the model's side of 32 px on one axis or both, grey, and without loss.
+    for number, size in enumerate(((20, 25), (20, 300), (31, 33), (63, 65), (150, 70), (1000, 700), (300, 260))):
+        picture = Image.fromarray(painting(*size, seed=number))
+        for name, converted in (("a.jpg", picture), ("b.png", picture), ("c.jpg", picture.convert("L"))):
+            converted.save(tmp_path / f"{number}{name}")
+            images.append(tmp_path / f"{number}{name}")
+    for image in images:
+        printed = finished.run("python", str(tmp_path / "example.py"), str(model), str(image)).stdout.splitlines()
+        expected = redarte.load(model).predict(image).ranking
+        assert [line.rpartition(" ")[0] for line in printed] == [artist for artist, _ in expected], image
+        values = [float(line.rpartition(" ")[2]) for line in printed]
+        assert values == pytest.approx([p for _, p in expected], abs=1e-4), image
+
+
+def test_predictions_in_threads_change_nothing_in_the_callers_process(finished: Workspace, tmp_path: Path) -> None:
+    """stderr stayed redirected, and importing redarte changed OpenCV and Pillow."""
+    for number in range(8):
+        write_painting(tmp_path / f"{number}.jpg", 300, 200, seed=number)
+    script = f"""
+import concurrent.futures, logging, os, sys, warnings
+import cv2
+from PIL import Image
+def settings():
+    return (cv2.getNumThreads(), cv2.utils.logging.getLogLevel(), Image.MAX_IMAGE_PIXELS, list(warnings.filters),
+            logging.getLogger("tifffile").level, os.environ.copy(), os.fstat(2).st_ino)
+before = settings()
+import redarte
+model = redarte.load({str(finished.path / "models/red1.onnx")!r})
+images = [f"{tmp_path}/{{number}}.jpg" for number in range(8)] * 8
+with concurrent.futures.ThreadPoolExecutor(8) as pool:
+    found = list(pool.map(model.predict, images))
+assert [one.ranking for one in found[:8]] == [model.predict(image).ranking for image in images[:8]]
+changed = [(one, other) for one, other in zip(before, settings()) if one != other]
+assert not changed, changed
+print("still here", file=sys.stderr)
+"""
+    assert finished.run("python", "-c", script).stderr == "still here\n"
 
 
 def test_csv_has_a_row_for_each_file(finished: Workspace, tmp_path: Path) -> None:

@@ -1,12 +1,18 @@
 """redarte recognises the artists of paintings: a DVC pipeline around three small convolutional neural networks."""
 
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from redarte.classifier import Classifier, Prediction, load
     from redarte.runtime.errors import UserError
 
-__all__ = ["Classifier", "Prediction", "UserError", "load"]
+__all__ = ["Classifier", "Prediction", "UserError", "__version__", "load"]
+
+try:
+    __version__ = version("redarte")
+except PackageNotFoundError:  # the code is on the path, and not installed
+    __version__ = "unknown"
 
 
 def __getattr__(name: str) -> Any:

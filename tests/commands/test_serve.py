@@ -22,6 +22,7 @@ import requests
 from PIL import Image
 from playwright.sync_api import Page
 
+import redarte
 from redarte.commands.page import result_html
 from redarte.images import decoding
 from redarte.images.dataset import shards
@@ -297,6 +298,7 @@ def ask(address: str, content: bytes, **query: str | int) -> requests.Response:
 def test_the_api_predicts(address: str, tmp_path: Path) -> None:
     assert requests.get(f"{address}/health", timeout=10).json() == {
         "status": "ok",
+        "version": redarte.__version__,
         "models": ["red1", "red2", "red3"],
     }
     content = write_painting(tmp_path / "a.jpg").read_bytes()
@@ -310,6 +312,7 @@ def test_the_api_predicts(address: str, tmp_path: Path) -> None:
     )
     schema = requests.get(f"{address}/api/openapi.json", timeout=10).json()
     assert {"/health", "/api/predict"} <= set(schema["paths"])
+    assert schema["info"]["version"] == redarte.__version__
 
 
 def test_the_file_decides_which_model_predicts(finished: Workspace, address: str, tmp_path: Path) -> None:
@@ -333,6 +336,14 @@ def test_the_file_decides_which_model_predicts(finished: Workspace, address: str
     with servers.page(clone, root) as served:
         assert requests.get(f"{served.address}/health", timeout=10).json()["models"] == ["red1", "copy"]
         predictions = {name: ask(served.address, image, model=name).json() for name in ("red1", "copy")}
+        # A file that is replaced is loaded again; one that is broken is reported.
+        shutil.copy(finished.path / "models/red3.onnx", models / "new.onnx")
+        (models / "new.onnx").replace(models / "red1.onnx")
+        replaced = ask(served.address, image, model="red1").json()["probability"]
+        (models / "copy.onnx").write_bytes(b"broken")
+        broken = ask(served.address, image, model="copy")
+    assert replaced == pytest.approx(ask(address, image, model="red3").json()["probability"], abs=1e-5)
+    assert broken.status_code == 503 and "models/copy.onnx" in broken.json()["detail"]
     assert {name: answer["model"] for name, answer in predictions.items()} == {"red1": "red1", "copy": "copy"}
     assert predictions["red1"]["probability"] == pytest.approx(expected["red1"], abs=1e-5)
     assert predictions["copy"]["probability"] == pytest.approx(expected["red2"], abs=1e-5)

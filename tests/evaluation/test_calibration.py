@@ -34,3 +34,11 @@ def test_whitened_features_have_unit_covariance() -> None:
     # A channel that is the same in every image, and fewer images than channels.
     for few in (np.c_[features, np.ones(5000)], features[:2], np.zeros((4, 3))):
         assert np.isfinite(calibration.whitening(few)[1]).all()
+
+
+@pytest.mark.parametrize("count", [1, 7, 20, 100, 839])
+def test_the_threshold_covers_the_smallest_share(count: int) -> None:
+    """0.55 of 100 is 55, and not 56 for the binary 55.000000000000007."""
+    for percent in range(1, 101):
+        found = calibration.threshold(np.arange(count, dtype=float), percent / 100)
+        assert found + 1 == -(-percent * count // 100)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 from scipy.stats import binomtest
-from sklearn.metrics import f1_score, precision_recall_fscore_support
+from sklearn.metrics import precision_recall_fscore_support
 
 from redarte.evaluation import metrics
 from redarte.inference import predictor
@@ -139,29 +139,6 @@ def test_the_interval_of_a_perfect_accuracy_is_not_a_point() -> None:
     low, high = metrics.wilson(1.0, 12)
     assert 0.7 < low < 0.8
     assert high == 1.0
-
-
-def test_a_bootstrap_of_macro_f1_uses_the_drawn_artists() -> None:
-    rng = np.random.default_rng(0)
-    truth, predicted = rng.integers(0, 5, 12), rng.integers(0, 5, 12)
-    draws = np.random.default_rng(0).integers(0, 12, (2000, 12))
-    expected = [
-        f1_score(truth[draw], predicted[draw], average="macro", labels=np.unique(truth[draw]), zero_division=0)
-        for draw in draws[:200]
-    ]
-    ours = metrics.bootstrap_macro_f1(truth, predicted, artists=7, resamples=200)
-    first = np.random.default_rng(0).integers(0, 12, (200, 12))
-    assert (first == draws[:200]).all()
-    assert ours == pytest.approx(tuple(np.percentile(expected, [2.5, 97.5])))
-
-
-def test_a_bootstrap_interval_is_around_the_value_and_the_same_each_time() -> None:
-    truth = np.repeat([0, 1, 2, 3], 25)
-    predicted = np.where(np.arange(100) % 4 == 0, (truth + 1) % 4, truth)
-    interval = metrics.bootstrap_macro_f1(truth, predicted, artists=4)
-    assert interval[0] < f1_score(truth, predicted, average="macro") < interval[1]
-    assert interval[1] - interval[0] == pytest.approx(0.17, abs=0.04)
-    assert metrics.bootstrap_macro_f1(truth, predicted, artists=4) == interval
 
 
 def test_mcnemar() -> None:

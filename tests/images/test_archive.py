@@ -550,3 +550,15 @@ def test_a_relative_path_is_reported_with_the_working_directory(tmp_path: Path, 
         archive.tree(settings({"fetch.archive.path": "../a.zip"}).fetch, tmp_path)
     with pytest.raises(UserError, match=r"which is not a file on this machine\."):
         archive.tree(settings({"fetch.archive.path": "/a.zip"}).fetch, tmp_path)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_zip_of_zips_as_a_mac_writes_it(tmp_path: Path, settings: MakeSettings, wrapped: bool) -> None:
+    """With files of the system, and with a folder in each zip that is named like the zip."""
+    outer = {"__MACOSX/._Ana.zip": b"x", ".DS_Store": b"x"}
+    for artist in ("Ana", "Ben"):
+        inner = {f"{artist}/{n}.jpg" if wrapped else f"{n}.jpg": artist.encode() * n for n in (1, 2)}
+        outer[f"{artist}.zip"] = make_zip(tmp_path / "inner.zip", inner | {"__MACOSX/x": b"x"}).read_bytes()
+    found = tree_bytes(unpack(settings, make_zip(tmp_path / "a.zip", outer)))
+    images = {name: content for name, content in found.items() if name.endswith(".jpg")}
+    assert images == {f"{artist}/{n}.jpg": artist.encode() * n for artist in ("Ana", "Ben") for n in (1, 2)}

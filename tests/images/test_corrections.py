@@ -116,8 +116,8 @@ def test_a_table_without_rows_changes_nothing(tree: Path) -> None:
         (f"Ana/1,{'画' * 100},relabel", "has more than 240 bytes"),
         ("Ana/1,a\u202eb,relabel", "has a control character"),
         ("Ana/1,Zoe,keep", "line 2: only relabel has an artist; delete Zoe"),
-        ('Ana/1,Cleo,relabel,"signed\nAna/2,,exclude,', "line 3: unexpected end of data; correct the double quotes"),
-        ('Ana/1,Cleo,relabel,"signed\nAna/2,,exclude,his hand"', "line 3: a text has several lines; is a double quote"),
+        ('Ana/1,Cleo,relabel,"signed\nAna/2,,exclude,', "line 2: unexpected end of data; correct the double quotes"),
+        ('Ana/1,Cleo,relabel,"signed\nAna/2,,exclude,his hand"', "line 2: a text has several lines; is a double quote"),
         ('Ana/1,Cleo,relabel,"signed" below', "line 2: ',' expected after '\"'; correct the double quotes"),
         ("Ana/1,,keep,signed, lower left, 1889", "line 2: 6 cells for 4 columns; put a text with “,” in double quotes"),
         (

@@ -298,3 +298,123 @@ def test_a_failing_disk_skips_the_file(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(checks, "read_content", fails)
     assert collection._inspect(tmp_path, 1e6, "a.jpg").reason == "unreadable"
+
+
+def test_signed_samples_of_8_bits_are_reported() -> None:
+    assert checks.problem(tiff(RNG.integers(-128, 127, (20, 30)).astype(np.int8)), 1e6) == "unsupported_tiff"
+
+
+def test_a_palette_of_8_bits_is_read_as_libtiff_reads_it() -> None:
+    """Its largest value is below 256: all colours were black."""
+    indices, palette = RNG.integers(0, 256, (20, 30)).astype(np.uint8), RNG.integers(0, 256, (3, 256)).astype(np.uint16)
+    for table, expected in ((palette, palette), (palette * 257, palette)):
+        found = pixels(tiff(indices, photometric="palette", colormap=table))
+        np.testing.assert_allclose(found, np.moveaxis(expected[:, indices], 0, -1), atol=1)
+
+
+def alpha_of(height: int, width: int) -> np.ndarray:
+    return np.tile(np.linspace(0, 255, width).round().astype(np.uint8), (height, 1))
+
+
+@pytest.mark.parametrize("photometric", ["minisblack", "rgb", "separated"])
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("extras", [[2], [0, 2], [2, 0]])
+def test_transparency_of_a_tiff_is_any_of_its_extra_samples(photometric: str, bits: int, extras: list[int]) -> None:
+    """0 is unspecified data, 2 is alpha: 8-bit TIFFs were called corrupt, and a second extra sample was ignored."""
+    base = {"minisblack": 1, "rgb": 3, "separated": 4}[photometric]
+    colours = np.stack([painting(30, 20, seed=seed)[..., 0] for seed in range(base)], axis=-1)
+    alpha = alpha_of(20, 30)
+    others = [alpha if extra == 2 else np.full_like(alpha, 99) for extra in extras]
+    samples = np.concatenate([colours, *(other[..., None] for other in others)], axis=-1).astype(f"uint{bits}")
+    data = tiff(samples * (257 if bits == 16 else 1), photometric=photometric, extrasamples=extras)
+    if base == 4:
+        opaque = np.asarray(Image.frombytes("CMYK", (30, 20), colours.tobytes()).convert("RGB")).astype(float)
+    else:
+        opaque = np.broadcast_to(colours, (20, 30, 3)).astype(float)
+    share = alpha[..., None] / 255
+    np.testing.assert_allclose(pixels(data), opaque * share + 255 * (1 - share), atol=2)
+
+
+@pytest.mark.parametrize("compression", ["lerc", "jpeg2000", "webp", "jpegxl"])
+def test_compressions_that_pillow_does_not_know(compression: str) -> None:
+    image = painting(60, 40)
+    arguments: dict[str, Any] = {"compressionargs": {"lossless": True}} if compression == "webp" else {}
+    data = tiff(image, photometric="rgb", compression=compression, **arguments)
+    np.testing.assert_allclose(pixels(data), image, atol=0 if compression in ("lerc", "webp") else 3)
+
+
+def test_a_big_tiff_in_big_endian() -> None:
+    image = painting(60, 40)
+    np.testing.assert_array_equal(pixels(tiff(image, photometric="rgb", bigtiff=True, byteorder=">")), image)
+
+
+def png_with(*chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG with chunks before its pixels."""
+    written = io.BytesIO()
+    Image.fromarray(painting()).save(written, "PNG")
+    data = written.getvalue()
+    added = [struct.pack(">I", len(c)) + name + c + zlib.crc32(name + c).to_bytes(4, "big") for name, c in chunks]
+    return data[:33] + b"".join(added) + data[33:]
+
+
+SRGB_POINTS = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
+P3_POINTS = (31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000)
+SRGB_CHUNK, GAMMA = (b"sRGB", b"\0"), (b"gAMA", struct.pack(">I", 45455))
+
+
+@pytest.mark.parametrize(
+    ("chunks", "is_used"),
+    [
+        ([], True), ([GAMMA], True), ([(b"cHRM", struct.pack(">8I", *SRGB_POINTS)), GAMMA], True),
+        ([SRGB_CHUNK], True), ([(b"cICP", bytes([1, 13, 0, 1]))], True), ([(b"gAMA", struct.pack(">I", 45000))], True),
+        ([(b"gAMA", struct.pack(">I", 100000))], False), ([(b"gAMA", struct.pack(">I", 55556))], False),
+        ([GAMMA, (b"cHRM", struct.pack(">8I", *P3_POINTS))], False), ([(b"cICP", bytes([12, 13, 0, 1]))], False),
+        ([(b"cICP", bytes([9, 16, 0, 1]))], False), ([SRGB_CHUNK, (b"gAMA", struct.pack(">I", 100000))], True),
+        ([SRGB_CHUNK, (b"cICP", bytes([9, 16, 0, 1]))], False),
+    ],
+)  # fmt: skip
+def test_a_colour_space_without_a_profile_is_never_used_as_srgb(
+    chunks: list[tuple[bytes, bytes]], is_used: bool
+) -> None:
+    problem = checks.problem(png_with(*chunks), 1e6)
+    assert problem == (None if is_used else "unsupported_colour_space")
+
+
+@pytest.mark.parametrize(
+    ("primaries", "transfer", "is_used"), [(1, 13, True), (12, 13, False), (9, 16, False), (2, 2, True)]
+)
+def test_the_colour_space_of_an_avif(primaries: int, transfer: int, is_used: bool) -> None:
+    written = io.BytesIO()
+    Image.fromarray(painting(64, 48)).save(written, "AVIF", quality=90)
+    data = written.getvalue()
+    at = data.index(b"colrnclx") + 8
+    changed = data[:at] + struct.pack(">HH", primaries, transfer) + data[at + 4 :]
+    assert checks.problem(changed, 1e6) == (None if is_used else "unsupported_colour_space")
+
+
+def test_a_long_colour_profile_of_a_png_is_used() -> None:
+    """Pillow refuses a profile of more than a megabyte as if the file were corrupt."""
+    profile = profiles.rgb(profiles.P3, 2.2)
+    long = struct.pack(">I", len(profile) + 1_500_000) + profile[4:] + bytes(1_500_000)
+    images = [png_with((b"iCCP", b"x\0\0" + zlib.compress(found))) for found in (profile, long)]
+    np.testing.assert_array_equal(pixels(images[1]), pixels(images[0]))
+    assert (pixels(images[1]) != painting()).any()
+
+
+def test_a_first_frame_that_covers_a_part_of_the_screen_is_on_white() -> None:
+    """As browsers show it: Pillow fills the rest with the background colour."""
+    table = bytes([200, 0, 0, 0, 200, 0]) + bytes(3 * 254)
+    codes, bits, count, packed = [256, *[1] * 120, 257], 0, 0, bytearray()
+    for code in codes:
+        bits, count = bits | code << count, count + 9
+        while count >= 8:
+            packed.append(bits & 255)
+            bits, count = bits >> 8, count - 8
+    packed.append(bits & 255)
+    data = (
+        b"GIF89a" + struct.pack("<HHBBB", 48, 32, 0xF7, 0, 0) + table + b"," + struct.pack("<HHHHB", 6, 5, 12, 10, 0)
+        + b"\x08" + bytes([len(packed)]) + bytes(packed) + b"\0;"
+    )  # fmt: skip
+    expected = np.full((32, 48, 3), 255)
+    expected[5:15, 6:18] = (0, 200, 0)
+    np.testing.assert_array_equal(pixels(data), expected)

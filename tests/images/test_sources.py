@@ -51,6 +51,8 @@ def test_the_sample_has_the_requested_size(tmp_path: Path, settings: MakeSetting
             {"fetch.source": "archive", "fetch.archive.path": "https://a.example/b/my%20art.zip?download=1"},
             "my art.zip",
         ),
+        ({"fetch.source": "archive", "fetch.archive.path": "/home/ana/paintings#1.zip"}, "paintings#1.zip"),
+        ({"fetch.source": "archive", "fetch.archive.path": "100%25.zip"}, "100%25.zip"),
         ({"fetch.source": "kaggle"}, "ikarus777/best-artworks-of-all-time, version 1"),
     ],
 )

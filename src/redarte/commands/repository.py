@@ -1,5 +1,6 @@
 """Access to DVC for the commands, with one-sentence errors."""
 
+import importlib.util
 import json
 import re
 import subprocess
@@ -61,6 +62,8 @@ def run(*command: str) -> str:
         UserError: it fails, with DVC's message.
     """
     check()
+    if importlib.util.find_spec("dvc") is None:
+        raise ModuleNotFoundError("dvc is not installed", name="dvc")
     done = subprocess.run([sys.executable, "-m", "dvc", *command], capture_output=True, text=True)
     if done.returncode:
         errors = [line.partition("ERROR: ")[2] for line in done.stderr.splitlines() if "ERROR: " in line]

@@ -19,6 +19,7 @@ from fastapi.responses import FileResponse, HTMLResponse, Response
 from pydantic import BaseModel, Field
 from starlette.types import ASGIApp
 
+import redarte
 from redarte.commands import corrections_file, page
 from redarte.commands.access import Access
 from redarte.commands.corrections_file import PAGE
@@ -89,6 +90,7 @@ class Health(BaseModel):
     """The state of the service."""
 
     status: str
+    version: str = Field(description="of redarte")
     models: list[str]
 
 
@@ -164,13 +166,18 @@ def application(models: dict[str, Predictor], sandbox: Sandbox) -> ASGIApp:
     pages = {is_local: page.render(models, first, examples, is_local) for is_local in (False, True)}
     # Form fields that are not files are held in memory.
     app = FastAPI(
-        title="redarte", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json",
+        title="redarte", version=redarte.__version__, docs_url=None, redoc_url=None, openapi_url="/api/openapi.json",
         form_limits={"max_files": 1, "max_fields": 10, "max_part_size": 1000}, max_body_size=_MAX_OTHER,
     )  # fmt: skip
 
     def model_named(name: str) -> Predictor:
         if name not in models:
             raise HTTPException(422, f"there is no model {printable(name)}; the models are {', '.join(models)}.")
+        try:
+            # The file may be another one since the start.
+            models[name] = models[name].reloaded()
+        except UserError as error:
+            raise HTTPException(503, str(error)) from None
         return models[name]
 
     def decoded(image: UploadFile, model: Predictor) -> ImageArray:
@@ -191,7 +198,7 @@ def application(models: dict[str, Predictor], sandbox: Sandbox) -> ASGIApp:
     @app.head("/health", include_in_schema=False)
     @app.get("/health")
     def health() -> Health:
-        return Health(status="ok", models=list(models))
+        return Health(status="ok", version=redarte.__version__, models=list(models))
 
     @app.post("/api/predict", responses=_REFUSALS, max_body_size=MAX_UPLOAD)
     def predict(

@@ -33,7 +33,8 @@ def threshold(scores: np.ndarray, coverage: float) -> float:
         scores: (n,), float.
         coverage: above 0, to 1.
     """
-    return float(np.sort(scores)[int(np.ceil(coverage * len(scores))) - 1])
+    # 0.55 * 100 is more than 55 in binary numbers.
+    return float(np.sort(scores)[int(np.ceil(round(coverage * len(scores), 6))) - 1])
 
 
 def whitening(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

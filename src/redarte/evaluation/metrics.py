@@ -218,23 +218,6 @@ def wilson(share: float, images: int) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def bootstrap_macro_f1(
-    truth: np.ndarray, predicted: np.ndarray, artists: int, resamples: int = 2000, seed: int = 0
-) -> tuple[float, float]:
-    """Returns the 95 % percentile interval of macro-F1 by resampling the test images with replacement: (low, high).
-
-    Args:
-        truth: (n,), int: true classes.
-        predicted: (n,), int: predicted classes.
-        artists: the number of classes.
-        resamples: how many.
-        seed: of the resampling.
-    """
-    draws = np.random.default_rng(seed).integers(0, len(truth), (resamples, len(truth)))
-    low, high = np.percentile([macro_f1(truth[draw], predicted[draw], artists) for draw in draws], [2.5, 97.5])
-    return float(low), float(high)
-
-
 def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> float:
     """Returns the p-value of McNemar's exact test: whether two models have different error rates on the same images.
 

@@ -136,7 +136,7 @@ class Predictor:
     """
 
     def __init__(self, path: Path):
-        self._path = path
+        self._path, self._file = path, _identity(path)
         self._session = _session(path)
         try:
             metadata = self._session.get_modelmeta().custom_metadata_map["redarte"]
@@ -149,6 +149,14 @@ class Predictor:
                 ) from None
             raise UserError(f"{path} is not a model that redarte exported; create it with `dvc repro`.") from None
         self._weights: np.ndarray | None = None
+
+    def reloaded(self) -> "Predictor":
+        """Returns this model, or a new one if its file has been replaced.
+
+        Raises:
+            UserError: as for the class.
+        """
+        return self if _identity(self._path) == self._file else Predictor(self._path)
 
     def predict(self, batches: Iterable[np.ndarray]) -> Predictions:
         """Predicts batches of images, which are released one after the other.
@@ -240,6 +248,15 @@ def _is_older(session: onnxruntime.InferenceSession) -> bool:
         names = {field.name for field in fields(Metadata)}
         return isinstance(found, dict) and "artists" in found and not names <= found.keys()
     return False
+
+
+def _identity(path: Path) -> tuple[int, int, int] | None:
+    """What changes if a file is replaced; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _session(path: Path) -> onnxruntime.InferenceSession:

@@ -88,7 +88,12 @@ def progress(items: Iterable[Item], total: int, label: str, unit: str = "images"
         now = time.monotonic()
         if now - reported >= LOG_INTERVAL:
             reported, rate = now, done / (now - started)
-            say(f"{label}: {done} of {total}, {rate:.0f} a second, {(total - done) / rate:.0f} s left")
+            left = (
+                f" of {total}, {rate:.0f} a second, {(total - done) / rate:.0f} s left"
+                if total
+                else f", {rate:.0f} a second"
+            )
+            say(f"{label}: {done}{left}")
 
 
 def say(text: str) -> None:

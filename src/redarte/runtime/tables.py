@@ -21,7 +21,7 @@ class Table:
 
     Attributes:
         columns: their names.
-        rows: the number of the last line of each row, from 1, and its cells by column.
+        rows: the number of the first line of each row, from 1, and its cells by column.
     """
 
     columns: list[str]
@@ -91,30 +91,33 @@ def parse(file: Path, text: str) -> Table:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     found: list[tuple[int, dict[str, str]]] = []
     columns: list[str] = []
-    try:
-        for number, cells in enumerate(reader, start=0 if separator else 1):
-            if number == 0:
-                continue
-            if number == 1:
-                columns = [cell.strip() for cell in cells]
-                _check_columns(file, columns)
-                continue
-            while len(cells) > len(columns) and not cells[-1]:  # a spreadsheet adds empty columns
-                cells.pop()
-            if len(cells) > len(columns):
-                raise UserError(
-                    f"{file}, line {reader.line_num}: {len(cells)} cells for {len(columns)} columns; put a text with "
-                    f"“{delimiter}” in double quotes."
-                )
-            if any(cells):
-                cells += [""] * (len(columns) - len(cells))
-                found.append((reader.line_num, dict(zip(columns, cells, strict=True))))
-    except csv.Error as error:
-        raise UserError(
-            f"{file}, line {max(reader.line_num, 1)}: {first_line(error)}; correct the double quotes in the lines "
-            "before it (a double quote in a text is written twice)."
-        ) from None
-    return Table(columns, found)
+    if separator:
+        next(reader)
+    while True:
+        line = reader.line_num + 1
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            raise UserError(
+                f"{file}, line {line}: {first_line(error)}; correct the double quotes in this line (a quote in a "
+                "text is written twice)."
+            ) from None
+        if cells is None:
+            return Table(columns, found)
+        if not columns:
+            columns = [cell.strip() for cell in cells]
+            _check_columns(file, columns)
+            continue
+        while len(cells) > len(columns) and not cells[-1]:  # a spreadsheet adds empty columns
+            cells.pop()
+        if len(cells) > len(columns):
+            raise UserError(
+                f"{file}, line {line}: {len(cells)} cells for {len(columns)} columns; put a text with “{delimiter}” in "
+                "double quotes."
+            )
+        if any(cells):
+            cells += [""] * (len(columns) - len(cells))
+            found.append((line, dict(zip(columns, cells, strict=True))))
 
 
 def to_csv(rows: Iterable[Iterable[object]]) -> str:

@@ -1,6 +1,7 @@
 """Stage fetch: copies the images of the source to data/raw/<Artist>/<file>."""
 
 import importlib
+import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -41,7 +42,10 @@ def data_set(settings: Fetch) -> str:
     if settings.source == "folder":
         return Path(str(settings.folder.path)).expanduser().resolve().name
     if settings.source == "archive":
-        return unquote(urlsplit(str(settings.archive.path)).path).rpartition("/")[2] or "archive"
+        path = str(settings.archive.path)
+        # In the name of a file, # and % are ordinary letters.
+        name = unquote(urlsplit(path).path) if re.match(r"https?://", path, re.IGNORECASE) else path
+        return name.rpartition("/")[2] or "archive"
     return "the built-in sample"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.campaigns import archives, images, kills, models, parameters, powercut, remotes, sameness, storm
+from tests.campaigns import archives, images, kills, models, parameters, powercut, remotes, sameness, storm, tables
 from tests.conftest import Workspace, save_backbone
 
 
@@ -51,6 +51,13 @@ def test_malicious_models(finished: Workspace, tmp_path: Path, monkeypatch: pyte
     keras, onnx = ((finished.path / f"models/red1.{kind}").read_bytes() for kind in ("keras", "onnx"))
     whole = models.Whole(tmp_path, save_backbone(tmp_path / "tiny.keras").read_bytes(), keras, onnx)
     assert sum(models.attack(whole, seed=1).values()) == 8
+
+
+def test_tables_of_corrections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "TABLES", 100)
+    with tables.prepared(tmp_path) as folder:
+        happened = tables.attack(folder, seed=1)
+    assert {"separators: applied", "spelling: applied", "a_comma: refused", "another_artist: refused"} <= set(happened)
 
 
 def test_documents_and_texts_as_params(tmp_path: Path) -> None:

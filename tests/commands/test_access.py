@@ -286,7 +286,7 @@ def test_simultaneous_corrections_are_all_saved(target: Target) -> None:
         ({"image": "IMAGE", "action": "keep", "artist": "Ana"}, "only relabel has an artist; delete Ana"),
         ({"image": "IMAGE", "action": "relabel"}, "relabel needs the new artist"),
         ({"image": "IMAGE", "action": "relabel", "artist": "=cmd()"}, "is no name of an artist"),
-        ({"image": "IMAGE", "action": "relabel", "artist": "a\u202eb"}, "is no name of an artist"),
+        ({"image": "IMAGE", "action": "relabel", "artist": "a\u202eb"}, "has a control character"),
         ({"image": "IMAGE", "action": "relabel", "artist": "../x"}, "is no name of an artist"),
         ({"image": "IMAGE", "action": "keep", "reason": "\x1b[31m"}, "has a control character"),
         ({"image": "IMAGE\n", "action": "keep"}, "has a control character"),

@@ -67,6 +67,16 @@ def by_source(rows: list[Correction], must_match: bool = False) -> dict[str, Cor
     return {folders.image_id(path): row for path, row in found.items()}
 
 
+def images_digest() -> str:
+    """Returns a hash of data/images.csv, by which the page of label-issues knows whose images it shows.
+
+    Raises:
+        UserError: the file is missing.
+    """
+    listed()
+    return folders.content_hash(IMAGES.read_bytes())
+
+
 def save_artist(image: bytes, artist: str) -> str:
     """Writes the artist of one of the project's images to corrections.csv: `relabel`, or `keep` if it is the same.
 

@@ -2,13 +2,14 @@
 
 import hashlib
 from dataclasses import asdict
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import joblib
 import numpy as np
 
-from redarte.commands.corrections_file import PAGE
+from redarte.commands.corrections_file import PAGE, images_digest
 from redarte.commands.label_issues import Findings
 from redarte.images import dataset, decoding
 from redarte.images.dataset import ImageFile
@@ -87,6 +88,8 @@ def render(findings: Findings) -> str:
         "outliers": [card(index, f"similarity {findings.judgement.similarity[index]:.2f}") for index in outliers],
         "same_artists": findings.judgement.same_artists(),
         "existing": [asdict(row) for row in findings.corrections],
+        "images_digest": images_digest(),
+        "today": f"{date.today():%Y-%m-%d}",
         # The browser keeps the decisions for this list of images.
         "digest": hashlib.blake2b(names.encode(), digest_size=8).hexdigest(),
     }

@@ -243,9 +243,14 @@ def application(models: dict[str, Predictor], sandbox: Sandbox) -> ASGIApp:
     def label_issues_page(request: Request) -> HTMLResponse:
         _check_local(request)
         try:
-            return _html(PAGE.read_text(encoding="utf-8"))
+            content, images = PAGE.read_text(encoding="utf-8"), corrections_file.images_digest()
         except FileNotFoundError:
             raise HTTPException(404, f"{PAGE} is missing; create it with `redarte label-issues`.") from None
+        except UserError as error:
+            raise HTTPException(404, str(error)) from None
+        if f'<meta name="images" content="{images}">' not in content:
+            raise HTTPException(409, f"{PAGE} shows other images than today's; create it with `redarte label-issues`.")
+        return _html(content)
 
     @app.post("/api/corrections", responses=_REFUSALS)
     def save_corrections(request: Request, decisions: list[Decision]) -> Saved:

@@ -48,7 +48,7 @@ def visible(name: str) -> str:
     Args:
         name: of an artist or an image; "/" separates parts.
     """
-    shown = "".join(letter for letter in nfc(name) if unicodedata.category(letter) != "Cf")
+    shown = nfc("".join(letter for letter in name if unicodedata.category(letter) != "Cf"))
     return "/".join(part.strip() for part in shown.split("/"))
 
 

@@ -137,6 +137,8 @@ def check(file: Path, row: Correction) -> Correction:
     if row.action != "relabel" and row.artist.strip():
         raise UserError(f"{where}: only relabel has an artist; delete {printable(row.artist)}.")
     problem = folders.problem_of_artist(row.artist) if row.action == "relabel" else None
+    if row.action == "relabel" and '"' in row.artist:
+        problem = "has a double quote; is another one missing"
     if problem:
         raise UserError(f"{where}: {printable(row.artist)} {problem}.")
     if UNPRINTABLE.search(row.image + row.reason.replace("\t", " ")):

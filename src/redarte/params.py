@@ -228,9 +228,6 @@ class Params(Section):
 def check_model(name: str) -> None:
     """Checks the name of a model.
 
-    Args:
-        name: as a user typed it.
-
     Raises:
         UserError: the registry has no such model.
     """
@@ -240,9 +237,6 @@ def check_model(name: str) -> None:
 
 def load(path: Path = Path("params.yaml")) -> Params:
     """Reads and validates a params.yaml, as DVC reads it (YAML 1.2).
-
-    Args:
-        path: the file.
 
     Returns:
         The whole document, frozen.

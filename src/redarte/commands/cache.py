@@ -51,11 +51,7 @@ def repair() -> None:
 
 
 def mixed_runs(folder: Path) -> Iterator[Path]:
-    """Yields the records of DVC's run cache that a merged dvc.lock has left: with outputs of other runs.
-
-    Args:
-        folder: .dvc/cache/runs.
-    """
+    """Yields the records of DVC's run cache that a merged dvc.lock has left: with outputs of other runs."""
     for record in sorted(folder.glob("??/*/*")):
         try:
             entry = repository.parse(record.read_text(encoding="utf-8"))
@@ -67,9 +63,6 @@ def mixed_runs(folder: Path) -> Iterator[Path]:
 
 def is_complete(path: Path) -> bool:
     """Returns whether a file of DVC's cache has the MD5 that it is named after.
-
-    Args:
-        path: the file.
 
     Raises:
         OSError: it cannot be read.

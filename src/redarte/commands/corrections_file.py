@@ -22,9 +22,6 @@ def save(decided: list[Correction]) -> int:
 
     Other threads and processes that save wait: no row is lost.
 
-    Args:
-        decided: the new rows.
-
     Returns:
         The number of rows in corrections.csv.
 
@@ -53,10 +50,6 @@ def save(decided: list[Correction]) -> int:
 def by_source(rows: list[Correction], must_match: bool = False) -> dict[str, Correction]:
     """Returns the row of each image that has one, by the image's identity in data/raw.
 
-    Args:
-        rows: of corrections.csv.
-        must_match: whether a row without an image is refused.
-
     Raises:
         UserError: as `corrections.matched`, or data/images.csv is missing.
     """
@@ -82,7 +75,6 @@ def save_artist(image: bytes, artist: str) -> str:
 
     Args:
         image: the bytes of the file.
-        artist: the right artist, as a folder name.
 
     Returns:
         What was written, as a sentence.

@@ -56,10 +56,7 @@ def run(settings: Params, models: Sequence[str], folds: int, changes: Sequence[s
     """Runs the missing experiments.
 
     Args:
-        settings: params.yaml.
-        models: their names.
         folds: how many, 2 or more.
-        changes: parameters, as after -S.
 
     Returns:
         A table in Markdown.
@@ -131,9 +128,6 @@ def table(done: dict[str, list[Fold]]) -> str:
 def read(text: str) -> Fold:
     """Reads the predictions of one fold, sorted by image.
 
-    Args:
-        text: the content of plots/predictions.csv.
-
     Returns:
         The predictions.
     """
@@ -147,11 +141,7 @@ def read(text: str) -> Fold:
 
 
 def concatenate(folds: list[Fold]) -> Fold:
-    """Returns the predictions of several folds as one.
-
-    Args:
-        folds: one or more.
-    """
+    """Returns the predictions of several folds as one."""
     arrays = ([getattr(fold, name) for fold in folds] for name in ("truth", "predicted", "rank"))
     return Fold([image_id for fold in folds for image_id in fold.ids], *map(np.concatenate, arrays))
 

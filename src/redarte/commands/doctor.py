@@ -24,7 +24,6 @@ def report(settings: Params, model: str | None) -> None:
     """Prints the report.
 
     Args:
-        settings: params.yaml.
         model: as if `model` (and `extra_models`) named it; None: params.yaml as it is.
 
     Raises:
@@ -65,10 +64,6 @@ def report(settings: Params, model: str | None) -> None:
 def with_model(settings: Params, model: str) -> Params:
     """Returns the same parameters for another model.
 
-    Args:
-        settings: params.yaml.
-        model: its name.
-
     Raises:
         UserError: there is no such model.
     """
@@ -79,9 +74,6 @@ def with_model(settings: Params, model: str) -> Params:
 
 def stages_to_run(model: str | None) -> list[str]:
     """Returns the stages that `dvc repro` would run, or that depend on one of these, in its order.
-
-    Args:
-        model: as for `report`.
 
     Raises:
         UserError: DVC fails.

@@ -37,9 +37,6 @@ class Amount:
 def source_amount(settings: Params) -> Amount | None:
     """Returns the size of the configured source; None where it is unknown before fetch.
 
-    Args:
-        settings: params.yaml.
-
     Raises:
         UserError: the archive cannot be read.
     """
@@ -61,12 +58,7 @@ def source_amount(settings: Params) -> Amount | None:
 
 
 def bytes_needed(settings: Params, amount: Amount) -> float:
-    """Returns the disk space of a whole run: every output once in the workspace and once in DVC's cache.
-
-    Args:
-        settings: params.yaml.
-        amount: from `source_amount`.
-    """
+    """Returns the disk space of a whole run: every output once in the workspace and once in DVC's cache."""
     copies = amount.images * _ratios(settings)[0] * len(settings.augment.copies)
     # A JPEG of quality 92 to 95 has about 0.3 bytes a pixel, and 0.5 when it is small.
     per_copy = min(amount.bytes / max(amount.images, 1), 0.3 * settings.augment.max_side**2)
@@ -81,8 +73,6 @@ def seconds(stage: str, settings: Params, amount: Amount) -> float:
 
     Args:
         stage: a name of dvc.yaml, such as train_red1 or export@red1.
-        settings: params.yaml.
-        amount: from `source_amount`.
     """
     step, _, model = stage.replace("train_red", "train@red").replace("_extra", "").partition("@")
     train, test = (amount.images * ratio for ratio in _ratios(settings))

@@ -76,11 +76,7 @@ def load() -> list[Revision]:
 
 
 def revisions(shown: list[dict[str, Any]]) -> list[Revision]:
-    """Returns commits, each followed by its experiments, the best val accuracy first.
-
-    Args:
-        shown: the output of `dvc exp show --json`.
-    """
+    """Returns commits, each followed by its experiments, the best val accuracy first."""
     found = []
     for baseline in shown:
         if baseline["rev"] == "workspace":
@@ -96,11 +92,7 @@ def revisions(shown: list[dict[str, Any]]) -> list[Revision]:
 
 
 def table(shown: list[Revision]) -> Table:
-    """Returns a table of the commit and its experiments.
-
-    Args:
-        shown: from `load`.
-    """
+    """Returns a table of the commit and its experiments."""
     result = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
     for name in ("experiment", "data", "model", *_NUMBERS, "changed"):
         result.add_column(name, no_wrap=True)
@@ -118,12 +110,7 @@ def table(shown: list[Revision]) -> Table:
 
 
 def typed(name: str, value: Any) -> str:
-    """Returns a parameter and its value as they are typed after -S, quoted for Hydra and for the shell.
-
-    Args:
-        name: dotted.
-        value: of YAML.
-    """
+    """Returns a parameter and its value as they are typed after -S, quoted for Hydra and for the shell."""
     return shlex.quote(f"{name}={_typed(value)}")
 
 
@@ -132,11 +119,6 @@ def is_measured(stage: str, lock: dict[str, Any], params: dict[str, Any]) -> boo
 
     An experiment that failed, still runs or stops at an earlier stage has the metrics of the commit that it started
     from.
-
-    Args:
-        stage: its name in dvc.lock.
-        lock: the content of dvc.lock.
-        params: the content of params.yaml.
     """
     stages = lock.get("stages") or {}
     producers = {out["path"]: (name, out.get("md5")) for name, entry in stages.items() for out in entry.get("outs", ())}

@@ -61,12 +61,7 @@ def write() -> str:
 
 
 def render(measured: list[Measured], others: list[Revision]) -> str:
-    """Returns the page.
-
-    Args:
-        measured: the first is compared with the others.
-        others: experiments without metrics.
-    """
+    """Returns the page."""
     charts = [
         (run.revision.name, report.curve_chart(run.curve), TABLE_ONE.get(run.revision.evaluated["model"]))
         for run in measured

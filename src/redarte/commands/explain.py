@@ -23,11 +23,7 @@ def write(model_name: str | None, image: Path, out: Path, artist: str | None, ma
     """Writes an image with the evidence map for its predicted artist, or for another artist.
 
     Args:
-        model_name: as for `predict.model_file`.
-        image: the file.
-        out: a .jpg to write.
         artist: by name; None: the predicted artist.
-        max_pixels: an image with more pixels is refused.
 
     Returns:
         One sentence about what was written.
@@ -58,10 +54,6 @@ def write(model_name: str | None, image: Path, out: Path, artist: str | None, ma
 
 def artist_index(artist: str, artists: list[str]) -> int:
     """Returns an artist's index by the name, with spaces or underscores.
-
-    Args:
-        artist: the name.
-        artists: the classes.
 
     Raises:
         UserError: the model does not know the artist.

@@ -55,11 +55,6 @@ class Findings:
 def report(model_name: str | None, top: int, as_json: bool) -> None:
     """Prints the images whose artist is probably wrong, and what else is suspicious, and writes the page.
 
-    Args:
-        model_name: as for `predict.model_file`.
-        top: how many images.
-        as_json: print one JSON object a line, of the images with a low probability of their artist, and nothing else.
-
     Raises:
         UserError: the model or the images are missing, there are too few images, or corrections.csv cannot be read.
     """
@@ -77,10 +72,6 @@ def report(model_name: str | None, top: int, as_json: bool) -> None:
 
 def find(file: Path, top: int) -> Findings:
     """Predicts every image of the project by a classifier that did not see it, and searches for what is suspicious.
-
-    Args:
-        file: the .onnx file of a model.
-        top: how many images with a low probability of their artist.
 
     Returns:
         What was found.
@@ -124,12 +115,7 @@ def find(file: Path, top: int) -> Findings:
 
 
 def row(findings: Findings, index: int) -> dict[str, object]:
-    """Returns the JSON object of an image.
-
-    Args:
-        findings: from `find`.
-        index: of the image.
-    """
+    """Returns the JSON object of an image."""
     judgement = findings.judgement
     return {
         "image": findings.sources[index],
@@ -145,9 +131,6 @@ def described(model: Predictor) -> tuple[list[str], list[str], np.ndarray, np.nd
 
     A descriptor is the sum of the feature maps over all positions. For a model that ends in pooling and a dense layer,
     this is the input of that layer, which separates artists better than the embedding.
-
-    Args:
-        model: computes the feature maps.
 
     Returns:
         The identities and splits of n images, their descriptors (n, m), and their embeddings (n, features), both

@@ -27,9 +27,6 @@ _OUTLIERS = 30
 def write(findings: Findings) -> None:
     """Writes plots/label_issues.html.
 
-    Args:
-        findings: from `label_issues.find`.
-
     Raises:
         UserError: an image cannot be decoded.
     """
@@ -38,9 +35,6 @@ def write(findings: Findings) -> None:
 
 def render(findings: Findings) -> str:
     """Returns the page.
-
-    Args:
-        findings: from `label_issues.find`.
 
     Raises:
         UserError: an image cannot be decoded.

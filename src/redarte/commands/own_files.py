@@ -26,9 +26,6 @@ def check(settings: Params) -> None:
     Where the cache does not have an output, as after a killed run, data/raw is compared with the digest in
     metrics/fetch.json, data/split with data/raw, and the others with the names that data/images.csv implies.
 
-    Args:
-        settings: params.yaml.
-
     Raises:
         UserError: a folder has another file, or one that was edited in place; the next run would delete it.
     """

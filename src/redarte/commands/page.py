@@ -74,35 +74,19 @@ def load_models() -> dict[str, Predictor]:
 
 
 def first_choice(models: dict[str, Predictor]) -> str:
-    """Returns the model of params.yaml, or the first where it is not available.
-
-    Args:
-        models: from `load_models`.
-    """
+    """Returns the model of params.yaml, or the first where it is not available."""
     chosen = params.load().model
     return chosen if chosen in models else next(iter(models))
 
 
 def label(name: str, model: Predictor) -> str:
-    """Returns a model's label on the page: its name, its accuracy, and the data set that it was trained on.
-
-    Args:
-        name: of its file.
-        model: the model.
-    """
+    """Returns a model's label on the page: its name, its accuracy, and the data set that it was trained on."""
     known = model.metadata
     return f"{title(name)}: val accuracy {known.val_accuracy:.0%} ({known.data}, {len(known.artists)} artists)"
 
 
 def render(models: dict[str, Predictor], first: str, examples: list[Example], is_local: bool) -> str:
-    """Returns the page.
-
-    Args:
-        models: by the names of their files.
-        first: the model that is selected at first.
-        examples: from `example_images`.
-        is_local: whether artists can be corrected.
-    """
+    """Returns the page."""
     values = {
         "models": {name: label(name, model) for name, model in models.items()},
         "first": first,
@@ -118,10 +102,6 @@ def render(models: dict[str, Predictor], first: str, examples: list[Example], is
 
 def artist_named(name: str, models: dict[str, Predictor]) -> str:
     """Returns the class of an artist whose name a person typed.
-
-    Args:
-        name: with spaces or underscores.
-        models: know the artists; a new artist's class has underscores.
 
     Raises:
         UserError: the name is empty.
@@ -153,7 +133,6 @@ def result_html(model: Predictor, pixels: ImageArray) -> str:
     probabilities are those of the least unlikely of the known artists.
 
     Args:
-        model: predicts.
         pixels: (side, side, 3), uint8, RGB.
     """
     predictions = model.predict([pixels[None]])

@@ -35,9 +35,6 @@ Result = tuple[Path, "tuple[Predictions, int] | UserError"]
 def files(paths: Sequence[Path]) -> tuple[list[Path], int]:
     """Lists the named files and the images in the named folders.
 
-    Args:
-        paths: files and folders.
-
     Returns:
         The files, and the number of other files in the folders.
 
@@ -61,12 +58,6 @@ def files(paths: Sequence[Path]) -> tuple[list[Path], int]:
 def predict(model: "Predictor", paths: Sequence[Path], max_pixels: float, sandbox: Sandbox) -> Iterator[Result]:
     """Predicts files in their order; the next files are decoded during the prediction.
 
-    Args:
-        model: predicts.
-        paths: the files.
-        max_pixels: an image with more pixels is refused.
-        sandbox: decodes.
-
     Yields:
         Each file with its predictions, or with the reason why it cannot be read.
     """
@@ -81,25 +72,14 @@ def predict(model: "Predictor", paths: Sequence[Path], max_pixels: float, sandbo
 
 
 def reader(model: "Predictor", max_pixels: float) -> Callable[[Path | bytes], ImageArray]:
-    """Returns the function that reads an unchecked file as a model sees it; see `checks.read_resized`.
-
-    Args:
-        model: predicts.
-        max_pixels: an image with more pixels is refused.
-    """
+    """Returns the function that reads an unchecked file as a model sees it; see `checks.read_resized`."""
     return partial(
         checks.read_resized, side=model.side, max_pixels=max_pixels, jpeg_quality=model.metadata.jpeg_quality
     )
 
 
 def as_json(predictions: "Predictions", index: int, top: int) -> dict[str, Any]:
-    """Returns one image's prediction as JSON values; probabilities are calibrated.
-
-    Args:
-        predictions: of several images.
-        index: of the image.
-        top: how many artists.
-    """
+    """Returns one image's prediction as JSON values; probabilities are calibrated."""
     ranking = [
         {"artist": artist, "probability": round(probability, 6)}
         for artist, probability in predictions.ranking(index, top)
@@ -127,13 +107,6 @@ def model_file(name: str | None) -> Path:
 
 def report(model_name: str | None, paths: Sequence[Path], top: int, style: Style, max_pixels: float) -> int:
     """Prints the predictions of a model.
-
-    Args:
-        model_name: as for `model_file`.
-        paths: files and folders.
-        top: how many artists to print for each image.
-        style: a table for people, one JSON object a line, or CSV.
-        max_pixels: an image with more pixels is refused.
 
     Returns:
         The number of files that could not be read.
@@ -171,12 +144,7 @@ def report(model_name: str | None, paths: Sequence[Path], top: int, style: Style
 
 
 def json_rows(predicted: Iterable[Result], top: int) -> Iterator[tuple[str, bool]]:
-    """Yields one JSON object for each file, and whether it is a prediction.
-
-    Args:
-        predicted: from `predict`.
-        top: how many artists.
-    """
+    """Yields one JSON object for each file, and whether it is a prediction."""
     for path, result in predicted:
         if isinstance(result, UserError):
             yield json_line({"path": str(path), "error": str(result)}), False
@@ -185,23 +153,13 @@ def json_rows(predicted: Iterable[Result], top: int) -> Iterator[tuple[str, bool
 
 
 def json_line(values: dict[str, Any]) -> str:
-    """Returns a JSON object on one line, with control characters as JSON escapes.
-
-    Args:
-        values: JSON values.
-    """
+    """Returns a JSON object on one line, with control characters as JSON escapes."""
     line = json.dumps(values, ensure_ascii=False)
     return UNPRINTABLE.sub(lambda found: json.dumps(found[0])[1:-1], line)
 
 
 def csv_rows(predicted: Iterable[Result], top: int, artists: int) -> Iterator[tuple[str, bool]]:
-    """Yields a header, then one row of CSV for each file, and whether they are no error.
-
-    Args:
-        predicted: from `predict`.
-        top: how many artists.
-        artists: how many the model has.
-    """
+    """Yields a header, then one row of CSV for each file, and whether they are no error."""
 
     def line(*cells: object) -> str:
         return tables.to_csv([cells]).removesuffix("\n")
@@ -225,14 +183,7 @@ def csv_rows(predicted: Iterable[Result], top: int, artists: int) -> Iterator[tu
 def table_rows(
     predicted: Iterable[Result], model: "Predictor", paths: Sequence[Path], top: int
 ) -> Iterator[tuple[str, bool]]:
-    """Yields a few lines for each file, and whether they are a prediction.
-
-    Args:
-        predicted: from `predict`.
-        model: predicts.
-        paths: all files.
-        top: how many artists.
-    """
+    """Yields a few lines for each file, and whether they are a prediction."""
     names = min(_MAX_WIDTH, max(len(printable(path)) for path in paths))
     widest = max(len(artist) for artist in model.metadata.artists)
     for path, result in predicted:
@@ -251,10 +202,5 @@ def table_rows(
 
 
 def shortened(name: str, width: int) -> str:
-    """Returns a name without its middle if it is too long: the end distinguishes files.
-
-    Args:
-        name: of a file.
-        width: in characters.
-    """
+    """Returns a name without its middle if it is too long: the end distinguishes files."""
     return name if len(name) <= width else f"{name[: width // 3]}…{name[len(name) - (width - width // 3 - 1) :]}"

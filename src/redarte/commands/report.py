@@ -23,9 +23,6 @@ _RUN = re.compile(r'(?<=<p id="run">).*?(?=</p>)', re.DOTALL)
 def write(copy: Path) -> str:
     """Writes the copy.
 
-    Args:
-        copy: an .html file.
-
     Returns:
         A sentence with its name and the run.
 

@@ -52,9 +52,6 @@ def opened(failing: str) -> Iterator[Any]:
 def run(*command: str) -> str:
     """Runs a DVC command.
 
-    Args:
-        command: its arguments.
-
     Returns:
         What it prints.
 
@@ -73,9 +70,6 @@ def run(*command: str) -> str:
 
 def parse(text: str) -> dict[str, Any]:
     """Parses a dvc.lock as DVC does.
-
-    Args:
-        text: its content.
 
     Returns:
         Its content as a dictionary.

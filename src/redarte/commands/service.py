@@ -98,10 +98,7 @@ def serve(host: str, port: int, names: list[str], behind_proxy: bool) -> None:
     """Serves until Ctrl-C.
 
     Args:
-        host: the address to listen on.
         port: 0 for any free port.
-        names: further host names by which browsers may open the service.
-        behind_proxy: whether a reverse proxy forwards the requests.
 
     Raises:
         UserError: there is no model, or the address is in use.
@@ -126,12 +123,7 @@ def serve(host: str, port: int, names: list[str], behind_proxy: bool) -> None:
 
 
 def address(host: str, port: int) -> str:
-    """Returns the URL to open in a browser of this machine.
-
-    Args:
-        host: the address that the service listens on.
-        port: its port.
-    """
+    """Returns the URL to open in a browser of this machine."""
     if host in ("::", "0.0.0.0", ""):  # all addresses of this machine
         host = "localhost"
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -139,11 +131,6 @@ def address(host: str, port: int) -> str:
 
 def bound(server: uvicorn.Server, host: str, port: int) -> Any:
     """Returns the socket to listen on.
-
-    Args:
-        server: the server.
-        host: its address.
-        port: its port.
 
     Raises:
         UserError: the address is in use.
@@ -155,12 +142,7 @@ def bound(server: uvicorn.Server, host: str, port: int) -> Any:
 
 
 def application(models: dict[str, Predictor], sandbox: Sandbox) -> ASGIApp:
-    """Returns the page and the API, which `Access` must protect.
-
-    Args:
-        models: by the names of their files.
-        sandbox: decodes uploads.
-    """
+    """Returns the page and the API, which `Access` must protect."""
     first = page.first_choice(models)
     examples = page.example_images()
     pages = {is_local: page.render(models, first, examples, is_local) for is_local in (False, True)}
@@ -286,8 +268,6 @@ def one_of(in_query: Value | None, in_form: Value | None, default: Value) -> Val
 
     Args:
         in_query: None or "" where it is missing.
-        in_form: the same.
-        default: where both are missing.
 
     Raises:
         HTTPException: 422, the two values differ.

@@ -45,11 +45,7 @@ def precision(requested: str) -> str:
 
 
 def compiles(jit: bool) -> bool:
-    """Returns whether training steps are compiled: by XLA, or by PyTorch's own compiler.
-
-    Args:
-        jit: train.jit. JAX always compiles.
-    """
+    """Returns whether training steps are compiled: by XLA, or by PyTorch's own compiler."""
     return jit or _accelerator.always_compiles
 
 
@@ -67,10 +63,6 @@ def prepare(seed: int, settings: Train) -> None:
     """Seeds the random number generators, and chooses between GPU and CPU by trying a small step.
 
     Call it before anything is computed.
-
-    Args:
-        seed: the seed of params.yaml.
-        settings: device, jit and deterministic are used.
 
     Raises:
         UserError: train.device, train.jit or TF_CONFIG ask for what this machine or backend cannot do.
@@ -143,38 +135,22 @@ def to_device(pixels: np.ndarray) -> Any:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Returns whether a device ran out of memory.
-
-    Args:
-        error: what a training raised.
-    """
+    """Returns whether a device ran out of memory."""
     return _accelerator.is_out_of_memory(error)
 
 
 def is_lost(error: Exception) -> bool:
-    """Returns whether another machine became unreachable.
-
-    Args:
-        error: what a training raised.
-    """
+    """Returns whether another machine became unreachable."""
     return machine()[1] > 1 and _accelerator.is_lost(error)
 
 
 def broadcast(numbers: Sequence[float]) -> list[float]:
-    """Returns the numbers of the first machine; every machine must call it.
-
-    Args:
-        numbers: of this machine.
-    """
+    """Returns the numbers of the first machine; every machine must call it."""
     return all_gather(numbers)[0]
 
 
 def all_gather(numbers: Sequence[float]) -> list[list[float]]:
-    """Returns the numbers of each machine, in their order, as float32; every machine must call it.
-
-    Args:
-        numbers: of this machine.
-    """
+    """Returns the numbers of each machine, in their order, as float32; every machine must call it."""
     machines = machine()[1]
     if machines == 1:
         return [list(numbers)]

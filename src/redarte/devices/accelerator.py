@@ -41,11 +41,7 @@ class Accelerator:
         raise NotImplementedError
 
     def prepare(self, deterministic: bool) -> None:
-        """Configures the backend before anything is computed.
-
-        Args:
-            deterministic: use only deterministic operations.
-        """
+        """Configures the backend before anything is computed."""
 
     def use_cpu(self) -> None:
         """Computes on the CPU from now on."""
@@ -83,25 +79,13 @@ class Accelerator:
         return keras.ops.convert_to_tensor(pixels)
 
     def is_out_of_memory(self, error: Exception) -> bool:
-        """Returns whether a device ran out of memory.
-
-        Args:
-            error: what a training raised.
-        """
+        """Returns whether a device ran out of memory."""
         raise NotImplementedError
 
     def is_lost(self, error: Exception) -> bool:
-        """Returns whether another machine became unreachable.
-
-        Args:
-            error: what a training raised.
-        """
+        """Returns whether another machine became unreachable."""
         return False
 
     def all_gather(self, numbers: Sequence[float]) -> Any:
-        """Returns what each device of each machine passes: (devices, numbers).
-
-        Args:
-            numbers: of this machine.
-        """
+        """Returns what each device of each machine passes: (devices, numbers)."""
         return [numbers]

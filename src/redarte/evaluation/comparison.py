@@ -23,11 +23,7 @@ _TITLES = {"red1": "Red 1", "red2": "Red 2", "red3": "Red 3"}
 
 
 def title(model: str) -> str:
-    """Returns a model's name for texts and figures.
-
-    Args:
-        model: a key of `params.MODELS`.
-    """
+    """Returns a model's name for texts and figures."""
     return _TITLES.get(model, model.replace("_", " ").capitalize())
 
 
@@ -44,7 +40,6 @@ def predictions_csv(artists: list[str], ids: list[str], truth: np.ndarray, predi
     """Returns plots/compare.csv: a row for each test image, with its artist and the prediction of each model.
 
     Args:
-        artists: the classes.
         ids: "<artist>/<stem>" of n images.
         truth: (n,), int: true classes.
         predicted: model -> (n,), int: predicted classes.
@@ -58,9 +53,6 @@ def predictions_csv(artists: list[str], ids: list[str], truth: np.ndarray, predi
 
 def read_right(text: str) -> dict[str, dict[str, bool]]:
     """Reads plots/compare.csv: model -> image's identity -> whether the prediction is right.
-
-    Args:
-        text: from `predictions_csv`.
 
     Returns:
         model -> image's identity -> whether the prediction is right.
@@ -76,10 +68,6 @@ def table_one(
 
     Args:
         rows: model -> accuracy, val_accuracy and test_accuracy.
-        source: fetch.source.
-        baseline: from `metrics.baseline_accuracy`.
-        images: the number of test images.
-        tests: from `p_values`.
     """
     lines = [
         f"Measured on: {describe(source)}",
@@ -100,11 +88,7 @@ def table_one(
 
 
 def describe(source: str) -> str:
-    """Returns where the images come from, so that nobody mistakes the sample's numbers for the study's.
-
-    Args:
-        source: fetch.source.
-    """
+    """Returns where the images come from, so that nobody mistakes the sample's numbers for the study's."""
     if source == "sample":
         return "the built-in sample (invented schools of painting), not the study's paintings"
     return f"images from fetch.source: {source}"

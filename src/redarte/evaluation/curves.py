@@ -11,9 +11,6 @@ Curve = dict[str, list[tuple[int, float]]]
 def read(path: Path) -> Curve:
     """Reads the history of one training.
 
-    Args:
-        path: plots/train_<model>.csv.
-
     Returns:
         The curve of the model.
     """
@@ -22,9 +19,6 @@ def read(path: Path) -> Curve:
 
 def parse(text: str) -> Curve:
     """Reads the history of one training.
-
-    Args:
-        text: the content of plots/train_<model>.csv.
 
     Returns:
         The curve of the model.
@@ -52,9 +46,6 @@ def to_csv(curves: dict[str, Curve]) -> str:
 
 def from_csv(path: Path) -> dict[str, Curve]:
     """Reads what `to_csv` returned.
-
-    Args:
-        path: plots/curves.csv.
 
     Returns:
         The model's name -> its curve.

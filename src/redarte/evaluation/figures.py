@@ -47,11 +47,7 @@ font_manager.fontManager.ttflist = [
 
 
 def labels(artists: Sequence[str]) -> list[str]:
-    """Returns the artists' names for figures; their numbers, as in the report, where the font lacks the letters.
-
-    Args:
-        artists: the classes.
-    """
+    """Returns the artists' names for figures; their numbers, as in the report, where the font lacks the letters."""
     drawable = font_manager.get_font(font_manager.findfont("DejaVu Sans")).get_charmap()
     names = [name if len(name) <= _MAX_NAME else f"{name[: _MAX_NAME - 1]}…" for name in map(display_name, artists)]
     return [
@@ -70,7 +66,6 @@ def curves(path: Path, histories: dict[str, "Curve"], published: dict[str, tuple
     """Draws the accuracy after every epoch, one panel for each model: the study's figures 16 to 18.
 
     Args:
-        path: a .png.
         histories: title of a model -> its curves "train" and "val".
         published: title of a model -> the study's accuracy and validation accuracy, drawn as lines.
     """
@@ -99,10 +94,7 @@ def confusion(path: Path, counts: np.ndarray, artists: Sequence[str], title: str
     artists only the most confused are shown.
 
     Args:
-        path: a .png.
         counts: (artists, artists), from `metrics.confusion`.
-        artists: their labels.
-        title: of the figure.
     """
     shares, order = metrics.normalise_rows(counts), metrics.most_confused(counts)
     if len(order) < len(artists):
@@ -139,11 +131,8 @@ def recalls(path: Path, recall: np.ndarray, images: np.ndarray, artists: Sequenc
     """Draws each artist's recall in descending order; the best and the worst if there are many artists.
 
     Args:
-        path: a .png.
         recall: (artists,), NaN for an artist without images.
         images: (artists,), each artist's number of test images.
-        artists: their labels.
-        accuracy: over all images.
     """
     tested = np.flatnonzero(images)
     order = tested[np.lexsort((tested, -images[tested], -recall[tested]))]
@@ -177,7 +166,6 @@ def confused_pairs(path: Path, pairs: Sequence[tuple[str, str, int]]) -> None:
     """Draws the most confused pairs of artists.
 
     Args:
-        path: a .png.
         pairs: (label, label, errors in either direction), in descending order.
     """
     figure = Figure(figsize=(7.5, max(1.8, 0.32 * len(pairs) + 1.0)), layout="constrained")
@@ -198,10 +186,7 @@ def gallery(path: Path, images: Sequence[ImageArray], captions: Sequence[str], e
     """Draws images, four in a row, each with its caption below.
 
     Args:
-        path: a .png.
         images: (height, width, 3), uint8, each.
-        captions: one for each image.
-        empty: a sentence to draw where there are no images.
     """
     columns = 4
     rows = max(1, -(-len(images) // columns))
@@ -225,9 +210,7 @@ def table_one(path: Path, rows: dict[str, dict[str, tuple[float | None, float]]]
     """Draws the study's Table I beside ours, as dots on a line for each model.
 
     Args:
-        path: a .png.
         rows: title of a model -> measure -> (published, or None where the study has none; ours).
-        title: of the figure.
     """
     colours = dict(zip(next(iter(rows.values())), (BLUE, ORANGE, GREEN), strict=True))
     figure = Figure(figsize=(7.5, 1.4 + 0.6 * len(rows)), layout="constrained")

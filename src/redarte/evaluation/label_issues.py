@@ -91,10 +91,8 @@ class Judgement:
         """Returns the indices of the images of an artist that are most similar to an image, most similar first.
 
         Args:
-            index: of the image, which is not among the result.
             artist: a class index.
             candidates: (n,), bool.
-            most: how many.
         """
         others = np.flatnonzero(candidates & (self.labels == artist))
         others = others[others != index]
@@ -123,12 +121,9 @@ def judge(
     """Predicts every image by a classifier that did not see it.
 
     Args:
-        artists: the classes.
         ids: "<artist>/<stem>" of n images.
         descriptors: (n, m), float32: the classifier is fitted to their principal components.
         features: (n, features), float32: the embeddings, for the similarity.
-        groups: of each image; images of one group, such as near-duplicates, are in one fold.
-        seed: of the folds and the components.
 
     Returns:
         The predictions.
@@ -174,7 +169,6 @@ def principal_components(descriptors: np.ndarray, seed: int) -> np.ndarray:
 
     Args:
         descriptors: (n, m), float32.
-        seed: of the randomised algorithm.
     """
     variance = descriptors.var(axis=0)
     scale = np.sqrt(variance + max(_MIN_VARIANCE * float(variance.mean()), _MIN_LENGTH))

@@ -23,8 +23,6 @@ def top_k_accuracy(truth: np.ndarray, logits: np.ndarray, k: int = 5) -> float:
     """Returns the share of images whose true class has one of the k highest logits; 1.0 for at most k classes.
 
     Args:
-        truth: as for `accuracy`.
-        logits: as for `accuracy`.
         k: 1 or more.
     """
     return float(np.mean(rank(truth, logits) <= k))
@@ -36,7 +34,6 @@ def macro_f1(truth: np.ndarray, predicted: np.ndarray, artists: int) -> float:
     Args:
         truth: (n,), int: true classes.
         predicted: (n,), int: predicted classes.
-        artists: the number of classes.
     """
     hits, of_truth, of_prediction = _counts(truth, predicted, artists)
     tested = of_truth > 0
@@ -44,12 +41,7 @@ def macro_f1(truth: np.ndarray, predicted: np.ndarray, artists: int) -> float:
 
 
 def cross_entropy(truth: np.ndarray, logits: np.ndarray) -> float:
-    """Returns the mean of -ln(probability of the true class), without any penalty on weights.
-
-    Args:
-        truth: as for `accuracy`.
-        logits: as for `accuracy`.
-    """
+    """Returns the mean of -ln(probability of the true class), without any penalty on weights."""
     shifted = logits - logits.max(axis=1, keepdims=True)
     of_truth = np.take_along_axis(shifted, truth[:, None], axis=1)[:, 0]
     return float((np.log(np.exp(shifted).sum(axis=1)) - of_truth).mean())
@@ -59,10 +51,6 @@ def rank(truth: np.ndarray, logits: np.ndarray) -> np.ndarray:
     """Returns the rank, from 1, of each image's true class among the predictions.
 
     Of classes with equal logits the first ranks first, as in argmax: rank 1 is the predicted class.
-
-    Args:
-        truth: as for `accuracy`.
-        logits: as for `accuracy`.
 
     Returns:
         (n,), int64.
@@ -77,7 +65,6 @@ def recall(truth: np.ndarray, predicted: np.ndarray, artists: int) -> np.ndarray
     Args:
         truth: as for `macro_f1`.
         predicted: as for `macro_f1`.
-        artists: the number of classes.
     """
     images = np.bincount(truth, minlength=artists).astype(float)
     hits = np.bincount(truth[truth == predicted], minlength=artists)
@@ -90,7 +77,6 @@ def per_artist(truth: np.ndarray, predicted: np.ndarray, artists: int) -> dict[s
     Args:
         truth: as for `macro_f1`.
         predicted: as for `macro_f1`.
-        artists: the number of classes.
     """
     hits, of_truth, of_prediction = _counts(truth, predicted, artists)
     return {
@@ -107,7 +93,6 @@ def confusion(truth: np.ndarray, predicted: np.ndarray, artists: int) -> np.ndar
     Args:
         truth: as for `macro_f1`.
         predicted: as for `macro_f1`.
-        artists: the number of classes.
     """
     counts = np.zeros((artists, artists), np.int64)
     np.add.at(counts, (truth, predicted), 1)
@@ -128,7 +113,6 @@ def confused_pairs(counts: np.ndarray, most: int) -> list[tuple[int, int, int]]:
 
     Args:
         counts: (artists, artists), from `confusion`.
-        most: the maximum number of pairs.
     """
     both = np.triu(counts + counts.T, k=1)
     pairs = [(int(i), int(j), int(both[i, j])) for i, j in zip(*np.nonzero(both), strict=True)]
@@ -140,7 +124,6 @@ def most_confused(counts: np.ndarray, most: int = MAX_SHOWN) -> np.ndarray:
 
     Args:
         counts: (artists, artists), from `confusion`.
-        most: the maximum number of artists.
 
     Returns:
         (at most `most`,), int64, in ascending order.
@@ -151,12 +134,7 @@ def most_confused(counts: np.ndarray, most: int = MAX_SHOWN) -> np.ndarray:
 
 
 def baseline_accuracy(train: list[str], test: list[str]) -> float:
-    """Returns the test accuracy of the majority class: of always predicting the artist with the most training images.
-
-    Args:
-        train: the artist of each training image.
-        test: the artist of each test image.
-    """
+    """Returns the test accuracy of the majority class: the artist with the most training images."""
     counts = Counter(train)
     largest = min(counts, key=lambda artist: (-counts[artist], artist))
     return float(np.mean([artist == largest for artist in test]))
@@ -189,7 +167,6 @@ def reliability(right: np.ndarray, confidence: np.ndarray, bins: int = 10) -> Re
     Args:
         right: (n,), bool: whether each prediction is right.
         confidence: (n,), the probability of each prediction, above 0, to 1.
-        bins: how many.
 
     Returns:
         Confidence, accuracy and number of images of each bin.
@@ -235,13 +212,7 @@ def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> float:
 
 
 def verdict(first: str, second: str, p_value: float) -> str:
-    """Returns the result of McNemar's test as a sentence.
-
-    Args:
-        first: the name of a model.
-        second: the name of another.
-        p_value: from `mcnemar`.
-    """
+    """Returns the result of McNemar's test as a sentence."""
     significant = "is not significant" if p_value >= 0.05 else "is significant"
     return f"The difference between {first} and {second} {significant} (p = {p_value:.2g})."
 

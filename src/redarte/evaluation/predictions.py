@@ -55,8 +55,6 @@ def tabulate(
     """Builds the table.
 
     Args:
-        artists: the classes.
-        ids: of the images.
         truth: (n,), int: true classes.
         logits: (n, artists).
         uncalibrated: (n, artists), probabilities before calibration.
@@ -77,11 +75,7 @@ _COLUMNS = (
 
 
 def to_csv(table: PredictionTable) -> str:
-    """Returns the table as CSV, one row an image.
-
-    Args:
-        table: from `tabulate`.
-    """
+    """Returns the table as CSV, one row an image."""
     shown = (table.probability, table.uncalibrated_probability, table.true_class_probability)
     rows = [
         [
@@ -99,10 +93,6 @@ def to_csv(table: PredictionTable) -> str:
 
 def from_csv(text: str, artists: list[str]) -> PredictionTable:
     """Reads what `to_csv` returned.
-
-    Args:
-        text: the content of plots/predictions.csv.
-        artists: the classes.
 
     Returns:
         The table, with probabilities rounded to six decimals.
@@ -128,9 +118,6 @@ def from_csv(text: str, artists: list[str]) -> PredictionTable:
 
 def leaked_images(rows: list[dict[str, str]]) -> set[str]:
     """Returns the images that have a near-duplicate in train.
-
-    Args:
-        rows: of data/images.csv.
 
     Returns:
         Identities, "<artist>/<stem>".

@@ -23,11 +23,6 @@ _SLACK = 1 + 1e-4  # the file computes in float32: the image that defines the th
 def export_model(name: str, settings: Params, file: Path) -> tuple[bytes, Metadata, dict[str, float]]:
     """Exports one model.
 
-    Args:
-        name: the model's.
-        settings: params.yaml.
-        file: the trained model, models/<model>.keras.
-
     Returns:
         The content of the .onnx file, its metadata, and the content of metrics/export_<model>.json.
 

@@ -39,7 +39,6 @@ def convert(side: int, parts: Decomposition) -> onnx.ModelProto:
 
     Args:
         side: of the images that the model takes, in px.
-        parts: from the model's `decompose`.
 
     Returns:
         A model with the outputs logits, feature_maps, weights and features. `complete` adds the others.
@@ -71,11 +70,9 @@ def complete(
     """Adds the outputs similarity and ood_score, and the metadata.
 
     Args:
-        proto: from `convert`.
         embeddings: (training images, features), float32.
         mean: (features,), from `calibration.whitening` of the embeddings.
         whitening: (features, features), from the same.
-        metadata: of the model.
 
     Returns:
         The content of an .onnx file.

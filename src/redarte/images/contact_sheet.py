@@ -18,7 +18,6 @@ def draw(images: Sequence[ImageArray], captions: Sequence[str], columns: int, si
     Args:
         images: (height, width, 3), uint8, each.
         captions: one for each image; "" for none.
-        columns: the images in a row.
         side: the maximum of an image's width and height, in px.
 
     Returns:

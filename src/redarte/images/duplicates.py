@@ -74,7 +74,6 @@ def read(folder: Path, path: str) -> Fingerprint:
     """Returns the fingerprint of a file.
 
     Args:
-        folder: a class-per-folder tree.
         path: "<artist>/<file>".
 
     Raises:
@@ -84,11 +83,7 @@ def read(folder: Path, path: str) -> Fingerprint:
 
 
 def pairs(fingerprints: list[Fingerprint]) -> list[tuple[int, int]]:
-    """Returns the near-duplicates among some images: pairs of indices, each once, the smaller index first.
-
-    Args:
-        fingerprints: of the images.
-    """
+    """Returns the near-duplicates among some images: pairs of indices, each once, the smaller index first."""
     hashes, mirrored = (
         np.array([getattr(one, name) for one in fingerprints], dtype=np.uint64) for name in ("hash", "mirrored")
     )
@@ -100,7 +95,6 @@ def groups(folder: Path, paths: list[str]) -> list[list[str]]:
     """Groups near-duplicates: images that are connected by pairs are one group.
 
     Args:
-        folder: a class-per-folder tree.
         paths: "<artist>/<file>" of its images.
 
     Returns:

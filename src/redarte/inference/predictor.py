@@ -98,10 +98,6 @@ class Predictions:
     def nearest(self, index: int, most: int) -> list[tuple[str, float]]:
         """Returns the training images most similar to one of the images, with the similarity, most similar first.
 
-        Args:
-            index: of the image.
-            most: how many.
-
         Returns:
             Identities, "<artist>/<stem>", and cosine similarities.
         """
@@ -112,7 +108,6 @@ class Predictions:
         """Returns the most probable artists of one of the images with their calibrated probabilities, descending.
 
         Args:
-            index: of the image.
             most: how many artists; None: all.
         """
         # By logits, as in `metrics.rank`: probabilities may underflow to the same value.
@@ -213,7 +208,6 @@ class Predictor:
         """Computes some of the outputs (see `export.onnx`), and nothing else.
 
         Args:
-            outputs: their names.
             images: (n, side, side, 3), uint8, RGB.
 
         Returns:

@@ -50,9 +50,6 @@ _ROOT_WEIGHT = 2  # relative to means and deviations: docs/research/finetuned.md
 def load_data(settings: Params) -> tuple[Dataset, Dataset]:
     """Returns train and val of the originals, resized to `finetuned.input_size`.
 
-    Args:
-        settings: params.yaml.
-
     Raises:
         UserError: a split has no images.
     """
@@ -61,13 +58,6 @@ def load_data(settings: Params) -> tuple[Dataset, Dataset]:
 
 def fit(name: str, settings: Params, train: Dataset, val: Dataset, history_file: Path) -> "Trained":
     """Fits the head, and then fine-tunes the backbone of the section `finetuned`.
-
-    Args:
-        name: finetuned.
-        settings: params.yaml.
-        train: the training images.
-        val: the validation images.
-        history_file: see `training.loop.train`.
 
     Returns:
         The trained model.
@@ -114,9 +104,6 @@ def build(backbone: keras.Model, artists: int, settings: Finetuned, policy: str 
     """Adds a new head to a backbone.
 
     Args:
-        backbone: from `backbones.load`.
-        artists: the number of classes.
-        settings: the section `finetuned`.
         policy: the dtype policy of the backbone; the head is always float32.
 
     Returns:
@@ -160,10 +147,6 @@ def fit_head(
     """Phase one: fits the last layer to the features of the frozen backbone, which are computed once.
 
     Args:
-        model: from `build`.
-        train: n training images.
-        val: the validation images.
-        settings: params.yaml.
         weights: (artists,), float32: class weights; None: none.
 
     Returns:
@@ -197,9 +180,6 @@ def decompose(model: keras.Model) -> Decomposition:
 
     A mean is the sum of the positions' values / n. A deviation d about a mean m is the sum of
     ((value - m)² + MIN_VARIANCE) / (n d).
-
-    Args:
-        model: as `build` returns it.
 
     Returns:
         The parts of the model.

@@ -50,9 +50,6 @@ _REGIONS = 16  # rows and columns of the evidence map
 def load_data(settings: Params) -> tuple[Dataset, Dataset]:
     """Returns train and val of the originals, resized to `fisher.input_size`.
 
-    Args:
-        settings: params.yaml.
-
     Raises:
         UserError: a split has no images.
     """
@@ -61,12 +58,6 @@ def load_data(settings: Params) -> tuple[Dataset, Dataset]:
 
 def fit(name: str, settings: Params, train: Dataset, val: Dataset, _history_file: Path) -> "Trained":
     """Fits the model of the section `fisher`.
-
-    Args:
-        name: fisher.
-        settings: params.yaml.
-        train: the training images.
-        val: the validation images.
 
     Returns:
         The fitted model.
@@ -92,9 +83,7 @@ def build(settings: Fisher, side: int, artists: int) -> keras.Model:
     """Builds the model before it is fitted.
 
     Args:
-        settings: the section `fisher`.
         side: of the square images, in px.
-        artists: the number of classes.
 
     Returns:
         A model that maps images (batch, side, side, 3), 0 to 255, to probabilities (batch, artists).
@@ -112,11 +101,6 @@ def build(settings: Fisher, side: int, artists: int) -> keras.Model:
 
 def fit_mixture(model: keras.Model, train: Dataset, seed: int) -> None:
     """Fits the layers `patches` and `fisher` of a model to the training images, without their labels.
-
-    Args:
-        model: from `build`.
-        train: the training images.
-        seed: the seed of params.yaml.
 
     Raises:
         UserError: there are fewer patches than principal or mixture components.
@@ -140,9 +124,6 @@ def fit_mixture(model: keras.Model, train: Dataset, seed: int) -> None:
 
 def decompose(model: keras.Model) -> Decomposition:
     """Splits the Fisher vector into the contribution of each region of the image.
-
-    Args:
-        model: as `build` returns it.
 
     Returns:
         The parts of the model.

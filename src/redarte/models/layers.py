@@ -55,8 +55,6 @@ class CovarianceRoot(keras.layers.Layer):
 
         Args:
             maps: (batch, height, width, channels).
-            rows: of regions.
-            columns: of regions.
         """
         edge, channels = self.border, maps.shape[3]
         inner = maps[:, edge : maps.shape[1] - edge, edge : maps.shape[2] - edge]
@@ -143,8 +141,6 @@ class FisherVector(keras.layers.Layer):
 
         Args:
             maps: (batch, height, width, channels).
-            rows: of regions.
-            columns: of regions.
         """
         positions = maps.shape[1] * maps.shape[2]
         # Paper and plain walls are so close to the mean of a Gaussian with a small deviation that most digits of these
@@ -188,8 +184,6 @@ def by_region(values: Any, rows: int, columns: int) -> Any:
 
     Args:
         values: (batch, height, width, channels).
-        rows: of regions, at most the height.
-        columns: of regions, at most the width.
 
     Returns:
         (batch, rows, columns, positions of a region, channels).
@@ -207,11 +201,6 @@ def by_region(values: Any, rows: int, columns: int) -> Any:
 
 def sum_regions(values: Any, rows: int, columns: int) -> Any:
     """Sums a map over regions: (batch, height, width, channels) -> (batch, rows, columns, channels).
-
-    Args:
-        values: the map.
-        rows: of regions, at most the height.
-        columns: of regions, at most the width.
 
     Returns:
         (batch, rows, columns, channels).

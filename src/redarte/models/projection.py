@@ -16,8 +16,6 @@ def fit_projection(model: keras.Model, train: Dataset, seed: int) -> np.ndarray:
 
     Args:
         model: has a Conv2D layer `patches`.
-        train: the training images.
-        seed: chooses images and patches.
 
     Returns:
         Some patches of the training images, projected: (n, components), float32.
@@ -39,9 +37,6 @@ def check_enough(patches: np.ndarray, model: keras.Model, parameter: str, compon
 
     Args:
         patches: (n, features).
-        model: for the message.
-        parameter: the name of the parameter, without its section.
-        components: its value.
 
     Raises:
         UserError: there are not.

@@ -54,10 +54,6 @@ def fit(name: str, settings: Params, train: Dataset, val: Dataset, history_file:
 
     Args:
         name: red1, red2 or red3.
-        settings: params.yaml.
-        train: the training images.
-        val: the validation images.
-        history_file: see `training.loop.train`.
 
     Returns:
         The trained model.
@@ -75,9 +71,6 @@ def training_job(name: StudyName, settings: Params, train: Dataset, val: Dataset
 
     Args:
         name: red1, red2 or red3.
-        settings: params.yaml.
-        train: the training images.
-        val: the validation images.
     """
     from redarte.training import loop
     from redarte.training.jobs import TrainingJob
@@ -96,7 +89,6 @@ def build(name: StudyName, side: int, artists: int, penalty: Penalty, precision:
     Args:
         name: red1, red2 or red3.
         side: of the square images, in px; 8 or more.
-        artists: the number of classes.
         penalty: the L1L2 penalty on every kernel; all zero for none.
         precision: a Keras dtype policy; the dense layer and its softmax are always float32.
 
@@ -130,11 +122,7 @@ def build(name: StudyName, side: int, artists: int, penalty: Penalty, precision:
 
 
 def decompose(model: keras.Model) -> Decomposition:
-    """Returns the last block's feature maps, and the dense layer's weights for each position and channel of them.
-
-    Args:
-        model: as `build` returns it.
-    """
+    """Returns the last block's feature maps, and the dense layer's weights for each position and channel of them."""
     flatten, dense = model.layers[-2:]
     shape = tuple(flatten.input.shape[1:])
     trunk = keras.Model(model.inputs, flatten.input)

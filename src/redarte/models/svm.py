@@ -24,13 +24,6 @@ def fit(model: keras.Model, train: Features, val: Features, C: float, settings: 
     (docs/research/finetuned.md). Support vector machines have no probabilities: the scale of the logits is fitted on
     val.
 
-    Args:
-        model: ends in the dense layer `artists`.
-        train: the input of that layer for the training images.
-        val: the same for the validation images.
-        C: the cost of a training image on the wrong side.
-        settings: seed and train.class_weight are used.
-
     Returns:
         Accuracy and loss on both.
     """
@@ -53,13 +46,7 @@ def fit(model: keras.Model, train: Features, val: Features, C: float, settings: 
 
 
 def measure(model: keras.Model, train: Features, val: Features) -> "Row":
-    """Returns accuracy and loss of the layer `artists` on train and val, as a history of one epoch.
-
-    Args:
-        model: ends in the dense layer `artists`.
-        train: the input of that layer for the training images.
-        val: the same for the validation images.
-    """
+    """Returns accuracy and loss of the layer `artists` on train and val, as a history of one epoch."""
     kernel, bias = model.get_layer("artists").get_weights()
     row: Row = {"epoch": 1}
     for (features, labels), prefix in ((train, ""), (val, "val_")):
@@ -70,9 +57,5 @@ def measure(model: keras.Model, train: Features, val: Features) -> "Row":
 
 
 def metrics(row: "Row") -> "Metrics":
-    """Returns the content of metrics/train_<model>.json for a model without epochs.
-
-    Args:
-        row: from `fit` or `measure`.
-    """
+    """Returns the content of metrics/train_<model>.json for a model without epochs."""
     return {name: round(value, 6) for name, value in row.items() if name != "epoch"}

@@ -30,19 +30,11 @@ class Gallery:
         self._train = dataset.folder_of("train", resized=True)
 
     def predictions(self, indices: list[int]) -> list[dict[str, Any]]:
-        """Returns some of the predictions, with the image and the evidence for the predicted artist.
-
-        Args:
-            indices: into the table.
-        """
+        """Returns some of the predictions, with the image and the evidence for the predicted artist."""
         return [self._prediction(index) for index in indices]
 
     def pairs(self, most: int) -> list[dict[str, Any]]:
-        """Returns the most confused pairs: the most confident mistake, and the most similar training image.
-
-        Args:
-            most: the maximum number of pairs.
-        """
+        """Returns the most confused pairs: the most confident mistake, and the most similar training image."""
         p = self.table
         result = []
         for one, other, count in metrics.confused_pairs(p.confusion, most):

@@ -32,15 +32,7 @@ def facts(
     documents: dict[str, Any],
     histories: dict[str, Curve],
 ) -> dict[str, Any]:
-    """Returns every number that the report and the model card show.
-
-    Args:
-        model: the evaluated model.
-        predictions: of the model.
-        right_of: from `comparison.read_right`.
-        documents: the metrics files by their stem: fetch, split, compare, evaluate, train_<model>.
-        histories: the learning curves of the models that are trained in epochs.
-    """
+    """Returns every number that the report and the model card show."""
     p, compare, trained = predictions, documents["compare"], documents[f"train_{model}"]
     evaluated = documents["evaluate"]
     ours = {"accuracy": trained["accuracy"], "val_accuracy": trained["val_accuracy"]}
@@ -82,11 +74,7 @@ def facts(
 
 
 def per_artist_rows(p: PredictionTable) -> list[dict[str, Any]]:
-    """Returns one row for each artist with test images, in descending order of F1 and number of images.
-
-    Args:
-        p: the predictions.
-    """
+    """Returns one row for each artist with test images, in descending order of F1 and number of images."""
     measured = metrics.per_artist(p.truth, p.predicted, len(p.artists))
     rows = [
         {
@@ -101,22 +89,12 @@ def per_artist_rows(p: PredictionTable) -> list[dict[str, Any]]:
 
 
 def most_confident_mistakes(p: PredictionTable, most: int) -> list[int]:
-    """Returns the indices of the wrong predictions with the highest probabilities, in descending order.
-
-    Args:
-        p: the predictions.
-        most: the maximum number.
-    """
+    """Returns the indices of the wrong predictions with the highest probabilities, in descending order."""
     return _first(np.flatnonzero(~p.right), -p.probability, most)
 
 
 def least_confident_hits(p: PredictionTable, most: int) -> list[int]:
-    """Returns the indices of the right predictions with the lowest probabilities, in ascending order.
-
-    Args:
-        p: the predictions.
-        most: the maximum number.
-    """
+    """Returns the indices of the right predictions with the lowest probabilities, in ascending order."""
     return _first(np.flatnonzero(p.right), p.probability, most)
 
 
@@ -124,7 +102,6 @@ def most_confident_confusion(p: PredictionTable, one: int, other: int) -> int:
     """Returns the index of the most confident mistake between two artists, in either direction.
 
     Args:
-        p: the predictions.
         one: an artist's index.
         other: another artist's index, confused with the first at least once.
     """
@@ -133,11 +110,7 @@ def most_confident_confusion(p: PredictionTable, one: int, other: int) -> int:
 
 
 def curve_chart(curve: Curve) -> dict[str, Any]:
-    """Returns the accuracy by epoch as points in a square of 100 by 100, with the origin at the top left.
-
-    Args:
-        curve: of one model.
-    """
+    """Returns the accuracy by epoch as points in a square of 100 by 100, with the origin at the top left."""
     last = max(epoch for points in curve.values() for epoch, _ in points)
     return {
         "last": last,
@@ -161,11 +134,6 @@ def as_uri(image: ImageArray, quality: int = 82) -> str:
 
 def render(template: str, values: dict[str, Any], templates: Path = TEMPLATES) -> str:
     """Renders a template. Names of artists and files are escaped in HTML.
-
-    Args:
-        template: the name of a file.
-        values: for the template.
-        templates: its folder; those of this package can be included.
 
     Returns:
         The rendered text.

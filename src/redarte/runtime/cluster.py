@@ -33,8 +33,6 @@ def map_parallel(function: Callable[[Item], Result], items: Sequence[Item], labe
 
     Args:
         function: a picklable function that reads and writes files of the project; it may run twice for an item.
-        items: one entry for each image.
-        label: the text of the progress bar.
 
     Yields:
         function(item), in the order of the items.

@@ -27,9 +27,6 @@ LOG_INTERVAL = 30.0  # seconds between two lines of progress in a log
 def run_stage(stage: Callable[[], None]) -> None:
     """Runs a stage as a program, and exits with 1 after an error, 130 after Ctrl-C and 143 after SIGTERM.
 
-    Args:
-        stage: does the work; raises UserError for mistakes that the user can fix.
-
     Raises:
         SystemExit: the stage failed, with one sentence on stderr.
     """
@@ -72,10 +69,7 @@ def progress(items: Iterable[Item], total: int, label: str, unit: str = "images"
     """Yields the items, with a progress bar on a terminal and a line every 30 seconds in a log.
 
     Args:
-        items: anything iterable.
         total: the number of items; 0 where it is unknown.
-        label: the text of the bar.
-        unit: what an item is.
     """
     if sys.stderr.isatty():
         from tqdm import tqdm
@@ -97,20 +91,12 @@ def progress(items: Iterable[Item], total: int, label: str, unit: str = "images"
 
 
 def say(text: str) -> None:
-    """Prints a text immediately, so that it keeps its place among DVC's own output.
-
-    Args:
-        text: one or more lines; control characters of untrusted names are escaped.
-    """
+    """Prints a text immediately, so that it keeps its place among DVC's own output."""
     print(escaped(text), flush=True)
 
 
 def warn(text: str) -> None:
-    """Prints a text on stderr, after the name of the program.
-
-    Args:
-        text: as for `say`.
-    """
+    """Prints a text on stderr, after the name of the program."""
     print(f"redarte: {escaped(text)}", file=sys.stderr, flush=True)
 
 
@@ -124,11 +110,7 @@ def quiet_libraries() -> None:
 
 
 def markup(text: str) -> str:
-    """Returns a text for rich that is shown as it is.
-
-    Args:
-        text: as for `say`.
-    """
+    """Returns a text for rich that is shown as it is."""
     from rich.markup import escape
 
     return str(escape(escaped(text)))

@@ -13,9 +13,6 @@ _IGNORED_BY_DVC = frozenset({"size", "nfiles"})
 def read_yaml(path: Path) -> dict[Any, Any]:
     """Reads a YAML 1.2 file with sections, as DVC reads params.yaml.
 
-    Args:
-        path: the file.
-
     Returns:
         The sections by name.
 
@@ -62,10 +59,6 @@ def _check_depth(events: Iterator[Any]) -> None:
 def check_seen_by_dvc(path: Path, document: object) -> None:
     """Checks that DVC's run cache distinguishes the values of all keys (treeverse/dvc#10296).
 
-    Args:
-        path: the file, for the message.
-        document: its content.
-
     Raises:
         UserError: a key, at any depth, has a name that DVC ignores.
     """
@@ -79,10 +72,6 @@ def check_seen_by_dvc(path: Path, document: object) -> None:
 
 def check_merged(path: Path, text: str) -> None:
     """Checks that a file has no markers of a merge conflict.
-
-    Args:
-        path: the file, for the message.
-        text: its content.
 
     Raises:
         UserError: git left a conflict in the file.
@@ -102,11 +91,7 @@ def check_merged(path: Path, text: str) -> None:
 
 
 def keys(document: object) -> Iterator[object]:
-    """Yields the keys of a document, at any depth.
-
-    Args:
-        document: nested dictionaries and lists; YAML aliases may make cycles.
-    """
+    """Yields the keys of a document, at any depth."""
     waiting, seen = [document], set()
     while waiting:
         found = waiting.pop()

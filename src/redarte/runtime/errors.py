@@ -48,29 +48,17 @@ def printable(text: object) -> str:
 
 
 def escaped(text: str) -> str:
-    """Returns a text of several lines without characters that control a terminal.
-
-    Args:
-        text: for people; names in it may be untrusted.
-    """
+    """Returns a text of several lines without characters that control a terminal."""
     return UNPRINTABLE.sub(lambda found: found[0] if found[0] == "\n" else ascii(found[0])[1:-1], text)
 
 
 def first_line(error: object) -> str:
-    """Returns the first line of another library's message, or the type's name where the message is empty.
-
-    Args:
-        error: an exception, or its text.
-    """
+    """Returns the first line of another library's message, or the type's name where the message is empty."""
     return printable(next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)).rstrip(".")
 
 
 def working_directory_hint(path: Path) -> str:
-    """Returns where a missing relative path was looked for, to append to a message; "" for an absolute path.
-
-    Args:
-        path: the path as the user wrote it.
-    """
+    """Returns where a missing relative path was looked for, to append to a message; "" for an absolute path."""
     if path.is_absolute():
         return ""
     return f" (searched in {Path.cwd()}; experiments with --temp or --queue run elsewhere: set an absolute path)"

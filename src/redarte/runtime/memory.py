@@ -20,7 +20,6 @@ def available(process: Path = _PROCESS, mount: Path = _MOUNT) -> int:
 
     Args:
         process: lists the control groups of this process (cgroups(7)).
-        mount: where control groups are mounted.
     """
     return min([int(psutil.virtual_memory().available), *_free_in_groups(process, mount)])
 

@@ -24,9 +24,6 @@ _LOCK_TIMEOUT = 30  # seconds
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Creates a folder that replaces `path` when the block ends without an exception.
 
-    Args:
-        path: the output; where it is a symbolic link, to a larger disk for instance, its target is replaced.
-
     Yields:
         An empty folder to fill.
     """
@@ -44,10 +41,6 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 def atomic_folders(parent: Path, names: Sequence[str]) -> Iterator[dict[str, Path]]:
     """Creates several folders of one parent, each as `atomic_folder` does; other files in the parent stay.
 
-    Args:
-        parent: the folder of the outputs.
-        names: the outputs.
-
     Yields:
         name -> an empty folder to fill.
     """
@@ -58,9 +51,6 @@ def atomic_folders(parent: Path, names: Sequence[str]) -> Iterator[dict[str, Pat
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Creates a file that replaces `path` when the block ends without an exception.
-
-    Args:
-        path: the output.
 
     Yields:
         A path to write, with the same suffix.
@@ -77,9 +67,6 @@ def atomic_file(path: Path) -> Iterator[Path]:
 def scratch_folder(path: Path) -> Iterator[Path]:
     """Creates an empty folder beside `path` for the duration of the block.
 
-    Args:
-        path: an output; the scratch folder is on the same disk.
-
     Yields:
         The folder.
     """
@@ -93,11 +80,6 @@ def scratch_folder(path: Path) -> Iterator[Path]:
 @contextmanager
 def user_file(path: Path, option: str, *suffixes: str) -> Iterator[Path]:
     """Creates a file where a person asked for it, atomically.
-
-    Args:
-        path: the file.
-        option: how the person named it, such as --out, for messages.
-        suffixes: that it may have, in lower case.
 
     Yields:
         A path to write.
@@ -120,9 +102,6 @@ def user_file(path: Path, option: str, *suffixes: str) -> Iterator[Path]:
 @contextmanager
 def lock(path: Path) -> Iterator[None]:
     """Waits for other threads and processes that change a file, and keeps them out for the duration of the block.
-
-    Args:
-        path: a file in the project's top folder.
 
     Raises:
         UserError: another process keeps the lock.
@@ -155,22 +134,13 @@ def check_links() -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes UTF-8 text with \\n line ends, the same bytes on every system.
-
-    Args:
-        path: the output.
-        text: its content.
-    """
+    """Writes UTF-8 text with \\n line ends, the same bytes on every system."""
     with atomic_file(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Writes metrics as JSON, one value a line, in the given order.
-
-    Args:
-        path: the output.
-        content: JSON values; numbers must be finite.
 
     Raises:
         UserError: a value is NaN or infinite, which JSON cannot represent.

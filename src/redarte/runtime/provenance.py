@@ -37,22 +37,14 @@ def write() -> None:
 
 
 def code_digest(*packages: str) -> str:
-    """Returns a hash of the code of packages in this checkout, which the stages run, for caches outside of DVC.
-
-    Args:
-        packages: files and folders of src/redarte; all of it where none is named.
-    """
+    """Returns a hash of the code of packages in this checkout, which the stages run, for caches outside of DVC."""
     here = Path("src/redarte")
     root = here if here.is_dir() else Path(__file__).parents[1]
     return hashlib.blake2b("".join(str(_md5(root / name)) for name in packages or [""]).encode()).hexdigest()
 
 
 def is_mixed(entry: dict[str, Any]) -> bool:
-    """Returns whether an entry of dvc.lock, or of DVC's run cache, has the outputs of another run.
-
-    Args:
-        entry: with the keys deps, params and outs.
-    """
+    """Returns whether an entry of dvc.lock, or of DVC's run cache, has the outputs of another run."""
     recorded = [out["md5"] for out in entry.get("outs", ()) if Path(out["path"]).parent == RECORDS]
     dependencies = {dependency["path"]: dependency["md5"] for dependency in entry.get("deps", ())}
     text = _text(dependencies, entry.get("params", {}).get("params.yaml", {}))

@@ -80,7 +80,6 @@ class Sandbox:
 
         Args:
             function: a picklable function.
-            items: the files, or whatever names them.
 
         Yields:
             function(item), or the UserError that it raised or a LostError, in the order of the items.
@@ -105,7 +104,6 @@ class Sandbox:
 
         Args:
             function: a picklable function.
-            item: its argument.
 
         Returns:
             function(item).

@@ -44,10 +44,6 @@ def read(file: Path) -> list[dict[str, str]]:
 def rows(file: Path, text: str) -> list[dict[str, str]]:
     """Returns the rows of a table by its content; see `parse`.
 
-    Args:
-        file: for messages.
-        text: the content.
-
     Raises:
         UserError: the table is corrupt.
     """
@@ -56,9 +52,6 @@ def rows(file: Path, text: str) -> list[dict[str, str]]:
 
 def read_text(file: Path) -> str:
     """Returns the content of a table, without a byte order mark and with its line ends.
-
-    Args:
-        file: the table.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -76,10 +69,6 @@ def read_text(file: Path) -> str:
 
 def parse(file: Path, text: str) -> Table:
     """Reads a table strictly, also after a spreadsheet has saved it: with semicolons or tabs, and any line ends.
-
-    Args:
-        file: for messages.
-        text: the content.
 
     Raises:
         UserError: a quote is not closed or has text behind it, a row has more cells than columns, or two columns have

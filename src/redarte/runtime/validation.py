@@ -37,19 +37,12 @@ _short.maxlevel, _short.maxstring, _short.maxother = 2, 80, 80
 
 
 def short_repr(value: object) -> str:
-    """Returns a value on one line, shortened, and without the secrets of an address.
-
-    Args:
-        value: of a parameter.
-    """
+    """Returns a value on one line, shortened, and without the secrets of an address."""
     return _short.repr(masked(value) if isinstance(value, str) else value)
 
 
 def ascending(pair: list[float]) -> list[float]:
     """Returns a pair of numbers, the smaller first.
-
-    Args:
-        pair: the value to check.
 
     Raises:
         ValueError: there are not two numbers, or they are not in order.
@@ -62,9 +55,6 @@ def ascending(pair: list[float]) -> list[float]:
 def single_line(text: str) -> str:
     """Returns a text that is one non-empty line.
 
-    Args:
-        text: the value to check.
-
     Raises:
         ValueError: the text is empty or has control characters.
     """
@@ -75,9 +65,6 @@ def single_line(text: str) -> str:
 
 def without_secrets(path: str) -> str:
     """Returns a path, or an http(s) address without user name, password and query.
-
-    Args:
-        path: the value to check.
 
     Raises:
         ValueError: the address has what git, dvc.lock and `dvc params diff` would show to others.
@@ -100,9 +87,6 @@ def without_secrets(path: str) -> str:
 def encoding(name: str) -> str:
     """Returns the name of a text encoding that Python knows.
 
-    Args:
-        name: the value to check.
-
     Raises:
         ValueError: Python does not know it.
     """
@@ -115,9 +99,6 @@ def encoding(name: str) -> str:
 
 def fraction_or_name(value: object) -> float | str:
     """Returns a number from 0 to 1, or a name.
-
-    Args:
-        value: the value to check.
 
     Raises:
         ValueError: the value is neither.
@@ -132,9 +113,6 @@ def fraction_or_name(value: object) -> float | str:
 def outside_outputs(path: str) -> str:
     """Returns a path that is not in a folder which DVC deletes before a stage writes it.
 
-    Args:
-        path: the value to check.
-
     Raises:
         ValueError: the path is in an output.
     """
@@ -147,13 +125,7 @@ def outside_outputs(path: str) -> str:
 
 
 def format_errors(path: Path, model: type[BaseModel], errors: Sequence[Any]) -> str:
-    """Returns the errors of a document, one sentence a line.
-
-    Args:
-        path: the document.
-        model: its pydantic model.
-        errors: as `ValidationError.errors` returns them.
-    """
+    """Returns the errors of a document, one sentence a line."""
     # A renamed key is not missing under its new name, and a mistyped key is reported before the missing one.
     new_names = {_RENAMED.get(_name(error)) for error in errors}
     kept = [error for error in errors if _name(error) not in new_names]

@@ -42,8 +42,6 @@ def map_parallel(function: Callable[[Item], Result], items: Sequence[Item], labe
 
     Args:
         function: a picklable function; it runs in another process when there is more than one worker.
-        items: one entry for each image.
-        label: the text of the progress bar.
 
     Yields:
         function(item), in the order of the items.
@@ -71,8 +69,6 @@ def look_ahead(start: Callable[[Item], Started], items: Iterable[Item], count: i
     """Starts the work on items before their results are needed.
 
     Args:
-        start: starts the work on one item, for instance by submitting it to a pool.
-        items: the work.
         count: how many items are in progress beside the yielded one; 1 or more.
 
     Yields:

@@ -33,9 +33,6 @@ def write_copies(folder: Path, settings: Augment, seed: int, path: str) -> int:
     """Writes the copies of one training image.
 
     Args:
-        folder: the output.
-        settings: the section augment.
-        seed: the seed of params.yaml.
         path: "<artist>/<file>".
 
     Returns:

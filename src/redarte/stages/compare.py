@@ -57,7 +57,6 @@ def draw(rows: dict[str, dict[str, float]], histories: dict[str, curves.Curve], 
     Args:
         rows: model -> accuracy, val_accuracy and test_accuracy.
         histories: model -> its learning curve.
-        source: fetch.source.
     """
     measured = {
         title(name): {

@@ -63,14 +63,7 @@ def main() -> None:
 
 
 def draw(test: Dataset, table: PredictionTable, settings: Evaluate, title: str) -> None:
-    """Draws the confusion matrix, each artist's recall, the most confused pairs and the most confident mistakes.
-
-    Args:
-        test: the test images.
-        table: the predictions for them.
-        settings: the section evaluate.
-        title: of the confusion matrix.
-    """
+    """Draws the confusion matrix, each artist's recall, the most confused pairs and the most confident mistakes."""
     artists, counts = figures.labels(table.artists), table.confusion
     figures.confusion(PLOTS / "confusion.png", counts, artists, title)
     recall = metrics.recall(table.truth, table.predicted, len(artists))

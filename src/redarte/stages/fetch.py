@@ -32,11 +32,7 @@ def main() -> None:
 
 
 def data_set(settings: Fetch) -> str:
-    """Returns the name of the data set for people, without the folders of this machine.
-
-    Args:
-        settings: the section fetch, with the path of its source.
-    """
+    """Returns the name of the data set for people, without the folders of this machine."""
     if settings.source == "kaggle":
         return f"{settings.kaggle.dataset}, version {settings.kaggle.version}"
     if settings.source == "folder":

@@ -45,12 +45,7 @@ def main() -> None:
 
 
 def resized_jpeg(settings: Resize, source: Path) -> bytes:
-    """Returns a resized image as JPEG.
-
-    Args:
-        settings: the section resize.
-        source: the image.
-    """
+    """Returns a resized image as JPEG."""
     return decoding.jpeg(decoding.read_resized(source, settings.side), settings.quality)
 
 
@@ -58,7 +53,6 @@ def write_shard(shard: Path, images: Iterable[tuple[str, bytes]]) -> None:
     """Writes a tar file. Equal names and contents give equal bytes: the members have no times and no owners.
 
     Args:
-        shard: the file to write.
         images: "<artist>/<file>" and content, in the order of the members.
     """
     with tarfile.open(shard, "w", format=tarfile.PAX_FORMAT) as tar:

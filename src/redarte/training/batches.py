@@ -32,14 +32,10 @@ def training_batches(
     """Yields the batches of all of `epochs`, each epoch in a different order.
 
     Args:
-        dataset: the training images.
-        batch_size: a multiple of `devices`.
-        seed: the seed of params.yaml.
         epochs: from 0.
         devices: how many devices share a batch. An epoch leaves out the few images, different ones each time, that
             would leave a device without an image in the last batch.
         replicas: the devices whose parts of each batch are yielded, one after the other; None: whole batches.
-        crop: apply `random_resized_crop`, differently in every epoch.
         weights: (artists,), float32: the weight of an image of each artist; None: no sample weights.
 
     Yields:
@@ -64,23 +60,12 @@ def training_batches(
 
 
 def steps(dataset: Dataset, batch_size: int, devices: int = 1) -> int:
-    """Returns the number of batches in an epoch; the last batch may be smaller.
-
-    Args:
-        dataset: the training images.
-        batch_size: as for `training_batches`.
-        devices: as for `training_batches`.
-    """
+    """Returns the number of batches in an epoch; the last batch may be smaller."""
     return math.ceil(images_per_epoch(dataset, devices) / batch_size)
 
 
 def images_per_epoch(dataset: Dataset, devices: int) -> int:
-    """Returns the number of images in an epoch, a multiple of the number of devices.
-
-    Args:
-        dataset: the training images.
-        devices: as for `training_batches`.
-    """
+    """Returns the number of images in an epoch, a multiple of the number of devices."""
     return len(dataset) - len(dataset) % devices
 
 
@@ -88,7 +73,6 @@ def ordered_batches(dataset: Dataset, batch_size: int) -> Iterator[Batch]:
     """Yields the batches of one pass in the order of the dataset, for one device.
 
     Args:
-        dataset: the images.
         batch_size: 1 or more.
     """
     items = ((indices, 0) for indices in _split_into(np.arange(len(dataset)), batch_size))
@@ -103,7 +87,6 @@ def random_resized_crop(image: np.ndarray, rng: np.random.Generator) -> np.ndarr
 
     Args:
         image: (side, side, 3), uint8.
-        rng: draws the crop.
 
     Returns:
         (side, side, 3), uint8.

@@ -51,12 +51,7 @@ class Checkpoint:
             _delete_oldest(self._root)
 
     def write(self, model: keras.Model, row: Row) -> None:
-        """Adds an epoch: writes the new state beside the previous one, and deletes the previous one afterwards.
-
-        Args:
-            model: the model after the epoch.
-            row: the epoch's history.
-        """
+        """Adds an epoch: writes the new state beside the previous one, and deletes the previous one afterwards."""
         previous = self._folder
         self.history.append(row)
         if not self._write:
@@ -76,11 +71,7 @@ class Checkpoint:
         shutil.rmtree(previous, ignore_errors=True)
 
     def restore_best(self, model: keras.Model) -> None:
-        """Loads the weights of the best epoch into a model.
-
-        Args:
-            model: of the same architecture.
-        """
+        """Loads the weights of the best epoch into a model."""
         model.load_weights(self._folder / _BEST)
 
     def delete(self) -> None:

@@ -18,11 +18,7 @@ def best_epoch(history: list[Row]) -> int:
 
 
 def to_csv(history: list[Row]) -> str:
-    """Returns plots/train_<model>.csv: epoch, split (train or val), accuracy, loss.
-
-    Args:
-        history: one row an epoch.
-    """
+    """Returns plots/train_<model>.csv: epoch, split (train or val), accuracy, loss."""
     rows = [
         [int(row["epoch"]), split, *(f"{row[prefix + name]:.6f}" for name in ("accuracy", "loss"))]
         for row in history

@@ -36,30 +36,16 @@ class TrainingJob:
     origin: list[Any]
 
     def batch_size(self, devices: int) -> int:
-        """Returns how many images all devices together see in a step: a multiple of the number of devices.
-
-        Args:
-            devices: how many.
-        """
+        """Returns how many images all devices together see in a step: a multiple of the number of devices."""
         return max(devices, self.settings.batch_size - self.settings.batch_size % devices)
 
     def steps(self, devices: int) -> int:
-        """Returns the number of steps in an epoch.
-
-        Args:
-            devices: how many.
-        """
+        """Returns the number of steps in an epoch."""
         return batches.steps(self.train, self.batch_size(devices), devices)
 
 
 def compile_model(model: keras.Model, settings: Train, policy: str, steps: int) -> keras.Model:
     """Compiles a model for training.
-
-    Args:
-        model: ends in a softmax.
-        settings: learning rate, schedule, label smoothing and jit are used.
-        policy: the dtype policy that the model was built with.
-        steps: in an epoch.
 
     Returns:
         The same model.
@@ -78,10 +64,6 @@ def compile_model(model: keras.Model, settings: Train, policy: str, steps: int) 
 
 def class_weights(train: Dataset, settings: Train) -> np.ndarray | None:
     """Returns the weight of an image of each artist: (artists,), float32; the mean over the images is 1.
-
-    Args:
-        train: the training images.
-        settings: class_weight is used.
 
     Returns:
         None where train.class_weight is `none`.

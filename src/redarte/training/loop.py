@@ -46,7 +46,6 @@ def train(job: TrainingJob, history_file: Path) -> Trained:
     """Trains a model, or resumes an interrupted training.
 
     Args:
-        job: what to train.
         history_file: the CSV that grows by two rows (train, val) with every epoch; it is deleted if the training fails.
 
     Returns:
@@ -99,11 +98,7 @@ def train(job: TrainingJob, history_file: Path) -> Trained:
 
 
 def source_of(module: ModuleType) -> str:
-    """Returns the source text of a module, for `TrainingJob.origin`.
-
-    Args:
-        module: a module that the weights depend on.
-    """
+    """Returns the source text of a module, for `TrainingJob.origin`."""
     return Path(str(module.__file__)).read_text(encoding="utf-8")
 
 

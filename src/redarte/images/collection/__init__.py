@@ -74,10 +74,7 @@ def find_images(tree: Path, max_pixels: float, root: str | None = None, paramete
     artists, and images in other folders are skipped.
 
     Args:
-        tree: any folder.
-        max_pixels: an image with more pixels is skipped without being decoded.
         root: the folder of the tree whose folders are the artists; None: it is detected.
-        parameter: the name of `root` in params.yaml, for messages.
 
     Returns:
         The images and the skipped files.
@@ -114,9 +111,7 @@ def copy_images(collection: Collection, folder: Path, move: bool) -> None:
     """Fills data/raw with a collection's images, byte for byte.
 
     Args:
-        collection: from `find_images`.
         folder: an empty folder.
-        move: move the files instead of copying them.
     """
     for artist in sorted(collection.artists()):
         (folder / artist).mkdir()

@@ -77,9 +77,6 @@ _CAPTURING = threading.Lock()
 def begins_as_image(path: Path) -> bool:
     """Returns whether a file begins with the signature of an image format, whatever its name.
 
-    Args:
-        path: the file.
-
     Raises:
         OSError: it cannot be read.
     """
@@ -96,10 +93,6 @@ def problem(data: bytes, max_pixels: float) -> str | None:
     """Returns why a file's content cannot be used as an image; None where it can.
 
     The content is decoded completely, by the code that the stages use later.
-
-    Args:
-        data: the content.
-        max_pixels: an image whose header declares more pixels is not decoded.
     """
     declared = _declared_problem(data, max_pixels)
     if declared:
@@ -112,20 +105,12 @@ def problem(data: bytes, max_pixels: float) -> str | None:
 
 
 def further_pages(data: bytes) -> int:
-    """Returns the number of full pages behind an image's first page; these are not used.
-
-    Args:
-        data: the content of a complete image.
-    """
+    """Returns the number of full pages behind an image's first page; these are not used."""
     return tiff.header(data).further_pages if tiff.is_tiff(data) else 0
 
 
 def read_content(path: Path, max_pixels: float) -> bytes | None:
     """Reads a file; returns None where it has more bytes than any image of so many pixels.
-
-    Args:
-        path: the file.
-        max_pixels: as for `problem`.
 
     Returns:
         The content, or None.
@@ -140,10 +125,7 @@ def read_resized(source: Path | bytes, side: int, max_pixels: float, jpeg_qualit
     """Reads an unchecked image, such as a user's file or an upload, resized to a square.
 
     Args:
-        source: a file, or its content.
         side: in px.
-        max_pixels: as for `problem`.
-        jpeg_quality: see `decoding.through_jpeg`.
 
     Returns:
         (side, side, 3), uint8.
@@ -175,11 +157,7 @@ def _content(path: Path, max_pixels: float) -> bytes:
 
 
 def max_memory(max_pixels: float) -> int:
-    """Returns how many bytes a process needs at most to decode an image.
-
-    Args:
-        max_pixels: of the image.
-    """
+    """Returns how many bytes a process needs at most to decode an image."""
     return _BASE_MEMORY + round(_MEMORY_PER_PIXEL * max_pixels)
 
 

@@ -18,9 +18,6 @@ def walk(tree: Path) -> Iterator[tuple[str, str | None]]:
 
     Symbolic links to files are files; links to folders are not followed. System files are ignored.
 
-    Args:
-        tree: any folder.
-
     Yields:
         Sorted paths in the tree, each with the reason why it is not an image, or None for a candidate.
 
@@ -41,11 +38,7 @@ def walk(tree: Path) -> Iterator[tuple[str, str | None]]:
 
 
 def is_image_name(path: str) -> bool:
-    """Returns whether a file in an archive is probably an image, by its name.
-
-    Args:
-        path: in the archive.
-    """
+    """Returns whether a file in an archive is probably an image, by its name."""
     parts = PurePosixPath(path).parts
     return PurePosixPath(path).suffix.lower() in checks.SUFFIXES and not any(map(is_system_file, parts))
 

@@ -41,10 +41,6 @@ class Layout:
 def by_list(file: Path, paths: Iterable[str]) -> Layout:
     """Assigns each image to the innermost folder around it that is named after an artist of artists.csv.
 
-    Args:
-        file: artists.csv.
-        paths: the images, as paths in the tree.
-
     Returns:
         The artists of the images.
 
@@ -67,11 +63,8 @@ def by_folder(tree: Path, paths: Iterable[str], root: str | None, parameter: str
     """Assigns each image to a folder of the artists' layer; folders inside an artist's folder belong to the artist.
 
     Args:
-        tree: the folder of all images.
-        paths: the images, as paths in the tree.
         root: the folder whose folders are the artists, or a wrapper of it; None: the layer is detected, and must be
             unambiguous.
-        parameter: the name of `root` in params.yaml, for messages.
 
     Returns:
         The artists of the images.

@@ -110,9 +110,6 @@ class Dataset:
     def read(self, index: int) -> decoding.ImageArray:
         """Returns one image as the model sees it, from its file: (side, side, 3), uint8.
 
-        Args:
-            index: of the image.
-
         Raises:
             UserError: the file cannot be decoded.
         """
@@ -133,8 +130,6 @@ def load(
         folder: a class-per-folder tree, or one tar file for each artist (`shards`).
         artists: the classes, in the order of the model's outputs; None: the artists of the folder, sorted.
         side: images are resized to this side, in px; None: the side of the first image, which is square.
-        jpeg_quality: see `Dataset`.
-        with_copies: whether the augmented copies are included.
 
     Returns:
         The dataset.
@@ -196,12 +191,7 @@ def load_originals(side: int) -> tuple[Dataset, Dataset]:
 
 
 def folder_of(split: str, resized: bool) -> Path:
-    """Returns the folder of a split.
-
-    Args:
-        split: train, val or test.
-        resized: of data/resized; else of data/split.
-    """
+    """Returns the folder of a split."""
     return (RESIZED if resized else ORIGINALS) / split
 
 

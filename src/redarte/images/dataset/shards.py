@@ -42,20 +42,12 @@ class Member:
 
 
 def path_of(folder: Path, artist: str) -> Path:
-    """Returns the path of an artist's tar file.
-
-    Args:
-        folder: of a split.
-        artist: the class.
-    """
+    """Returns the path of an artist's tar file."""
     return folder / f"{artist}{_SUFFIX}"
 
 
 def members(shard: Path) -> list[Member]:
     """Returns the images of a tar file, in its order.
-
-    Args:
-        shard: the file.
 
     Raises:
         UserError: the file is not a complete tar archive.
@@ -75,11 +67,7 @@ def members(shard: Path) -> list[Member]:
 
 
 def files(folder: Path) -> list[Path]:
-    """Returns the tar files of a folder, sorted by artist.
-
-    Args:
-        folder: with one tar file for each artist.
-    """
+    """Returns the tar files of a folder, sorted by artist."""
     shards = (path for path in folder.iterdir() if path.suffix == _SUFFIX and path.is_file())
     return sorted(shards, key=lambda shard: shard.stem)
 
@@ -88,7 +76,6 @@ def find(folder: Path, image_id: str) -> Member:
     """Returns one image.
 
     Args:
-        folder: with one tar file for each artist.
         image_id: "<artist>/<stem>".
 
     Raises:

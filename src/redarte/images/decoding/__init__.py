@@ -43,7 +43,6 @@ def read_within(path: Readable, max_side: int) -> ImageArray:
     """Reads an image with its aspect ratio, shrunk if needed.
 
     Args:
-        path: the file.
         max_side: the maximum of width and height, in px.
 
     Returns:
@@ -60,7 +59,6 @@ def read_resized(path: Readable, side: int) -> ImageArray:
     """Reads an image resized to a square as the study's models see it; the aspect ratio is not kept.
 
     Args:
-        path: the file.
         side: in px.
 
     Returns:
@@ -92,11 +90,7 @@ def shrink(pixels: ImageArray, max_side: int) -> ImageArray:
 
 
 def size(path: Readable) -> tuple[int, int]:
-    """Returns an image's width and height in px, from its header.
-
-    Args:
-        path: the file.
-    """
+    """Returns an image's width and height in px, from its header."""
     with opened(path.read_bytes()) as image:
         return image.size
 
@@ -134,7 +128,6 @@ def write_jpeg(path: Path, pixels: ImageArray, quality: int) -> None:
     """Writes an image as `jpeg` encodes it.
 
     Args:
-        path: the file.
         pixels: (height, width, 3), uint8.
         quality: 1 to 100.
 
@@ -146,9 +139,6 @@ def write_jpeg(path: Path, pixels: ImageArray, quality: int) -> None:
 
 def opened(data: bytes) -> Image.Image:
     """Opens a file's content with Pillow, which reads its header.
-
-    Args:
-        data: the content.
 
     Raises:
         Exception: of many kinds, where it is not an image.
@@ -183,7 +173,6 @@ def decode(data: bytes, fit: Callable[[tuple[int, int]], tuple[int, int]]) -> Im
     """Decodes an image.
 
     Args:
-        data: the content of a file.
         fit: maps the upright (width, height) to the wanted (width, height), in px.
 
     Returns:
@@ -214,9 +203,6 @@ def decode(data: bytes, fit: Callable[[tuple[int, int]], tuple[int, int]]) -> Im
 def has_broken_profile(data: bytes) -> bool:
     """Returns whether a complete image has a colour profile that cannot be used; it is then decoded as if it had
     none.
-
-    Args:
-        data: the content of a file.
     """
     if tiff.is_tiff(data) and not tiff.is_read_by_pillow(data):
         profile, mode = tiff.profile(data)

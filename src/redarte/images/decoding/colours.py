@@ -14,23 +14,14 @@ _MODES = {"RGB": ("RGB", "L"), "GRAY": ("L",), "CMYK": ("CMYK",)}
 
 
 def is_srgb_container(data: bytes) -> bool:
-    """Returns whether an AVIF or HEIC declares sRGB or no colour space (nclx: ISO/IEC 23008-12, 6.5.5).
-
-    Args:
-        data: the content of a file without an ICC profile.
-    """
+    """Returns whether an AVIF or HEIC declares sRGB or no colour space (nclx: ISO/IEC 23008-12, 6.5.5)."""
     at = data.find(b"colrnclx", 0, _MAX_HEADER)
     primaries, transfer = data[at + 8 : at + 10], data[at + 10 : at + 12]
     return at < 0 or (primaries in (b"\0\1", b"\0\2") and transfer in (b"\0\1", b"\0\2", b"\0\6", b"\0\x0d"))
 
 
 def is_broken(profile: bytes, mode: str) -> bool:
-    """Returns whether a colour profile cannot be used.
-
-    Args:
-        profile: an ICC profile.
-        mode: of the pixels: RGB, L or CMYK.
-    """
+    """Returns whether a colour profile cannot be used."""
     try:
         _transform(profile, mode)
     except _BROKEN:
@@ -40,9 +31,6 @@ def is_broken(profile: bytes, mode: str) -> bool:
 
 def of_8_bits(image: Image.Image) -> Image.Image:
     """Returns an image with 8 bits a sample in the mode RGB, L or CMYK, without its transparency.
-
-    Args:
-        image: in any mode of Pillow.
 
     Raises:
         ValueError: its samples are floating-point numbers.
@@ -65,7 +53,6 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     """Converts pixels to sRGB, by a colour profile if it can be used.
 
     Args:
-        image: in the mode RGB, L or CMYK.
         profile: an ICC profile, or None.
 
     Returns:
@@ -80,7 +67,6 @@ def conversion(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform |
 
     Args:
         profile: an ICC profile, or None.
-        mode: of the pixels: RGB, L or CMYK.
     """
     with suppress(*_BROKEN):
         return _transform(profile, mode) if profile else None

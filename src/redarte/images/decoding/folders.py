@@ -24,20 +24,13 @@ _METADATA_SUFFIXES = ("@synoeastream", "@synoresource", ":zone.identifier")
 
 
 def is_system_file(name: str) -> bool:
-    """Returns whether a file or folder of this name belongs to an operating system or another program.
-
-    Args:
-        name: without its folder.
-    """
+    """Returns whether a file or folder of this name belongs to an operating system or another program."""
     return name.startswith(".") or name.casefold() in _SYSTEM_FILES or name.casefold().endswith(_METADATA_SUFFIXES)
 
 
 def nfc(name: str) -> str:
     """Returns a name in Unicode's composed form: macOS stores ü as two characters, and the class must be the same
     everywhere.
-
-    Args:
-        name: a file's or folder's name.
     """
     return unicodedata.normalize("NFC", name)
 
@@ -55,9 +48,6 @@ def visible(name: str) -> str:
 def comparable(name: str) -> str:
     """Returns a name without differences in spelling: spaces, underscores, capitals, Unicode forms, invisible
     characters, and the leading zeros that a spreadsheet drops.
-
-    Args:
-        name: a file's or folder's name.
     """
     plain = re.sub(r"[\s_]+", "_", unicodedata.normalize("NFKC", visible(name)).casefold()).strip("_")
     return (plain.lstrip("0") or "0") if plain.isdecimal() else plain
@@ -66,19 +56,12 @@ def comparable(name: str) -> str:
 def artist_of(folder: str) -> str:
     """Returns the artist of a folder. A name that would be a formula in a spreadsheet is prefixed with an
     underscore.
-
-    Args:
-        folder: the folder's name.
     """
     return f"_{folder}" if folder.startswith(("=", "+", "-", "@")) else folder
 
 
 def problem_of_artist(name: str) -> str | None:
-    """Returns why a name cannot be an artist's, as the end of a sentence; None where it can.
-
-    Args:
-        name: of a class.
-    """
+    """Returns why a name cannot be an artist's, as the end of a sentence; None where it can."""
     if len(name.encode("utf-8", "replace")) > _MAX_ARTIST:
         return f"has more than {_MAX_ARTIST} bytes, which do not fit into the name of a file"
     if not visible(name) or re.search(r"[/\\]", name) or is_system_file(name) or artist_of(name) != name:
@@ -96,11 +79,7 @@ def content_hash(content: bytes) -> str:
 
 
 def digest(folder: Path) -> str:
-    """Returns a hash of the names and contents of a class-per-folder tree: 32 hexadecimal digits.
-
-    Args:
-        folder: the tree.
-    """
+    """Returns a hash of the names and contents of a class-per-folder tree: 32 hexadecimal digits."""
     hashed = hashlib.blake2b(digest_size=16)
     for path in list_images(folder):
         content = content_hash((folder / path).read_bytes())
@@ -109,13 +88,7 @@ def digest(folder: Path) -> str:
 
 
 def unique_id(artist: str, stem: str, taken: set[str]) -> str:
-    """Returns "<artist>/<stem>", with a number if another image has it, ignoring case; and takes it.
-
-    Args:
-        artist: the class.
-        stem: of a file.
-        taken: identities in lower case; the new one is added.
-    """
+    """Returns "<artist>/<stem>", with a number if another image has it, ignoring case; and takes it."""
     unique, number = f"{artist}/{stem}", 1
     while unique.casefold() in taken:
         number += 1
@@ -125,29 +98,17 @@ def unique_id(artist: str, stem: str, taken: set[str]) -> str:
 
 
 def classes(folder: Path) -> list[str]:
-    """Returns the names of the folders in a class-per-folder tree, sorted by code point.
-
-    Args:
-        folder: the tree.
-    """
+    """Returns the names of the folders in a class-per-folder tree, sorted by code point."""
     return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not is_system_file(entry.name))
 
 
 def display_name(artist: str) -> str:
-    """Returns an artist's name for people.
-
-    Args:
-        artist: a class, which is the name of a folder.
-    """
+    """Returns an artist's name for people."""
     return artist.replace("_", " ")
 
 
 def list_images(folder: Path) -> list[str]:
-    """Returns the files of a class-per-folder tree as sorted "<class>/<file>", without system files.
-
-    Args:
-        folder: the tree.
-    """
+    """Returns the files of a class-per-folder tree as sorted "<class>/<file>", without system files."""
     return sorted(
         f"{name}/{entry.name}"
         for name in classes(folder)
@@ -166,50 +127,28 @@ def image_id(path: str) -> str:
 
 
 def files_by_id(folder: Path) -> dict[str, Path]:
-    """Returns the files of a class-per-folder tree by their identity, in sorted order.
-
-    Args:
-        folder: the tree.
-    """
+    """Returns the files of a class-per-folder tree by their identity, in sorted order."""
     return {image_id(path): folder / path for path in list_images(folder)}
 
 
 def copy_stem(stem: str, copy: str) -> str:
-    """Returns the stem of an augmented copy.
-
-    Args:
-        stem: of the image.
-        copy: the name of the copy, such as rotation.
-    """
+    """Returns the stem of an augmented copy."""
     return f"{stem}{_COPY_SEPARATOR}{copy}"
 
 
 def copies_of(image_id: str, files: dict[str, Path]) -> dict[str, Path]:
-    """Returns the augmented copies of an image: name of the copy -> file.
-
-    Args:
-        image_id: from `image_id`.
-        files: from `files_by_id`.
-    """
+    """Returns the augmented copies of an image: name of the copy -> file."""
     parts = {name.rpartition(_COPY_SEPARATOR): file for name, file in files.items()}
     return {copy: file for (head, _, copy), file in parts.items() if head == image_id}
 
 
 def is_copy(image_id: str) -> bool:
-    """Returns whether an image is an augmented copy.
-
-    Args:
-        image_id: from `image_id`.
-    """
+    """Returns whether an image is an augmented copy."""
     return _COPY_SEPARATOR in image_id.rpartition("/")[2]
 
 
 def without_copy_separator(stem: str) -> str:
-    """Returns a stem that is not mistaken for an augmented copy's.
-
-    Args:
-        stem: of an image of the source.
-    """
+    """Returns a stem that is not mistaken for an augmented copy's."""
     while _COPY_SEPARATOR in stem:
         stem = stem.replace(_COPY_SEPARATOR, "_")
     return stem

@@ -22,9 +22,6 @@ def transposition(image: Image.Image) -> Image.Transpose | None:
 
     As in browsers, only a value of the standard's type counts (Exif 2.32, 4.6.4: one SHORT, 1 to 8), and XMP is
     ignored.
-
-    Args:
-        image: opened by Pillow.
     """
     exif = (image.info.get("exif") or b"").removeprefix(b"Exif\0\0")
     order = {b"II": "<", b"MM": ">"}.get(exif[:2])

@@ -27,9 +27,6 @@ def prepared(data: bytes) -> tuple[bytes, bytes | None]:
 
     A chunk is ancillary where its name begins with a small letter (PNG, 5.4).
 
-    Args:
-        data: the content of a PNG.
-
     Returns:
         The content, unchanged for most files; and the profile that was removed from it, or None.
     """
@@ -51,11 +48,7 @@ def prepared(data: bytes) -> tuple[bytes, bytes | None]:
 
 
 def is_srgb(data: bytes) -> bool:
-    """Returns whether a PNG without a colour profile is in sRGB, as nearly all are, or in a space of about its colours.
-
-    Args:
-        data: the content of a PNG.
-    """
+    """Returns whether a PNG declares sRGB, a space of about its colours, a colour profile, or nothing."""
     found = {name: chunk[8:-4] for name, chunk in _chunks(data)}
     if b"cICP" in found:  # primaries and transfer function (ITU-T H.273)
         return found[b"cICP"][:1] in _PRIMARIES and found[b"cICP"][1:2] in _TRANSFERS
@@ -77,12 +70,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def alpha(image: Image.Image, data: bytes) -> Image.Image | None:
-    """Returns the opacity of an image in the mode L; None where the image is opaque.
-
-    Args:
-        image: opened and loaded by Pillow.
-        data: the content of its file.
-    """
+    """Returns the opacity of an image in the mode L; None where the image is opaque."""
     if not image.has_transparency_data:
         return None
     transparent = image.info.get("transparency")

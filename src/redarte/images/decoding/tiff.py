@@ -50,19 +50,12 @@ class Header:
 
 
 def is_tiff(data: bytes) -> bool:
-    """Returns whether the content, or its first four bytes, begins as a TIFF.
-
-    Args:
-        data: the content of a file.
-    """
+    """Returns whether the content, or its first four bytes, begins as a TIFF."""
     return data[:4] in _BEGINNINGS
 
 
 def header(data: bytes) -> Header:
     """Reads the headers of all pages.
-
-    Args:
-        data: the content of a file.
 
     Returns:
         The header of the first page, and the number of full pages.
@@ -90,9 +83,6 @@ def header(data: bytes) -> Header:
 def is_read_by_pillow(data: bytes) -> bool:
     """Returns whether Pillow reads the samples correctly: it scales or truncates those of other depths.
 
-    Args:
-        data: the content of a file.
-
     Raises:
         Exception: of any kind, where it is corrupt.
     """
@@ -108,11 +98,7 @@ def is_read_by_pillow(data: bytes) -> bool:
 
 
 def palette_of_8_bits(data: bytes) -> bytes | None:
-    """Returns the palette of a TIFF whose colour map has 8 bits, as libtiff reads it; None for the usual 16 bits.
-
-    Args:
-        data: the content of a file.
-    """
+    """Returns the palette of a TIFF whose colour map has 8 bits, as libtiff reads it; None for the usual 16 bits."""
     with _first_page(data) as (first, _):
         table = np.asarray(first.colormap) if first.colormap is not None else np.array([])
     return table.T.astype(np.uint8).tobytes() if table.size and table.max() < 256 else None
@@ -120,9 +106,6 @@ def palette_of_8_bits(data: bytes) -> bytes | None:
 
 def profile(data: bytes) -> tuple[bytes | None, str]:
     """Returns the colour profile of the first page, and the mode of its colours: L, RGB or CMYK; "" for others.
-
-    Args:
-        data: the content of a file.
 
     Raises:
         Exception: of any kind, where it is corrupt.
@@ -134,9 +117,6 @@ def profile(data: bytes) -> tuple[bytes | None, str]:
 def check_sums(data: bytes) -> None:
     """Decodes a first page that is compressed by Deflate a second time: libtiff ignores the checksums.
 
-    Args:
-        data: the content of a file.
-
     Raises:
         Exception: of any kind, where one is wrong.
     """
@@ -147,9 +127,6 @@ def check_sums(data: bytes) -> None:
 
 def read(data: bytes) -> tuple[Image.Image, Image.Image | None, int, bytes | None]:
     """Reads the first page of a TIFF of any depth.
-
-    Args:
-        data: the content of a file.
 
     Returns:
         The colours as stored, 8 bits in the mode L, RGB or CMYK; the opacity in the mode L, or None; the orientation, 1

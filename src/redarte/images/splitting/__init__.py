@@ -41,13 +41,6 @@ def assign(
 
     Over folds, corrected images do not stay in their split: every image is a test image once.
 
-    Args:
-        raw: data/raw.
-        originals: its images with their corrections.
-        duplicates: the groups of near-duplicates, as paths in data/raw.
-        settings: the section split, which says whether corrections are applied.
-        seed: the seed of params.yaml.
-
     Returns:
         The assignment, and the common test images, as paths in data/raw: those that are test images of the same artist
         with and without corrections.
@@ -82,9 +75,6 @@ def copy_images(raw: Path, originals: list[Original], assignment: Assignment, ta
     """Copies the images to the folders of their splits.
 
     Args:
-        raw: data/raw.
-        originals: its images, corrected if corrections are applied.
-        assignment: from `assign`.
         targets: split -> its folder.
     """
     files: dict[tuple[str, str], list[Path]] = defaultdict(list)
@@ -107,7 +97,6 @@ def group_images(paths: list[str], duplicates: list[list[str]]) -> tuple[dict[st
 
     Args:
         paths: "<artist>/<file>" of all images.
-        duplicates: the groups of near-duplicates to keep together.
 
     Returns:
         Each artist's groups, most of them of one image; and each artist's images that are near-duplicates of another
@@ -132,11 +121,7 @@ def _assign(
     """Assigns images by their artists.
 
     Args:
-        raw: data/raw.
         names: path in data/raw -> "<artist>/<file>".
-        duplicates: the groups that stay together, as paths in data/raw.
-        settings: the section split.
-        seed: of the order.
         before: path in data/raw -> the split in which it should stay.
     """
     file_of = {name: file for file, name in names.items()}

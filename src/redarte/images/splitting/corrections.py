@@ -62,9 +62,6 @@ class Original:
 def read(file: Path) -> list[Correction]:
     """Returns the rows of corrections.csv; see `parse`.
 
-    Args:
-        file: the file.
-
     Raises:
         UserError: the file is missing, or as `parse`.
     """
@@ -76,10 +73,6 @@ def read(file: Path) -> list[Correction]:
 
 def parse(file: Path, text: str) -> list[Correction]:
     """Reads the content of corrections.csv.
-
-    Args:
-        file: for messages.
-        text: the content.
 
     Raises:
         UserError: as `tables.parse`; the columns are others, a row is not valid by itself, or an image is in two rows.
@@ -107,11 +100,7 @@ def parse(file: Path, text: str) -> list[Correction]:
 
 
 def to_csv(rows: list[Correction]) -> str:
-    """Returns the content of corrections.csv.
-
-    Args:
-        rows: from `read`, or new ones.
-    """
+    """Returns the content of corrections.csv."""
     others = list(dict.fromkeys(name for row in rows for name in row.others))
     cells = (
         [row.image, row.artist, row.action, row.reason, *(row.others.get(name, "") for name in others)] for row in rows
@@ -121,10 +110,6 @@ def to_csv(rows: list[Correction]) -> str:
 
 def check(file: Path, row: Correction) -> Correction:
     """Returns a row that is valid by itself.
-
-    Args:
-        file: for messages.
-        row: from the file, or a new one.
 
     Raises:
         UserError: the action is unknown, the artist is missing, no name or not used, or a value has control characters.
@@ -152,9 +137,6 @@ def apply(
     """Applies corrections to the images of data/raw; all of them, or none.
 
     Args:
-        file: for messages.
-        rows: from `read`.
-        raw: data/raw.
         paths: its images, "<artist>/<file>", sorted.
         is_applied: False: rows that name no image, as those of another source, are only counted.
 
@@ -195,11 +177,7 @@ def matched(
     """Returns the row of each image that has one, with the artist as data/raw writes it: "<artist>/<file>" -> row.
 
     Args:
-        file: for messages.
-        rows: from `read`.
-        raw: data/raw.
         paths: its images, "<artist>/<file>".
-        must_match: whether a row without an image is refused.
 
     Raises:
         UserError: as `apply`.

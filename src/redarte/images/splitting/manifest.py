@@ -15,10 +15,7 @@ def to_csv(
     """Returns data/images.csv, which has a row for each image of data/raw.
 
     Args:
-        originals: the images, corrected if corrections are applied.
         splits: path in data/raw -> split.
-        duplicates: the groups of near-duplicates, as paths in data/raw.
-        common_test: paths in data/raw.
 
     Returns:
         Rows of image (its identity, "<artist>/<stem>"; "" if it is excluded), source (the same in data/raw), split (""
@@ -44,10 +41,7 @@ def metrics(
     """Returns the content of metrics/split.json.
 
     Args:
-        originals: the images, corrected if corrections are applied.
-        artists: the classes.
         splits: path in data/raw -> split.
-        duplicates: the groups of near-duplicates, as paths in data/raw.
     """
     artist_of = {original.raw: original.corrected.partition("/")[0] for original in originals if original.corrected}
     left_out = sorted(set(artist_of.values()) - set(artists))

@@ -32,7 +32,6 @@ def holdout(count: int, settings: Split) -> SplitSizes:
 
     Args:
         count: the artist's images, 3 or more; near-duplicates that are kept together count as one.
-        settings: the ratios.
 
     Raises:
         ValueError: fewer than 3 images.
@@ -54,7 +53,6 @@ def fold(count: int, artist: int, settings: Split) -> SplitSizes:
     Args:
         count: the artist's images, 3 or more.
         artist: the artist's index, so that the larger folds are different ones for each artist.
-        settings: the number of folds, the fold, and the ratio of train and val in the rest.
 
     Raises:
         ValueError: fewer than 3 images.
@@ -74,10 +72,6 @@ def fold(count: int, artist: int, settings: Split) -> SplitSizes:
 
 def split_sizes(counts: dict[str, int], settings: Split) -> dict[str, SplitSizes]:
     """Returns the split sizes of all artists.
-
-    Args:
-        counts: each artist's images; near-duplicates that are kept together count as one.
-        settings: the section split.
 
     Raises:
         UserError: artists have fewer than three images, and split.too_small is `error`; fewer than two artists are

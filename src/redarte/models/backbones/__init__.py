@@ -21,9 +21,6 @@ _KERAS = ".keras"
 def load(settings: Finetuned) -> keras.Model:
     """Builds the backbone of the section `finetuned`.
 
-    Args:
-        settings: backbone, weights and input_size are used.
-
     Returns:
         A functional model that maps images (batch, side, side, 3), 0 to 255, with `finetuned.input_size` as the side,
         to feature maps (batch, rows, columns, channels) without global pooling. Its weights are frozen.
@@ -57,9 +54,6 @@ def feature_maps(backbone: keras.Model) -> list[Any]:
     The last layers respond to objects; the finer maps add texture. On the 50 artists, the mean and the standard
     deviation of either are about equally accurate, and both together are more accurate.
 
-    Args:
-        backbone: from `load`.
-
     Returns:
         Two tensors (batch, rows, columns, channels), the finer first; one where the backbone has a single resolution.
     """
@@ -82,10 +76,6 @@ def feature_maps(backbone: keras.Model) -> list[Any]:
 def with_policy(backbone: keras.Model, policy: str) -> keras.Model:
     """Copies a backbone into another precision.
 
-    Args:
-        backbone: from `load`.
-        policy: a Keras dtype policy.
-
     Returns:
         A model with the same weights.
     """
@@ -102,20 +92,12 @@ def with_policy(backbone: keras.Model, policy: str) -> keras.Model:
 
 
 def all_layers(model: keras.Model) -> list[keras.Layer]:
-    """Returns every layer of a model, also those inside other layers.
-
-    Args:
-        model: any Keras model.
-    """
+    """Returns every layer of a model, also those inside other layers."""
     return list(model._flatten_layers(include_self=False))  # Keras has no public function for it
 
 
 def digest(model: keras.Model) -> str:
-    """Returns a hash of all weights.
-
-    Args:
-        model: any Keras model.
-    """
+    """Returns a hash of all weights."""
     hashed = hashlib.blake2b(digest_size=16)
     for weight in model.get_weights():
         hashed.update(weight.tobytes())

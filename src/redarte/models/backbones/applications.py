@@ -18,9 +18,6 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"  # the signature of a file of weights
 def load(settings: Finetuned) -> keras.Model:
     """Builds a backbone by its name.
 
-    Args:
-        settings: backbone, weights and input_size are used.
-
     Returns:
         As `backbones.load`.
 

@@ -10,10 +10,6 @@ from redarte.runtime.errors import UserError, first_line
 def load_weights(backbone: keras.Model, path: Path) -> None:
     """Loads the weights of finetuned.weights.
 
-    Args:
-        backbone: takes them.
-        path: a file of weights.
-
     Raises:
         UserError: the file is missing, or has the weights of another model.
     """
@@ -30,12 +26,7 @@ def load_weights(backbone: keras.Model, path: Path) -> None:
 
 
 def wrong_size(settings: Finetuned, reason: object) -> str:
-    """Returns the error of a backbone that does not take images of finetuned.input_size.
-
-    Args:
-        settings: the section finetuned.
-        reason: an error, or a text.
-    """
+    """Returns the error of a backbone that does not take images of finetuned.input_size."""
     return (
         f"{settings.backbone} (finetuned.backbone) does not take images of {settings.input_size} px: set "
         f"finetuned.input_size to another size ({first_line(reason)})."

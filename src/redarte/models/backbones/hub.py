@@ -19,9 +19,6 @@ PREFIX = "keras_hub:"
 def load(settings: Finetuned) -> keras.Model:
     """Builds a backbone from a preset, with the scaling that its weights were trained with.
 
-    Args:
-        settings: backbone, weights and input_size are used; the weights `imagenet` are those of the preset.
-
     Returns:
         As `backbones.load`. The tokens of a transformer are arranged as a feature map, without its class token.
 

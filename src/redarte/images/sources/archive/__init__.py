@@ -40,7 +40,6 @@ def tree(settings: Fetch, scratch: Path) -> Path:
     """Unpacks fetch.archive.path, after downloading it where it is an address.
 
     Args:
-        settings: the section fetch.
         scratch: an empty folder.
 
     Returns:
@@ -78,9 +77,7 @@ def unpack(file: Path, folder: Path, limits: Archive) -> None:
     If the archive has only archives, such as one for each artist, each of them is unpacked into a folder of its name.
 
     Args:
-        file: the archive.
         folder: an empty folder.
-        limits: the section fetch.archive.
 
     Raises:
         UserError: as `tree`.
@@ -119,10 +116,6 @@ def _unwrap(folder: Path) -> None:
 
 def sizes(file: Path, limits: Archive) -> list[tuple[str, int]]:
     """Returns the names and declared bytes of the members of a zip or tar.
-
-    Args:
-        file: the archive.
-        limits: the section fetch.archive.
 
     Raises:
         UserError: as `tree`.

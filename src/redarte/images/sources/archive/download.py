@@ -38,7 +38,6 @@ def download(address: str, max_gigabytes: float) -> Path:
     Args:
         address: http(s). The environment variable REDARTE_ARCHIVE_QUERY adds a query to it, ~/.netrc a user name and a
             password.
-        max_gigabytes: limits what is written.
 
     Returns:
         The complete file.
@@ -71,11 +70,7 @@ def download(address: str, max_gigabytes: float) -> Path:
 
 
 def forget(file: Path) -> None:
-    """Deletes a downloaded file.
-
-    Args:
-        file: from `download`.
-    """
+    """Deletes a downloaded file."""
     file.unlink(missing_ok=True)
     _version(file).unlink(missing_ok=True)
 

@@ -55,11 +55,7 @@ class Budget:
 
     @classmethod
     def of(cls, limits: Archive) -> "Budget":
-        """Returns the full budget.
-
-        Args:
-            limits: the section fetch.archive.
-        """
+        """Returns the full budget."""
         return cls(limits, limits.max_gigabytes * 1e9, limits.max_files)
 
     def take(self, size: int, file: Path) -> None:
@@ -67,7 +63,6 @@ class Budget:
 
         Args:
             size: its bytes.
-            file: the archive, for messages.
 
         Raises:
             UserError: a limit is exceeded.
@@ -84,12 +79,7 @@ class Budget:
 
 
 def too_many_files(file: Path, max_files: int) -> str:
-    """Returns the message about an archive with more files than allowed.
-
-    Args:
-        file: the archive.
-        max_files: fetch.archive.max_files.
-    """
+    """Returns the message about an archive with more files than allowed."""
     return (
         f"{file} has more files than fetch.archive.max_files ({max_files}) and is refused; raise the limit if you "
         "trust it."
@@ -100,10 +90,7 @@ def write(members: Iterator[Member], folder: Path, budget: Budget, file: Path, t
     """Writes the members of an archive into a folder.
 
     Args:
-        members: of the archive.
         folder: an empty folder.
-        budget: what may still be unpacked.
-        file: the archive, for messages.
         total: the number of members; 0 where it is unknown.
 
     Raises:

@@ -52,9 +52,6 @@ class Header(tarfile.TarInfo):
 def is_tar(file: Path) -> bool:
     """Returns whether a file begins as a tar, compressed or not.
 
-    Args:
-        file: any file.
-
     Raises:
         UnsupportedError: it is one, with a name that would be read into memory.
     """
@@ -67,10 +64,6 @@ def is_tar(file: Path) -> bool:
 
 def members_of(archive: tarfile.TarFile, file: Path) -> Iterator[Member]:
     """Lists the members of a tar. A repeated member replaces the earlier one, as with `tar --update`.
-
-    Args:
-        archive: the opened tar.
-        file: its path, for messages.
 
     Yields:
         The members, in order.

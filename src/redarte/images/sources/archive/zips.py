@@ -26,11 +26,7 @@ _METHODS = {1: "Shrink", 6: "Implode", 9: "Deflate64", 93: "Zstandard", 95: "XZ"
 
 
 def is_last_part(file: Path) -> bool:
-    """Returns whether a zip is the last of several parts, by the disk number at its end (APPNOTE.TXT, 4.3.16).
-
-    Args:
-        file: the zip.
-    """
+    """Returns whether a zip is the last of several parts, by the disk number at its end (APPNOTE.TXT, 4.3.16)."""
     with file.open("rb") as opened:
         opened.seek(max(0, file.stat().st_size - _MAX_END))
         end = opened.read().rpartition(b"PK\5\6")
@@ -39,10 +35,6 @@ def is_last_part(file: Path) -> bool:
 
 def check_count(file: Path, max_files: int) -> None:
     """Checks the number of members before zipfile keeps all of them in memory (APPNOTE.TXT, 4.3.12).
-
-    Args:
-        file: the zip.
-        max_files: fetch.archive.max_files.
 
     Raises:
         UserError: it has more.
@@ -65,11 +57,6 @@ def check_count(file: Path, max_files: int) -> None:
 
 def members_of(archive: zipfile.ZipFile, file: Path, encoding: str | None) -> Iterator[Member]:
     """Lists the members of a zip.
-
-    Args:
-        archive: the opened zip.
-        file: its path, for messages.
-        encoding: fetch.archive.encoding.
 
     Yields:
         The members, in order.

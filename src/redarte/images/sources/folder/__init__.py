@@ -9,9 +9,6 @@ from redarte.runtime.errors import UserError, working_directory_hint
 def tree(settings: Fetch, _scratch: Path) -> Path:
     """Returns the folder of fetch.folder.path, which is not changed.
 
-    Args:
-        settings: the section fetch.
-
     Raises:
         UserError: the parameter is not set, or is not a folder.
     """

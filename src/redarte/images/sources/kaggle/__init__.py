@@ -13,9 +13,6 @@ from redarte.runtime.errors import UserError
 def tree(settings: Fetch, _scratch: Path) -> Path:
     """Returns the pinned version of the data set, from kagglehub's cache or from the network.
 
-    Args:
-        settings: the section fetch.
-
     Raises:
         UserError: there is no network, no such data set, or no permission.
     """

@@ -41,7 +41,6 @@ def tree(settings: Fetch, scratch: Path) -> Path:
     """Draws the sample: scratch/<School>/<School>_<n>.jpg.
 
     Args:
-        settings: the section fetch.
         scratch: an empty folder.
 
     Returns:
@@ -60,9 +59,7 @@ def paint(school: str, number: int, settings: Sample) -> decoding.ImageArray:
     """Paints one image.
 
     Args:
-        school: a key of SCHOOLS.
         number: the number of the image within the school, from 1.
-        settings: the seed, and the number of schools that may influence each other.
 
     Returns:
         RGB, (height, width, 3), uint8; the longer side has 420 to 900 px, the shorter one 300 or more.

@@ -147,12 +147,12 @@ def test_a_redirect_from_https_to_http_is_refused(
 
 def test_a_server_that_refuses_every_range(server: Server) -> None:
     address = f"{server.address}/416/p.zip"
-    assert "416 Requested Range Not Satisfiable" in refused(address)
+    assert "416 R" in refused(address)
     # The same behind a part of another version.
     target = download._target(address)
     download._part(target).write_bytes(b"0123456789")
     download._version(target).write_text('"1"')
-    assert "416 Requested Range Not Satisfiable" in refused(address)
+    assert "416 R" in refused(address)
 
 
 def test_a_reason_phrase_does_not_reach_the_terminal(server: Server) -> None:

@@ -1,14 +1,16 @@
-"""Cells of CSV, and texts for terminals."""
+"""Cells of CSV, texts for terminals, and names of copies."""
 
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import onnx
 import pytest
 
-from redarte.runtime import tables
+from redarte.images.decoding import folders
+from redarte.runtime import console, tables
 from redarte.runtime.errors import escaped
 from tests.conftest import Workspace, write_painting
 
@@ -55,3 +57,21 @@ def test_names_in_a_strangers_model_reach_no_terminal_and_no_spreadsheet(finishe
     # Somebody may send an image with such a name too.
     done = finished.run("redarte", "explain", "\x1b[31m.jpg", "--out", str(tmp_path / "out.jpg"), check=False)
     assert done.returncode == 1 and "\x1b" not in done.stderr and "\\x1b[31m.jpg" in done.stderr
+
+
+def test_progress_of_an_unknown_number_in_a_log(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was "2 of 0, -0 s left"."""
+    monkeypatch.setattr(console, "LOG_INTERVAL", 0.0)
+    for total, expected in ((0, r"unpacking: 2, \d+ a second"), (2, r"unpacking: 2 of 2, \d+ a second, 0 s left")):
+        assert list(console.progress("ab", total, "unpacking")) == ["a", "b"]
+        assert re.fullmatch(expected, capsys.readouterr().out.splitlines()[-1])
+
+
+def test_the_copies_of_an_image_are_its_own() -> None:
+    """A prefix took p_'s copies for p's."""
+    files = {f"Ana/{stem}__{copy}": Path(copy) for stem in ("p", "p_", "pp") for copy in ("rotation", "zoom")}
+    for stem in ("p", "p_", "pp"):
+        assert folders.copies_of(f"Ana/{stem}", files) == {"rotation": Path("rotation"), "zoom": Path("zoom")}
+    assert folders.copies_of("Ana", files) == {}

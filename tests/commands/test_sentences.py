@@ -259,3 +259,10 @@ def test_a_link_that_dvc_refuses_is_refused_before_the_work(workspace: Workspace
     done = workspace.stage("fetch", check=False)
     assert done.returncode == 1
     assert done.stderr.startswith(f"redarte fetch: {folder} is a symbolic link, and DVC takes no outputs below one")
+
+
+@pytest.mark.parametrize("stage", ["split", "augment", "resize", "evaluate"])
+def test_a_stage_that_is_started_without_its_inputs(workspace: Workspace, stage: str) -> None:
+    done = workspace.stage(stage, check=False)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
+    assert "is missing; create it with `dvc repro`" in done.stderr

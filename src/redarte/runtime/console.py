@@ -46,6 +46,9 @@ def run_stage(stage: Callable[[], None]) -> None:
     except MemoryError:
         _fail(name, "this machine does not have enough free memory; close programs or lower resize.side.", 1)
     except OSError as error:
+        missing = str(error.filename)
+        if error.errno == errno.ENOENT and missing.partition("/")[0] in outputs.OUTPUTS:
+            _fail(name, f"{missing} is missing; create it with `dvc repro`, or get it with `dvc pull`.", 1)
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         _fail(name, f"the disk is full ({error.filename or Path.cwd()}); free some space and run the stage again.", 1)

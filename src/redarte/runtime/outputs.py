@@ -16,7 +16,7 @@ from typing import Any
 
 from redarte.runtime.errors import UserError
 
-_OUTPUTS = ("data", "models", "metrics", "plots")
+OUTPUTS = ("data", "models", "metrics", "plots")
 _LOCK_TIMEOUT = 30  # seconds
 
 
@@ -89,7 +89,7 @@ def user_file(path: Path, option: str, *suffixes: str) -> Iterator[Path]:
     """
     if path.suffix.lower() not in suffixes or path.is_dir():
         raise UserError(f"{path} is not a {suffixes[0]} file name; choose one with {option}.")
-    if Path("dvc.yaml").is_file() and path.resolve().parent in {Path(name).resolve() for name in _OUTPUTS}:
+    if Path("dvc.yaml").is_file() and path.resolve().parent in {Path(name).resolve() for name in OUTPUTS}:
         raise UserError(f"{path} is in a folder that the pipeline writes; choose another one with {option}.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -125,7 +125,7 @@ def check_links() -> None:
     Raises:
         UserError: one is.
     """
-    for folder in map(Path, _OUTPUTS):
+    for folder in map(Path, OUTPUTS):
         if folder.is_symlink():
             raise UserError(
                 f"{folder} is a symbolic link, and DVC takes no outputs below one: make it a folder and link folders "

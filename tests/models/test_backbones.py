@@ -16,6 +16,7 @@ from redarte.params import Finetuned, Params
 from redarte.runtime.errors import UserError
 from tests.conftest import Workspace, new_workspace
 from tests.exports import exported
+from tests.training.test_checkpoints import opened, row, state
 
 MakeSettings = Callable[..., Params]
 SIDE = 64
@@ -262,3 +263,27 @@ def test_doctor_reports_the_stages_without_the_weights_of_a_backbone(finished: W
     assert "train_extra@finetuned" in printed and "unknown" not in printed
     assert re.search(r"^train_extra@finetuned +unknown$", unknown, re.MULTILINE)
     assert unknown.count("did you mean EfficientNetB0?") == 1
+
+
+@pytest.mark.parametrize("kind", ["applications", "file", "vit", "dinov2"])
+def test_a_checkpoint_has_the_whole_state_of_a_model(
+    section: Callable[..., Finetuned], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Also the random generators of dropout and stochastic depth, which Keras does not store."""
+    monkeypatch.chdir(tmp_path)
+    if kind == "file":
+        small_convnext(tmp_path / "small.keras")
+    names = {"applications": "MobileNetV3Small", "file": str(tmp_path / "small.keras")}
+    settings = section(backbone=names.get(kind) or f"keras_hub:{save_preset(kind, tmp_path / 'preset')}")
+    model = finetuned.build(backbones.load(settings), 3, settings)
+    model.trainable = True
+    model.compile(optimizer="adam", loss="categorical_crossentropy", metrics=["accuracy"])
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (4, SIDE, SIDE, 3)).astype(np.uint8)
+    model.fit(images, np.eye(3)[[0, 1, 2, 0]], batch_size=2, verbose=0)
+    opened().write(model, row(1))
+    resumed = opened().model
+    assert resumed is not None
+    before = state(model)
+    assert "seed_generator_state" in [name for name, _ in before]
+    assert [values for _, values in state(resumed)] == [values for _, values in before]

@@ -65,6 +65,16 @@ def dropout() -> keras.Model:
     return model
 
 
+def state(model: keras.Model) -> list[tuple[str, list[float]]]:
+    """Every variable of a model and its optimizer, except those of metrics, which each epoch sets to zero."""
+    metrics = {id(variable) for variable in model.metrics_variables}
+    return [
+        (variable.name, np.asarray(keras.ops.convert_to_numpy(variable)).ravel().tolist())
+        for variable in (*model.variables, *model.optimizer.variables)
+        if id(variable) not in metrics
+    ]
+
+
 def test_a_resumed_training_draws_the_same_random_numbers(root: Path, dropout: keras.Model) -> None:
     """Keras does not store the state of dropout: the third epoch had the masks of the first."""
     x, y = np.random.default_rng(0).normal(size=(2, 64, 4)).astype("float32")
@@ -73,15 +83,6 @@ def test_a_resumed_training_draws_the_same_random_numbers(root: Path, dropout: k
     opened().write(dropout, row(1))
     resumed = opened().model
     assert resumed is not None
-
-    def state(model: keras.Model) -> list[tuple[str, list[float]]]:
-        """Every variable of the model and its optimizer, except those of metrics, which each epoch sets to zero."""
-        metrics = {id(variable) for variable in model.metrics_variables}
-        return [
-            (variable.name, np.asarray(keras.ops.convert_to_numpy(variable)).ravel().tolist())
-            for variable in (*model.variables, *model.optimizer.variables)
-            if id(variable) not in metrics
-        ]
 
     assert [values for _, values in state(resumed)] == [values for _, values in state(dropout)]
     assert [name for name, _ in state(dropout)].count("seed_generator_state") == 2
@@ -101,7 +102,7 @@ def zero_the_middle(file: Path) -> None:
     file.write_bytes(content[:third] + bytes(third) + content[2 * third :])
 
 
-@pytest.mark.parametrize("name", ["state.json", "model.keras", "best.weights.h5"])
+@pytest.mark.parametrize("name", ["state.json", "model.keras", "variables.npz", "best.weights.h5"])
 @pytest.mark.parametrize("damage", [truncate, zero_the_middle, Path.unlink, lambda file: os.truncate(file, 0)])
 def test_a_corrupt_checkpoint_is_reported_and_training_starts_at_epoch_1(
     root: Path, model: keras.Model, capsys: pytest.CaptureFixture[str], name: str, damage: Callable[[Path], None]

@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from redarte.devices.backend import keras
 from redarte.runtime import outputs
 from redarte.runtime.console import say
@@ -13,7 +15,7 @@ from redarte.runtime.errors import first_line
 from redarte.training.history import Row, best_epoch
 
 FOLDER = Path("models/.checkpoints")
-_STATE, _MODEL, _BEST = "state.json", "model.keras", "best.weights.h5"
+_STATE, _MODEL, _VARIABLES, _BEST = "state.json", "model.keras", "variables.npz", "best.weights.h5"
 # Checkpoints of the same model with other parameters or code: how many are kept, and how many bytes they may take
 # together. The oldest are deleted first.
 _MAX_OTHERS = 3
@@ -21,7 +23,8 @@ _MAX_BYTES = 4 * 2**30
 
 
 class Checkpoint:
-    """models/.checkpoints/<model>/<fingerprint>/<epochs done>/: the model with its optimizer, history, best weights.
+    """models/.checkpoints/<model>/<fingerprint>/<epochs done>/: the model with its optimizer and whole state,
+    history, best weights.
 
     The folder is outside of DVC's outputs, which are deleted before a stage runs. Only a training with the same
     fingerprint uses a checkpoint. Those with other fingerprints stay, so that an interrupted training resumes after
@@ -58,15 +61,13 @@ class Checkpoint:
             return
         with outputs.atomic_folder(self._folder) as folder:
             model.save(folder / _MODEL)
+            np.savez(folder / _VARIABLES, *map(keras.ops.convert_to_numpy, _variables(model)))
             if self._keep_best and best_epoch(self.history) == len(self.history):
                 model.save_weights(folder / _BEST)
             elif self._keep_best:
                 shutil.copyfile(previous / _BEST, folder / _BEST)
             digests = {file.name: _digest(file) for file in sorted(folder.iterdir())}
-            state = {
-                "fingerprint": self._fingerprint, "history": self.history, "digests": digests,
-                "seeds": [keras.ops.convert_to_numpy(seed).tolist() for seed in _seeds(model)],
-            }  # fmt: skip
+            state = {"fingerprint": self._fingerprint, "history": self.history, "digests": digests}
             outputs.write_text(folder / _STATE, json.dumps(state))
         shutil.rmtree(previous, ignore_errors=True)
 
@@ -112,18 +113,22 @@ class Checkpoint:
             raise ValueError(f"{_STATE} belongs to another training")
         if any(not {"epoch", "accuracy", "loss", "val_accuracy", "val_loss"} <= set(row) for row in history):
             raise ValueError(f"{_STATE} has no history")
-        for name in (_MODEL, _BEST) if self._keep_best else (_MODEL,):
+        for name in (_MODEL, _VARIABLES, *((_BEST,) if self._keep_best else ())):
             if _digest(folder / name) != state["digests"][name]:
                 raise ValueError(f"{name} has changed since it was written")
         model = keras.saving.load_model(folder / _MODEL, safe_mode=True)
-        for variable, seed in zip(_seeds(model), state["seeds"], strict=True):
-            variable.assign(seed)
+        with np.load(folder / _VARIABLES) as stored:
+            for variable, value in zip(_variables(model), stored.values(), strict=True):
+                variable.assign(value)
         return model, history
 
 
-def _seeds(model: keras.Model) -> list[Any]:
-    """The states of the random generators of dropout and other layers, which Keras 3.15 does not store with a model."""
-    return [variable for variable in model.non_trainable_variables if variable.name == "seed_generator_state"]
+def _variables(model: keras.Model) -> list[Any]:
+    """What Keras 3.15 does not store completely with a model: the states of the random generators of dropout, and
+    weights that a layer stores in another shape, as DINOv2 its position embeddings.
+    """
+    metrics = {id(variable) for variable in model.metrics_variables}
+    return [variable for variable in model.variables if id(variable) not in metrics]
 
 
 def _digest(file: Path) -> str:

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import requests
 
+from redarte.commands import corrections_file
 from redarte.images.decoding import folders
 from tests import browser, servers
-from tests.conftest import Workspace
+from tests.conftest import Workspace, write_painting
 
 HEADER = "image,artist,action,reason\n"
 
@@ -178,3 +179,15 @@ def test_the_whole_loop(finished: Workspace, tmp_path: Path) -> None:
     assert without["corrections"]["common_test_accuracy"] == pytest.approx(right / 2)
     assert "split.apply_corrections" in workspace.run("dvc", "params", "diff").stdout
     assert "common_test_accuracy" in workspace.run("dvc", "metrics", "diff", "--all").stdout
+
+
+def test_an_image_that_is_relabelled_already_is_marked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """data/raw has it below the artist of the source, and data/images.csv below the corrected one."""
+    monkeypatch.chdir(tmp_path)
+    content = write_painting(tmp_path / "data/raw/Ana/1.jpg").read_bytes()
+    write_painting(tmp_path / "data/raw/Ben/1.jpg", seed=1)
+    rows = "Ben/1-2,Ana/1,train,,no\nBen/1,Ben/1,test,,no\n"
+    (tmp_path / "data/images.csv").write_text("image,source,split,near_duplicates,common_test\n" + rows)
+    (tmp_path / "corrections.csv").write_text(HEADER + "Ana/1,Ben,relabel,\n")
+    assert corrections_file.save_artist(content, "Cleo").startswith("corrections.csv now relabels Ana/1 to Cleo")
+    assert (tmp_path / "corrections.csv").read_text() == HEADER + "Ana/1,Cleo,relabel,marked in redarte serve\n"

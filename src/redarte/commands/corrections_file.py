@@ -1,4 +1,4 @@
-"""Writes corrections.csv, with the names of the images in the source."""
+"""Writes corrections.csv, with the identities of the images in data/raw."""
 
 import shutil
 from dataclasses import replace
@@ -66,8 +66,7 @@ def images_digest() -> str:
     Raises:
         UserError: the file is missing.
     """
-    listed()
-    return folders.content_hash(IMAGES.read_bytes())
+    return folders.content_hash(_images().encode())
 
 
 def save_artist(image: bytes, artist: str) -> str:
@@ -101,15 +100,20 @@ def listed() -> list[dict[str, str]]:
     Raises:
         UserError: the file is missing.
     """
+    return tables.rows(IMAGES, _images())
+
+
+def _images() -> str:
+    """The content of data/images.csv."""
     try:
-        return tables.read(IMAGES)
+        return tables.read_text(IMAGES)
     except FileNotFoundError:
         raise UserError(f"{IMAGES} is missing; create it with `dvc repro`, or get it with `dvc pull`.") from None
 
 
 def _source_of(image: bytes) -> str | None:
-    """The name in the source, "<artist>/<stem>", of an image of data/raw with these bytes; None where there is none."""
+    """The identity of the image of data/raw with these bytes; None where there is none."""
     for image_id, file in folders.files_by_id(RAW).items():
         if file.stat().st_size == len(image) and file.read_bytes() == image:
-            return next((row["source"] for row in listed() if row["image"] == image_id), None)
+            return image_id
     return None

@@ -177,11 +177,8 @@ def _digest(settings: Params, changes: Sequence[str], folds: int) -> str:
 
 
 def _fetched() -> str:
-    """The hash of the images that were fetched last, by dvc.lock; "" where none were."""
-    try:
-        outs = repository.parse(Path("dvc.lock").read_text(encoding="utf-8"))["stages"]["fetch"]["outs"]
-    except (FileNotFoundError, KeyError):
-        return ""
+    """The hash of the images that were fetched last, by dvc.lock."""
+    outs = repository.lock().get("fetch", {}).get("outs", ())
     return json.dumps([out for out in outs if out["path"] == "data/raw"], sort_keys=True)
 
 

@@ -46,9 +46,10 @@ def check(settings: Params) -> None:
             record = _record(cache / digest[:2] / digest[2:]) if digest.endswith(".dir") else {}
             if output.is_dir():
                 unknown = [name for name, path in _files(output) if not _is_kept(path, record.get(name), md5, cache)]
-                unknown = [name for name in unknown if name not in _written(output, settings, md5)] if unknown else []
-                if unknown:
-                    raise UserError(_message(output, unknown, record))
+                written = _written(output, settings, md5) if unknown else set()
+                own = [name for name in unknown if name not in written]
+                if own:
+                    raise UserError(_message(output, own, record))
             elif digest and not _is_kept(output, digest, md5, cache) and _is_recorded(cache, digest):
                 warn(f"{output} was edited in place, and the next run may overwrite it: move it away to keep it.")
 
@@ -64,9 +65,9 @@ def _message(output: Path, unknown: list[str], record: dict[str, str]) -> str:
 
 
 def _is_kept(path: Path, expected: str | None, md5: Hash, cache: Path) -> bool:
-    """Whether DVC's cache has the content of a file, of this or of another commit."""
+    """Whether a file is as DVC recorded it, or DVC's cache has its content, of another commit for instance."""
     found = md5(path)
-    return _is_recorded(cache, found) or (found == expected and not _is_recorded(cache, expected))
+    return found == expected or _is_recorded(cache, found)
 
 
 def _is_recorded(cache: Path, digest: str) -> bool:

@@ -136,11 +136,13 @@ def result_html(model: Predictor, pixels: ImageArray) -> str:
         pixels: (side, side, 3), uint8, RGB.
     """
     predictions = model.predict([pixels[None]])
-    evidence = explanations.overlay(pixels, model.evidence(pixels, int(predictions.predicted[0])))
+    in_distribution, evidence = bool(predictions.in_distribution[0]), ""
+    if in_distribution:
+        evidence = as_uri(explanations.overlay(pixels, model.evidence(pixels, int(predictions.predicted[0]))))
     values = {
         "ranking": predictions.ranking(0, TOP),
-        "in_distribution": bool(predictions.in_distribution[0]),
-        "evidence": as_uri(evidence),
+        "in_distribution": in_distribution,
+        "evidence": evidence,
         "similar": [
             {"artist": name.partition("/")[0], "name": name.partition("/")[2], "similarity": value, "uri": _uri(name)}
             for name, value in predictions.nearest(0, _NEAREST)

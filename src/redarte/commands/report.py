@@ -54,8 +54,7 @@ def run() -> str:
 
 
 def _hash_in_lock() -> str | None:
-    stages = repository.parse(_LOCK.read_text(encoding="utf-8")).get("stages") or {}
-    outs = (stages.get("report") or {}).get("outs", ())
+    outs = repository.lock().get("report", {}).get("outs", ())
     return next((out.get("md5") for out in outs if out["path"] == str(PAGE)), None)
 
 

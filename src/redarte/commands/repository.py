@@ -81,15 +81,9 @@ def parse(text: str) -> dict[str, Any]:
 
 
 def lock() -> dict[str, Any]:
-    """Returns the entries of dvc.lock by stage; empty where there is no dvc.lock.
-
-    Raises:
-        UserError: as `check`.
-    """
-    check()
+    """Returns the entries of dvc.lock by stage; empty where there is no dvc.lock."""
     file = Path("dvc.lock")
-    entries: dict[str, Any] = parse(file.read_text(encoding="utf-8")).get("stages", {}) if file.is_file() else {}
-    return entries
+    return (parse(file.read_text(encoding="utf-8")).get("stages") or {}) if file.is_file() else {}
 
 
 def check() -> None:

@@ -25,9 +25,7 @@ from playwright.sync_api import Page
 import redarte
 from redarte.commands.page import result_html
 from redarte.images import decoding
-from redarte.images.dataset import shards
 from redarte.inference.predictor import Predictor
-from redarte.stages import resize
 from tests import browser, servers
 from tests.conftest import Workspace, write_painting
 
@@ -478,15 +476,11 @@ def test_names_are_escaped(finished: Workspace, tmp_path: Path) -> None:
     for folder in ("data", "models", "plots"):
         shutil.copytree(finished.path / folder, clone.path / folder, dirs_exist_ok=True)
     malicious = "<img src=x onerror=alert(1)>"
-    tables = [clone.path / f"plots/{name}.csv" for name in ("predictions", "compare")]
-    first = tables[0].read_text().splitlines()[1].partition(",")[0]
+    table = clone.path / "plots/predictions.csv"
+    first = table.read_text().splitlines()[1].partition(",")[0]
     renamed = Path(first).with_name(malicious).as_posix()
-    shard = shards.path_of(clone.path / "data/resized/test", first.partition("/")[0])
-    resize.write_shard(
-        shard, [(member.name.replace(first, renamed), member.read_bytes()) for member in shards.members(shard)]
-    )
-    for table in tables:
-        table.write_text(table.read_text().replace(first, renamed))
+    (clone.path / f"data/split/test/{first}.jpg").rename(clone.path / f"data/split/test/{renamed}.jpg")
+    table.write_text(table.read_text().replace(first, renamed))
     clone.stage("report")
     page = (clone.path / "plots/report.html").read_text()
     assert malicious not in page

@@ -92,8 +92,8 @@ def test_a_confusion_matrix_by_rows() -> None:
 
 
 def test_the_baseline() -> None:
-    assert metrics.baseline_accuracy(["b", "a", "b"], ["a", "b", "b", "c"]) == 0.5
-    assert metrics.baseline_accuracy(["b", "a"], ["a", "b", "b"]) == pytest.approx(1 / 3)
+    assert metrics.baseline_accuracy(["b/1", "a/1", "b/2"], ["a/3", "b/4", "b/5", "c/6"]) == 0.5
+    assert metrics.baseline_accuracy(["b/1", "a/1"], ["a/2", "b/3", "b/4"]) == pytest.approx(1 / 3)
 
 
 def test_reliability() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from redarte.images import dataset
 from redarte.images.dataset import Dataset, shards
+from redarte.images.decoding import folders
 from redarte.runtime.errors import UserError
 from redarte.stages.resize import write_shard
 from tests.conftest import write_painting
@@ -130,12 +131,8 @@ def test_writing_streams(tmp_path: Path) -> None:
         assert [tar.extractfile(one).read()[0] for one in tar] == [0, 1, 2]  # type: ignore[union-attr]
 
 
-def test_an_image_is_found_also_after_the_file_has_changed(packed: Path) -> None:
-    found = shards.find(packed, "Ana/1__zoom")
-    assert found.name == "Ana/1__zoom.jpg"
-    write_shard(packed / "Ana.tar", [("Ana/0.jpg", b"another"), ("Ana/1__zoom.jpg", b"content")])
-    assert shards.find(packed, "Ana/1__zoom").read_bytes() == b"content"
-    with pytest.raises(UserError, match=r"Ana\.tar does not have Ana/1: run `dvc checkout`"):
-        shards.find(packed, "Ana/1")
-    with pytest.raises(UserError, match=r"Bente\.tar does not have Bente/1"):
-        shards.find(packed, "Bente/1")
+def test_an_image_of_a_tree_is_found_by_its_identity(tmp_path: Path) -> None:
+    write_painting(tmp_path / "Ana/1.5 [a].png", 8, 8)
+    assert folders.find(tmp_path, "Ana/1.5 [a]") == tmp_path / "Ana/1.5 [a].png"
+    assert folders.find(tmp_path, "Ana/1") is None
+    assert folders.find(tmp_path, "Bente/1") is None

@@ -93,7 +93,7 @@ def test_a_score_above_the_threshold_is_out_of_distribution(red3: keras.Model, t
 
 def test_noise_has_a_higher_score_than_images(finished: Workspace) -> None:
     model = Predictor(finished.path / "models/red1.onnx")
-    test = np.concatenate(list(dataset.load(finished.path / "data/resized/test").batches()))
+    test = np.concatenate(list(dataset.load(finished.path / "data/resized/val").batches()))
     noise = np.random.default_rng(0).integers(0, 256, test.shape, np.uint8)
     ood_score = model.predict([test, noise]).ood_score
     assert ood_score[: len(test)].max() < ood_score[len(test) :].min()
@@ -225,9 +225,9 @@ def test_predict_agrees_with_evaluate(finished: Workspace) -> None:
 
 
 def test_an_image_is_read_as_in_data_resized(finished: Workspace) -> None:
-    resized = dataset.image_files(finished.path / "data/resized/test")
+    resized = dataset.image_files(finished.path / "data/resized/val")
     for name, file in resized.items():
-        original = finished.path / f"data/split/test/{name}.jpg"
+        original = finished.path / f"data/split/val/{name}.jpg"
         pixels = checks.read_resized(original, 32, 1e8, jpeg_quality=95)
         np.testing.assert_array_equal(pixels, decoding.read_resized(file, 32))
     assert resized

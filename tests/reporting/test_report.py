@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from redarte.evaluation import comparison
 from redarte.evaluation.predictions import PredictionTable
 from redarte.inference.predictor import softmax
-from redarte.reporting import report
+from redarte.reporting import pages, report, study
+from redarte.stages.report import TEMPLATES
 from tests.browser import address, chromium, watch
 from tests.conftest import Workspace
 
 
-def page(predicted: list[int], artists: list[str], epochs: int = 3) -> str:
+def page(predicted: list[int], artists: list[str], epochs: int = 3, data_set: str = "paintings.zip") -> str:
     """The report of predictions for one test image of each artist."""
     n = len(artists)
     logits = np.eye(n)[predicted] * 4
@@ -29,28 +31,28 @@ def page(predicted: list[int], artists: list[str], epochs: int = 3) -> str:
     no_duplicates = {"groups": 0, "images": 0, "groups_across_artists": 0}
     documents: dict[str, Any] = {
         "fetch": {
-            "source": "archive", "data_set": "paintings.zip", "artists": n, "images": 9 * n, "skipped": {"files": 0},
+            "source": "archive", "data_set": data_set, "artists": n, "images": 9 * n, "skipped": {"files": 0},
             "min_images_per_artist": 9, "max_images_per_artist": 9,
         },
         "split": {
             "train": 7 * n, "val": n, "test": n, "artists_never_tested": 0, "near_duplicates": no_duplicates,
+            "artists_left_out": 1, "names_left_out": ["Rare_Artist"],
         },
-        "compare": dict.fromkeys(("red1", "red2", "red3"), measured)
-        | {"baseline_test_accuracy": 1 / n, "test_images": n},
         "evaluate": measured | {
-            "test_images": n, "test_top5_accuracy": accuracy, "test_macro_f1": accuracy,
+            "test_images": n, "baseline_test_accuracy": 1 / n,
+            "test_top5_accuracy": accuracy, "test_macro_f1": accuracy,
             "near_duplicates": {"test_images_with_duplicate_in_train": 0, "test_accuracy_without_them": accuracy},
             "corrections": {"common_test_images": n, "common_test_accuracy": accuracy},
         },
-        "train_red1": measured | {
+        "train": measured | {
             "epochs_run": epochs, "learning_rate": 0.004, "parameters": 1000, "precision": "float32",
         },
     }  # fmt: skip
     curve = [(epoch, 0.1 * epoch) for epoch in range(1, epochs + 1)]
-    facts = report.facts("red1", table, {}, documents, {"red1": {"train": curve, "val": curve}})
+    facts = report.facts("red1", table, documents, {"train": curve, "val": curve})
     metadata = {"temperature": 1.0, "coverage": 0.95}
     empty: dict[str, Any] = {"side": 10, "pairs": [], "mistakes": [], "hits": []}
-    return report.render("report.html.j2", facts | empty | {"metadata": metadata})
+    return pages.render(TEMPLATES / "report.html.j2", facts | empty | {"metadata": metadata})
 
 
 def artists(count: int) -> list[str]:
@@ -97,6 +99,33 @@ def test_the_page_names_data_set_and_learning_rate() -> None:
     shown = page([0, 1, 2], artists(3), epochs=1)
     assert "Data set: paintings.zip" in shown
     assert "1 epoch with a learning rate of 0.004, in float32" in shown
+
+
+def test_artists_that_were_left_out_are_named() -> None:
+    assert "1 artist was left out" in (shown := page([0, 1, 2], artists(3)))
+    assert "Rare Artist" in shown
+
+
+@pytest.mark.parametrize("data_set", ["paintings.zip", "best-artworks-of-all-time.zip"])
+def test_published_numbers_stand_only_beside_results_on_the_images_of_the_study(data_set: str) -> None:
+    shown = page([0, 1, 2], artists(3), data_set=data_set)
+    is_of_study = data_set.startswith("best")
+    assert ("38\u00a0%</b>the study's validation accuracy" in shown) == is_of_study
+    assert ("The study published 0.62 and 0.38" in shown) == is_of_study
+    assert ('class="val published"' in shown) == is_of_study
+    rows = {name: {"accuracy": 0.5, "val_accuracy": 0.25, "test_accuracy": 0.2} for name in comparison.TABLE_ONE}
+    fetched = {"source": "archive", "data_set": data_set}
+    table = comparison.table_one(rows, fetched, 0.1, 9, {("red1", "red2"): 1.0})
+    assert ("| Red 1 | 0.62 | 0.50 | 0.38 | 0.25 | 0.20 |" in table) == is_of_study
+    assert ("| Red 1 | 0.50 | 0.25 | 0.20 |" in table) != is_of_study
+    compared = rows | {"baseline_test_accuracy": 0.1, "test_images": 9}
+    curve = {split: [(1, 0.1)] for split in ("train", "val")}
+    of_study = study.render(compared, fetched, ["A verdict."], dict.fromkeys(rows, curve))
+    cells = re.findall(r"<tr><th>Red 1</th>(.*?)</tr>", of_study)
+    assert re.findall(r"\d\.\d\d", cells[0]) == (["0.62", "0.50", "0.38"] if is_of_study else ["0.50"]) + [
+        "0.25",
+        "0.20",
+    ]
 
 
 def test_on_a_phone_the_table_fits_and_the_matrix_scrolls(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def seconds(stage: str, settings: Params, amount: Amount) -> float:
         case "augment":
             count, each = train, _image_seconds(step, settings, amount) + copies * _PER_FILE
         case "resize":
-            count, each = amount.images + copies * train, _image_seconds(step, settings, amount) + _PER_FILE
+            count, each = amount.images - test + copies * train, _image_seconds(step, settings, amount) + _PER_FILE
         case "train" if model in STUDY:
             count, each = settings.train.epochs * (1 + copies) * train, _model_seconds(model, settings, training=True)
         case "train":

@@ -11,11 +11,12 @@ from redarte.commands import experiments
 from redarte.commands.crossval import Fold, read
 from redarte.commands.experiments import Revision
 from redarte.evaluation import curves, metrics
-from redarte.evaluation.comparison import TABLE_ONE, title
+from redarte.evaluation.comparison import title
 from redarte.evaluation.curves import Curve
 from redarte.images import dataset, decoding
+from redarte.images.decoding import folders
 from redarte.images.decoding.folders import display_name
-from redarte.reporting import report
+from redarte.reporting import pages
 from redarte.runtime import outputs
 
 PAGE = Path("plots/experiments.html")
@@ -62,11 +63,7 @@ def write() -> str:
 
 def render(measured: list[Measured], others: list[Revision]) -> str:
     """Returns the page."""
-    charts = [
-        (run.revision.name, report.curve_chart(run.curve), TABLE_ONE.get(run.revision.evaluated["model"]))
-        for run in measured
-        if run.curve
-    ]
+    charts = [(run.revision.name, pages.curve_chart(run.curve)) for run in measured if run.curve]
     values = {
         "runs": [_row(run, measured[0]) for run in measured],
         "charts": charts,
@@ -74,7 +71,7 @@ def render(measured: list[Measured], others: list[Revision]) -> str:
         "most": _MOST_IMAGES,
         "others": others,
     }
-    return report.render("experiments.html.j2", values, TEMPLATES)
+    return pages.render(TEMPLATES / "experiments.html.j2", values)
 
 
 def only_right(predictions: dict[str, Fold]) -> dict[str, list[int]]:
@@ -139,7 +136,7 @@ def _only_right(measured: list[Measured]) -> list[dict[str, Any]]:
     }
     if len(same) < 2:
         return []
-    files = dataset.image_files(folder) if (folder := dataset.folder_of("test", resized=False)).is_dir() else {}
+    files = folders.files_by_id(folder) if (folder := dataset.ORIGINALS / "test").is_dir() else {}
     if set(files) != set(next(iter(same.values())).ids):
         files = {}  # the workspace has other images
     return [
@@ -160,7 +157,7 @@ def _image(
     return {
         "id": image_id,
         "artist": display_name(str(runs[commit].truth[index])),
-        "uri": report.as_uri(decoding.read_within(file, 2 * _SIDE)) if file else None,
+        "uri": pages.as_uri(decoding.read_within(file, 2 * _SIDE)) if file else None,
         "others": [
             (names[other], display_name(str(fold.predicted[index]))) for other, fold in runs.items() if other != commit
         ],

@@ -143,10 +143,7 @@ def described(model: Predictor) -> tuple[list[str], list[str], np.ndarray, np.nd
     splits: list[str] = []
     descriptors, features = [], []
     for split in SPLITS:
-        folder = dataset.folder_of(split, model.metadata.reads_resized)
-        if not folder.is_dir():
-            raise UserError(f"{folder} is missing; create it with `dvc repro`, or get it with `dvc pull`.")
-        images = dataset.load(folder, model.metadata.artists, model.side, with_copies=False)
+        images = dataset.load_as_trained(split, model.metadata.artists, model.side, model.metadata.jpeg_quality)
         computed = (
             row
             for batch in images.batches()

@@ -12,9 +12,9 @@ import numpy as np
 from redarte.commands.corrections_file import PAGE, images_digest
 from redarte.commands.label_issues import Findings
 from redarte.images import dataset, decoding
-from redarte.images.dataset import ImageFile
-from redarte.reporting.report import as_uri
-from redarte.reporting.report import render as render_template
+from redarte.images.decoding import folders
+from redarte.reporting import pages
+from redarte.reporting.pages import as_uri
 from redarte.runtime import outputs, workers
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -87,7 +87,7 @@ def render(findings: Findings) -> str:
         # The browser keeps the decisions for this list of images.
         "digest": hashlib.blake2b(names.encode(), digest_size=8).hexdigest(),
     }
-    return render_template("label_issues.html.j2", values, TEMPLATES)
+    return pages.render(TEMPLATES / "label_issues.html.j2", values)
 
 
 def _similar(findings: Findings, index: int) -> list[tuple[int, list[int]]]:
@@ -103,11 +103,9 @@ def _others(findings: Findings, group: list[int], index: int) -> list[str]:
 
 
 def _uris(findings: Findings, indices: list[int], side: int) -> dict[int, str]:
-    """The images as data URIs, with their aspect ratio where this clone has the originals."""
-    files: dict[str, dict[str, ImageFile]] = {}
-    for split in sorted({findings.splits[index] for index in indices}):
-        original = dataset.folder_of(split, resized=False)
-        files[split] = dataset.image_files(original if original.is_dir() else dataset.folder_of(split, resized=True))
+    """The images as data URIs, with their aspect ratio."""
+    splits = sorted({findings.splits[index] for index in indices})
+    files = {split: folders.files_by_id(dataset.ORIGINALS / split) for split in splits}
 
     def uri(index: int) -> str:
         file = files[findings.splits[index]][findings.judgement.ids[index]]

@@ -11,19 +11,18 @@ from redarte import params
 from redarte.commands.corrections_file import PAGE
 from redarte.evaluation.comparison import title
 from redarte.images import decoding
-from redarte.images.dataset import shards
 from redarte.images.decoding import ImageArray, folders
 from redarte.images.decoding.folders import display_name
 from redarte.inference import explanations
 from redarte.inference.predictor import Predictor
-from redarte.reporting.report import as_uri
-from redarte.reporting.report import render as render_template
+from redarte.reporting import pages
+from redarte.reporting.pages import as_uri
 from redarte.runtime.console import warn
 from redarte.runtime.errors import UserError
 
 TEMPLATES = Path(__file__).parent / "templates"
 MODELS = Path("models")
-TRAIN = Path("data/resized/train")
+TRAIN = Path("data/split/train")
 TEST = Path("data/split/test")
 MAX_PIXELS = 64e6  # of an upload: a large phone camera's
 MAX_UPLOAD = 20 * 2**20  # bytes: the largest request with an image
@@ -97,7 +96,7 @@ def render(models: dict[str, Predictor], first: str, examples: list[Example], is
         "sample_models": [title(name) for name, model in models.items() if model.metadata.data == "sample"],
         "max_upload": MAX_UPLOAD,
     }
-    return render_template("page.html.j2", values, TEMPLATES)
+    return pages.render(TEMPLATES / "page.html.j2", values)
 
 
 def artist_named(name: str, models: dict[str, Predictor]) -> str:
@@ -148,11 +147,10 @@ def result_html(model: Predictor, pixels: ImageArray) -> str:
             for name, value in predictions.nearest(0, _NEAREST)
         ],
     }
-    return render_template("prediction.html.j2", values, TEMPLATES)
+    return pages.render(TEMPLATES / "prediction.html.j2", values)
 
 
 def _uri(image_id: str) -> str:
     """A training image as a data URI; "" where it is not on this machine."""
-    if not shards.path_of(TRAIN, image_id.partition("/")[0]).is_file():
-        return ""
-    return as_uri(decoding.read_within(shards.find(TRAIN, image_id), _THUMBNAIL))
+    file = folders.find(TRAIN, image_id)
+    return "" if file is None else as_uri(decoding.read_within(file, _THUMBNAIL))

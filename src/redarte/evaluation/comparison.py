@@ -1,16 +1,15 @@
-"""The study's published results, and our results beside them: plots/table_one.md and plots/compare.csv.
+"""The study's published results, and our results beside them: plots/table_one.md and plots/study.html.
 
 The study is "Redes Neuronales Convolucionales – Una aplicación práctica a obras de arte", J. M. García Criado and F. M.
 Hidalgo Aguilar, Universidad de Sevilla: Table I, on 8,446 paintings by 50 artists.
 """
 
 from itertools import combinations
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from redarte.evaluation import metrics
-from redarte.runtime import tables
 
 # Accuracy and validation accuracy. The study has no test set.
 TABLE_ONE: dict[str, tuple[float, float]] = {
@@ -19,6 +18,8 @@ TABLE_ONE: dict[str, tuple[float, float]] = {
     "red3": (0.49, 0.34),
 }
 
+# The study's data set on Kaggle, also in the name of its archive or folder.
+_DATA_SET = "best-artworks-of-all-time"
 _TITLES = {"red1": "Red 1", "red2": "Red 2", "red3": "Red 3"}
 
 
@@ -36,59 +37,60 @@ def p_values(right: dict[str, np.ndarray]) -> dict[tuple[str, str], float]:
     return {(one, other): metrics.mcnemar(right[one], right[other]) for one, other in combinations(right, 2)}
 
 
-def predictions_csv(artists: list[str], ids: list[str], truth: np.ndarray, predicted: dict[str, np.ndarray]) -> str:
-    """Returns plots/compare.csv: a row for each test image, with its artist and the prediction of each model.
-
-    Args:
-        ids: "<artist>/<stem>" of n images.
-        truth: (n,), int: true classes.
-        predicted: model -> (n,), int: predicted classes.
-    """
-    rows = [
-        [image_id, artists[truth[index]], *(artists[classes[index]] for classes in predicted.values())]
-        for index, image_id in enumerate(ids)
-    ]
-    return tables.to_csv([["image", "artist", *predicted], *rows])
-
-
-def read_right(text: str) -> dict[str, dict[str, bool]]:
-    """Reads plots/compare.csv: model -> image's identity -> whether the prediction is right.
-
-    Returns:
-        model -> image's identity -> whether the prediction is right.
-    """
-    rows = tables.rows(Path("plots/compare.csv"), text)
-    return {model: {row["image"]: row[model] == row["artist"] for row in rows} for model in TABLE_ONE}
-
-
 def table_one(
-    rows: dict[str, dict[str, float]], source: str, baseline: float, images: int, tests: dict[tuple[str, str], float]
+    rows: dict[str, dict[str, float]],
+    fetched: dict[str, Any],
+    baseline: float,
+    images: int,
+    tests: dict[tuple[str, str], float],
 ) -> str:
-    """Returns the study's Table I beside ours, in Markdown.
+    """Returns our results in Markdown, beside the study's Table I where they can be compared.
 
     Args:
         rows: model -> accuracy, val_accuracy and test_accuracy.
+        fetched: the content of metrics/fetch.json.
+        baseline: the test accuracy of the majority class.
+        tests: from `p_values`.
     """
-    lines = [
-        f"Measured on: {describe(source)}",
-        "",
-        "| Model | Accuracy, published | ours | Val accuracy, published | ours | Test accuracy, ours |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for name, ours in rows.items():
-        accuracy, val_accuracy = TABLE_ONE[name]
-        lines.append(
-            f"| {title(name)} | {accuracy:.2f} | {ours['accuracy']:.2f} | {val_accuracy:.2f} "
-            f"| {ours['val_accuracy']:.2f} | {ours['test_accuracy']:.2f} |"
-        )
+    columns = ["Model", "Accuracy", "Val accuracy", "Test accuracy"]
+    cells = [[title(name), *(f"{value:.2f}" for value in ours.values())] for name, ours in rows.items()]
+    known = published(fetched)
+    if known:
+        columns = ["Model", "Accuracy, published", "ours", "Val accuracy, published", "ours", "Test accuracy, ours"]
+        cells = [
+            [row[0], f"{known[name][0]:.2f}", row[1], f"{known[name][1]:.2f}", *row[2:]]
+            for name, row in zip(rows, cells, strict=True)
+        ]
+    lines = [f"Measured on: {describe(fetched)}", ""]
+    lines += [f"| {' | '.join(row)} |" for row in (columns, ["---"] * len(columns), *cells)]
     lines += ["", f"Baseline, always predicting the largest class: {baseline:.2f} on the same {images} test images."]
-    verdicts = (metrics.verdict(title(one), title(other), p_value) for (one, other), p_value in tests.items())
-    lines += ["", "McNemar's exact test on these images:", "", *(f"- {verdict}" for verdict in verdicts)]
+    lines += ["", "McNemar's exact test on these images:", "", *(f"- {verdict}" for verdict in verdicts(tests))]
     return "\n".join(lines) + "\n"
 
 
-def describe(source: str) -> str:
-    """Returns where the images come from, so that nobody mistakes the sample's numbers for the study's."""
-    if source == "sample":
+def verdicts(tests: dict[tuple[str, str], float]) -> list[str]:
+    """Returns the results of `p_values` as sentences."""
+    return [metrics.verdict(title(one), title(other), p_value) for (one, other), p_value in tests.items()]
+
+
+def published(fetched: dict[str, Any]) -> dict[str, tuple[float, float]]:
+    """Returns TABLE_ONE, or nothing for images that the study did not use: its numbers mean nothing beside theirs.
+
+    Beside the sample they show that the pipeline works; `describe` says so.
+
+    Args:
+        fetched: the content of metrics/fetch.json.
+    """
+    is_of_study = _DATA_SET in fetched["data_set"].casefold()
+    return TABLE_ONE if is_of_study or fetched["source"] == "sample" else {}
+
+
+def describe(fetched: dict[str, Any]) -> str:
+    """Returns where the images come from, so that nobody mistakes the sample's numbers for the study's.
+
+    Args:
+        fetched: the content of metrics/fetch.json.
+    """
+    if fetched["source"] == "sample":
         return "the built-in sample (invented schools of painting), not the study's paintings"
-    return f"images from fetch.source: {source}"
+    return f"{fetched['data_set']} (fetch.source: {fetched['source']})"

@@ -82,7 +82,8 @@ def curves(path: Path, histories: dict[str, "Curve"], published: dict[str, tuple
         panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     panels[0].set_ylim(0, 1)
     panels[0].set_ylabel("accuracy")
-    panels[0].plot([], [], ":", color=GREY, label="published")
+    if published:
+        panels[0].plot([], [], ":", color=GREY, label="published")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     _save(figure, path, panels)
 
@@ -207,7 +208,7 @@ def gallery(path: Path, images: Sequence[ImageArray], captions: Sequence[str], e
 
 
 def table_one(path: Path, rows: dict[str, dict[str, tuple[float | None, float]]], title: str) -> None:
-    """Draws the study's Table I beside ours, as dots on a line for each model.
+    """Draws our results, beside the study's Table I where they can be compared, as dots on a line for each model.
 
     Args:
         rows: title of a model -> measure -> (published, or None where the study has none; ours).
@@ -223,7 +224,8 @@ def table_one(path: Path, rows: dict[str, dict[str, tuple[float | None, float]]]
             panel.plot(ours, y + offset, "o", color=colours[measure])
     for measure, colour in colours.items():
         panel.plot([], [], "o", color=colour, label=measure)
-    panel.plot([], [], "o", markerfacecolor="w", markeredgecolor=GREY, label="published (hollow)")
+    if any(published is not None for measures in rows.values() for published, _ in measures.values()):
+        panel.plot([], [], "o", markerfacecolor="w", markeredgecolor=GREY, label="published (hollow)")
     panel.set_yticks(range(len(rows)), list(rows))
     panel.set_ylim(len(rows) - 0.5, -0.5)
     panel.set_xlim(0, 1.02)

@@ -134,10 +134,15 @@ def most_confused(counts: np.ndarray, most: int = MAX_SHOWN) -> np.ndarray:
 
 
 def baseline_accuracy(train: list[str], test: list[str]) -> float:
-    """Returns the test accuracy of the majority class: the artist with the most training images."""
-    counts = Counter(train)
+    """Returns the test accuracy of the majority class: the artist with the most training images.
+
+    Args:
+        train: the identities of the training images, "<artist>/<stem>".
+        test: those of the test images.
+    """
+    counts = Counter(image_id.partition("/")[0] for image_id in train)
     largest = min(counts, key=lambda artist: (-counts[artist], artist))
-    return float(np.mean([artist == largest for artist in test]))
+    return float(np.mean([image_id.startswith(f"{largest}/") for image_id in test]))
 
 
 @dataclass(frozen=True)

@@ -33,10 +33,11 @@ def export_model(name: str, settings: Params, file: Path) -> tuple[bytes, Metada
     model, artists = base.load(file)
     side = model.input_shape[1]
     jpeg_quality = settings.resize.quality if module.READS_RESIZED else None
-    val = dataset.load(dataset.folder_of("val", module.READS_RESIZED), artists, side)
+    images = dataset.RESIZED if module.READS_RESIZED else dataset.ORIGINALS
+    val = dataset.load(images / "val", artists, side)
     proto = onnx.convert(side, module.decompose(model))
     session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
-    embeddings = _training_embeddings(file, session, artists, side, module.READS_RESIZED)
+    embeddings = _training_embeddings(file, session, artists, side, images / "train")
     known = np.stack(list(embeddings.values()))
     features, logits = _run(session, val)
     difference = _max_difference(model, val, logits)
@@ -69,13 +70,12 @@ def export_model(name: str, settings: Params, file: Path) -> tuple[bytes, Metada
 
 
 def _training_embeddings(
-    file: Path, session: onnxruntime.InferenceSession, artists: list[str], side: int, resized: bool
+    file: Path, session: onnxruntime.InferenceSession, artists: list[str], side: int, folder: Path
 ) -> dict[str, np.ndarray]:
     """The embeddings of the training images without their copies, by identity: (features,), float32, each.
 
     A model that was fitted to computed features has stored them in its file.
     """
-    folder = dataset.folder_of("train", resized)
     ids = [image_id for image_id in dataset.image_files(folder) if not folders.is_copy(image_id)]
     stored = base.load_embeddings(file)
     if set(ids) <= set(stored):

@@ -53,11 +53,6 @@ class Metadata:
     ood_threshold: float
     training_images: list[str]
 
-    @property
-    def reads_resized(self) -> bool:
-        """Whether the model was trained on data/resized; else on the originals."""
-        return self.jpeg_quality is not None
-
 
 @dataclass(frozen=True)
 class Predictions:

@@ -5,12 +5,12 @@ from typing import Any
 from redarte.evaluation import metrics
 from redarte.evaluation.predictions import PredictionTable
 from redarte.images import dataset, decoding
-from redarte.images.dataset import shards
-from redarte.images.decoding import ImageArray
+from redarte.images.decoding import ImageArray, folders
 from redarte.images.decoding.folders import display_name
 from redarte.inference import explanations
 from redarte.inference.predictor import Predictions, Predictor
-from redarte.reporting import report
+from redarte.reporting import pages, report
+from redarte.runtime.errors import UserError
 
 SIDE = 150  # px: the displayed size of an image
 
@@ -26,8 +26,7 @@ class Gallery:
     def __init__(self, model: Predictor, table: PredictionTable):
         self.model = model
         self.table = table
-        self._test = dataset.image_files(dataset.folder_of("test", model.metadata.reads_resized))
-        self._train = dataset.folder_of("train", resized=True)
+        self._test = folders.files_by_id(dataset.ORIGINALS / "test")
 
     def predictions(self, indices: list[int]) -> list[dict[str, Any]]:
         """Returns some of the predictions, with the image and the evidence for the predicted artist."""
@@ -42,7 +41,9 @@ class Gallery:
             image = self._image(index)
             predicted = p.artists[p.predicted[index]]
             similar = _most_similar(self.model.predict([image[None]]), predicted)
-            similar_file = shards.find(self._train, similar)
+            similar_file = folders.find(dataset.ORIGINALS / "train", similar)
+            if similar_file is None:
+                raise UserError(f"{dataset.ORIGINALS / 'train'} does not have {similar}: run `dvc checkout`.")
             result.append(
                 {
                     "one": display_name(p.artists[one]),
@@ -74,7 +75,8 @@ class Gallery:
         }
 
     def _image(self, index: int) -> ImageArray:
-        return decoding.read_resized(self._test[self.table.ids[index]], self.model.side)
+        image = decoding.read_resized(self._test[self.table.ids[index]], self.model.side)
+        return decoding.through_jpeg(image, self.model.metadata.jpeg_quality)
 
 
 def _most_similar(predictions: Predictions, artist: str) -> str:
@@ -85,4 +87,4 @@ def _most_similar(predictions: Predictions, artist: str) -> str:
 
 def _as_uri(image: ImageArray) -> str:
     # Twice the size in CSS px, for high-resolution screens.
-    return report.as_uri(decoding.shrink(image, 2 * SIDE))
+    return pages.as_uri(decoding.shrink(image, 2 * SIDE))

@@ -1,22 +1,17 @@
 """plots/report.html, one file for people, and plots/model_card.md, from one model's predictions and metrics."""
 
-import base64
-from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 
-from redarte.evaluation import metrics
+from redarte.evaluation import comparison, metrics
 from redarte.evaluation.comparison import TABLE_ONE, title
 from redarte.evaluation.curves import Curve
 from redarte.evaluation.metrics import Reliability
 from redarte.evaluation.predictions import PredictionTable
-from redarte.images import decoding
-from redarte.images.decoding import ImageArray
 from redarte.images.decoding.folders import display_name
+from redarte.reporting import pages
 
-TEMPLATES = Path(__file__).parent / "templates"
 _LICENCES = {
     "sample": "Drawn by this project's code, and under its licence (MIT).",
     "kaggle": "CC BY-NC-SA 4.0: no commercial use; derived works must be shared under the same licence.",
@@ -25,24 +20,19 @@ _LICENCES = {
 }
 
 
-def facts(
-    model: str,
-    predictions: PredictionTable,
-    right_of: dict[str, dict[str, bool]],
-    documents: dict[str, Any],
-    histories: dict[str, Curve],
-) -> dict[str, Any]:
-    """Returns every number that the report and the model card show."""
-    p, compare, trained = predictions, documents["compare"], documents[f"train_{model}"]
-    evaluated = documents["evaluate"]
-    ours = {"accuracy": trained["accuracy"], "val_accuracy": trained["val_accuracy"]}
-    accuracies = {
-        **{name: compare[name] for name in TABLE_ONE},
-        model: ours | {"test_accuracy": evaluated["test_accuracy"]},
-    }
+def facts(model: str, predictions: PredictionTable, documents: dict[str, Any], curve: Curve | None) -> dict[str, Any]:
+    """Returns every number that the report and the model card show.
+
+    Args:
+        documents: the content of metrics/fetch.json, split.json, evaluate.json and train_<model>.json, by their names,
+            the last as "train".
+        curve: the learning curve; None where the model was fitted without epochs.
+    """
+    p, evaluated, fetched = predictions, documents["evaluate"], documents["fetch"]
     before = metrics.reliability(p.right, p.uncalibrated_probability)
     after = metrics.reliability(p.right, p.probability)
-    source, images = documents["fetch"]["source"], evaluated["test_images"]
+    source, images = fetched["source"], evaluated["test_images"]
+    published = comparison.published(fetched)
     return {
         "model": model,
         "title": title(model),
@@ -53,21 +43,19 @@ def facts(
         },
         # With five classes or fewer the true class is always among the first five.
         "has_top5": len(p.artists) > 5,
-        "published": TABLE_ONE.get(model),
-        "best_published": max(val for _, val in TABLE_ONE.values()),
-        "compare": compare,
-        "models": [(title(name), TABLE_ONE.get(name), measured) for name, measured in accuracies.items()],
-        "verdicts": _verdicts(model, p, right_of),
-        "curves": [(title(name), curve_chart(curve), TABLE_ONE.get(name)) for name, curve in histories.items()],
+        "published": published.get(model),
+        "best_published": max((val for _, val in published.values()), default=None),
+        "curve": pages.curve_chart(curve) if curve else None,
         "per_artist": per_artist_rows(p),
         "confusion": _confusion(p),
         "reliability": {"before": _bars(before), "after": _bars(after)},
         "calibration_error": {"before": before.error, "after": after.error},
         "in_distribution": int(p.in_distribution.sum()),
         "split": documents["split"],
-        "fetch": documents["fetch"],
-        "trained": trained,
+        "fetch": fetched,
+        "trained": documents["train"],
         "source": source,
+        "is_of_study": model in TABLE_ONE,
         "is_sample": source == "sample",
         "licence": _LICENCES[source],
     }
@@ -107,68 +95,6 @@ def most_confident_confusion(p: PredictionTable, one: int, other: int) -> int:
     """
     either = ((p.truth == one) & (p.predicted == other)) | ((p.truth == other) & (p.predicted == one))
     return _first(np.flatnonzero(either), -p.probability, 1)[0]
-
-
-def curve_chart(curve: Curve) -> dict[str, Any]:
-    """Returns the accuracy by epoch as points in a square of 100 by 100, with the origin at the top left."""
-    last = max(epoch for points in curve.values() for epoch, _ in points)
-    return {
-        "last": last,
-        **{
-            split: [(100 * (epoch - 1) / (last - 1) if last > 1 else 50, 100 * (1 - value)) for epoch, value in points]
-            for split, points in curve.items()
-        },
-        "ends": {split: points[-1][1] for split, points in curve.items()},
-    }
-
-
-def as_uri(image: ImageArray, quality: int = 82) -> str:
-    """Returns an image as a data URI, so that the page needs no other file.
-
-    Args:
-        image: (height, width, 3), uint8.
-        quality: of the JPEG, 1 to 100.
-    """
-    return "data:image/jpeg;base64," + base64.b64encode(decoding.jpeg(image, quality)).decode("ascii")
-
-
-def render(template: str, values: dict[str, Any], templates: Path = TEMPLATES) -> str:
-    """Renders a template. Names of artists and files are escaped in HTML.
-
-    Returns:
-        The rendered text.
-    """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader([templates, TEMPLATES]),
-        autoescape=jinja2.select_autoescape(["html.j2"], default=False),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["percent"] = lambda value: f"{value:.0%}".replace("%", "\u00a0%")
-    environment.filters |= {"confidence": confidence, "display": display_name}
-    return environment.get_template(template).render(values)
-
-
-def confidence(probability: float) -> str:
-    """Returns a probability as a percentage that is never 0 % or 100 %.
-
-    Args:
-        probability: 0 to 1.
-    """
-    if probability < 0.005:
-        return "under 1\u00a0%"
-    return "over 99\u00a0%" if probability > 0.995 else f"{probability:.0%}".replace("%", "\u00a0%")
-
-
-def _verdicts(model: str, p: PredictionTable, right_of: dict[str, dict[str, bool]]) -> list[str]:
-    """The results of McNemar's test of a model against each of the study's."""
-    sentences = []
-    for other, right in right_of.items():
-        if other != model:
-            p_value = metrics.mcnemar(p.right, np.array([right[image_id] for image_id in p.ids]))
-            sentences.append(metrics.verdict(title(model), title(other), p_value))
-    return sentences
 
 
 def _confusion(p: PredictionTable) -> dict[str, Any]:

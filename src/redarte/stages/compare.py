@@ -1,11 +1,14 @@
-"""Stage compare: the study's three models beside its published results, and beside each other."""
+"""Stage compare: the study's three models beside its published results, and beside each other: plots/study.html."""
 
 from pathlib import Path
+from typing import Any
 
 from redarte.evaluation import comparison, curves, figures, metrics
 from redarte.evaluation.comparison import TABLE_ONE, title
+from redarte.evaluation.curves import Curve
 from redarte.images import dataset
 from redarte.inference.predictor import Predictor
+from redarte.reporting import study
 from redarte.runtime import outputs
 from redarte.runtime.console import run_stage, say
 
@@ -16,8 +19,9 @@ PLOTS = Path("plots")
 
 def main() -> None:
     models = {name: Predictor(MODELS / f"{name}.onnx") for name in TABLE_ONE}
-    metadata, side = models["red1"].metadata, models["red1"].side
-    test = dataset.load(dataset.folder_of("test", resized=True), metadata.artists, side)
+    first = models["red1"]
+    metadata = first.metadata
+    test = dataset.load_as_trained("test", metadata.artists, first.side, metadata.jpeg_quality)
     predicted = {name: model.predict(test.batches()).predicted for name, model in models.items()}
     right = {name: classes == test.labels for name, classes in predicted.items()}
     rows = {}
@@ -25,51 +29,47 @@ def main() -> None:
         trained = outputs.read_json(METRICS / f"train_{name}.json")
         rows[name] = {measure: trained[measure] for measure in ("accuracy", "val_accuracy")}
         rows[name]["test_accuracy"] = round(float(right[name].mean()), 6)
-    train_artists, test_artists = (
-        [image_id.partition("/")[0] for image_id in ids] for ids in (metadata.training_images, test.ids)
-    )
-    baseline = metrics.baseline_accuracy(train_artists, test_artists)
+    fetched = outputs.read_json(METRICS / "fetch.json")
+    baseline = metrics.baseline_accuracy(metadata.training_images, test.ids)
     tests = comparison.p_values(right)
-    outputs.write_json(
-        METRICS / "compare.json",
-        {
-            "data": metadata.data,
-            **rows,
-            # Six significant digits: however small, a p-value is not 0.
-            "mcnemar_p_value": {f"{one}_{other}": float(f"{value:.6g}") for (one, other), value in tests.items()},
-            "baseline_test_accuracy": round(baseline, 6),
-            "test_images": len(test),
-        },
-    )
-    outputs.write_text(PLOTS / "table_one.md", comparison.table_one(rows, metadata.data, baseline, len(test), tests))
-    outputs.write_text(
-        PLOTS / "compare.csv", comparison.predictions_csv(test.artists, test.ids, test.labels, predicted)
-    )
+    compared = {
+        "data": metadata.data,
+        **rows,
+        # Six significant digits: however small, a p-value is not 0.
+        "mcnemar_p_value": {f"{one}_{other}": float(f"{value:.6g}") for (one, other), value in tests.items()},
+        "baseline_test_accuracy": round(baseline, 6),
+        "test_images": len(test),
+    }
+    outputs.write_json(METRICS / "compare.json", compared)
+    outputs.write_text(PLOTS / "table_one.md", comparison.table_one(rows, fetched, baseline, len(test), tests))
     histories = {name: curves.read(PLOTS / f"train_{name}.csv") for name in models}
-    outputs.write_text(PLOTS / "curves.csv", curves.to_csv(histories))
-    draw(rows, histories, metadata.data)
-    say(f"the study's Table I beside ours: {PLOTS / 'table_one.md'}")
+    draw(rows, histories, fetched)
+    page = study.render(compared, fetched, comparison.verdicts(tests), histories)
+    outputs.write_text(PLOTS / "study.html", page)
+    say(f"the three models beside each other: {PLOTS / 'study.html'}, {PLOTS / 'table_one.md'}")
 
 
-def draw(rows: dict[str, dict[str, float]], histories: dict[str, curves.Curve], source: str) -> None:
+def draw(rows: dict[str, dict[str, float]], histories: dict[str, Curve], fetched: dict[str, Any]) -> None:
     """Draws Table I and the learning curves (the study's figures 16 to 18).
 
     Args:
         rows: model -> accuracy, val_accuracy and test_accuracy.
         histories: model -> its learning curve.
+        fetched: the content of metrics/fetch.json.
     """
+    published = comparison.published(fetched)
     measured = {
         title(name): {
             measure.replace("_", " "): (theirs, rows[name][measure])
-            for measure, theirs in zip(rows[name], (*TABLE_ONE[name], None), strict=True)
+            for measure, theirs in zip(rows[name], (*published.get(name, (None, None)), None), strict=True)
         }
         for name in rows
     }
-    figures.table_one(PLOTS / "table_one.png", measured, f"Measured on: {comparison.describe(source)}")
+    figures.table_one(PLOTS / "table_one.png", measured, f"Measured on: {comparison.describe(fetched)}")
     figures.curves(
         PLOTS / "curves.png",
         {title(name): curve for name, curve in histories.items()},
-        {title(name): values for name, values in TABLE_ONE.items()},
+        {title(name): values for name, values in published.items()},
     )
 
 

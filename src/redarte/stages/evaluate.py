@@ -24,7 +24,7 @@ def main() -> None:
     settings = params.load()
     model = Predictor(MODELS / f"{settings.model}.onnx")
     data, artists = model.metadata.data, model.metadata.artists
-    test = dataset.load(dataset.folder_of("test", model.metadata.reads_resized), artists, model.side)
+    test = dataset.load_as_trained("test", artists, model.side, model.metadata.jpeg_quality)
     predicted = model.predict(test.batches())
     table = predictions.tabulate(
         artists, test.ids, test.labels, predicted.logits, predicted.probabilities, predicted.calibrated,
@@ -36,6 +36,7 @@ def main() -> None:
         "test_macro_f1": metrics.macro_f1(table.truth, table.predicted, len(artists)),
         "test_loss": metrics.cross_entropy(test.labels, predicted.logits),
         "val_accuracy": model.metadata.val_accuracy,
+        "baseline_test_accuracy": metrics.baseline_accuracy(model.metadata.training_images, test.ids),
     }
     rows = tables.read(IMAGES)
     leaked = predictions.leaked_images(rows)

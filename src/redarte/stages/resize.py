@@ -1,6 +1,6 @@
-"""Stage resize: writes square images to data/resized/{train,val,test}/<Artist>.tar.
+"""Stage resize: writes square images to data/resized/{train,val}/<Artist>.tar.
 
-train has the original images and their copies; val and test have originals only.
+train has the original images and their copies; val has originals only. The test images are read from data/split.
 """
 
 import io
@@ -21,7 +21,7 @@ from redarte.runtime.console import run_stage, say
 SPLIT = Path("data/split")
 AUGMENTED = Path("data/augmented")
 RESIZED = Path("data/resized")
-SPLITS = ("test", "train", "val")
+SPLITS = ("train", "val")
 
 
 class _Job(NamedTuple):

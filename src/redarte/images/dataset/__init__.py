@@ -141,7 +141,7 @@ def load(
         image_id: file for image_id, file in image_files(folder).items() if with_copies or not folders.is_copy(image_id)
     }
     if not files:
-        raise UserError(f"{folder} has no images; run `dvc repro resize`.")
+        raise UserError(f"{folder} has no images; run `dvc repro`.")
     artist_of = [image_id.partition("/")[0] for image_id in files]
     artists = sorted(set(artist_of)) if artists is None else artists
     index_of = {artist: index for index, artist in enumerate(artists)}
@@ -177,6 +177,22 @@ def load_resized() -> tuple[Dataset, Dataset]:
     return train, load(RESIZED / "val", train.artists)
 
 
+def load_as_trained(split: str, artists: list[str], side: int, jpeg_quality: int | None) -> Dataset:
+    """Returns a split of data/split, with the pixels that a model was trained on, as `redarte predict` does it.
+
+    Args:
+        side: in px.
+        jpeg_quality: of the images of data/resized that the model was trained on; None: it read the originals.
+
+    Raises:
+        UserError: as `load`, or data/split is missing.
+    """
+    folder = ORIGINALS / split
+    if not folder.is_dir():
+        raise UserError(f"{folder} is missing; create it with `dvc repro split`, or get it with `dvc pull`.")
+    return load(folder, artists, side, jpeg_quality)
+
+
 def load_originals(side: int) -> tuple[Dataset, Dataset]:
     """Returns train and val of data/split, resized on the fly.
 
@@ -188,11 +204,6 @@ def load_originals(side: int) -> tuple[Dataset, Dataset]:
     """
     train = load(ORIGINALS / "train", side=side)
     return train, load(ORIGINALS / "val", train.artists, side=side)
-
-
-def folder_of(split: str, resized: bool) -> Path:
-    """Returns the folder of a split."""
-    return (RESIZED if resized else ORIGINALS) / split
 
 
 def memory_limit() -> float:

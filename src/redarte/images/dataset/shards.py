@@ -4,12 +4,10 @@ DVC looks at every file of a folder several times in each command (treeverse/dvc
 49,000 images. `tar -xf`, tarfile and WebDataset read them.
 """
 
-import functools
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from redarte.images.decoding import folders
 from redarte.runtime.errors import UserError
 
 _SUFFIX = ".tar"
@@ -70,24 +68,3 @@ def files(folder: Path) -> list[Path]:
     """Returns the tar files of a folder, sorted by artist."""
     shards = (path for path in folder.iterdir() if path.suffix == _SUFFIX and path.is_file())
     return sorted(shards, key=lambda shard: shard.stem)
-
-
-def find(folder: Path, image_id: str) -> Member:
-    """Returns one image.
-
-    Args:
-        image_id: "<artist>/<stem>".
-
-    Raises:
-        UserError: the artist's tar file is missing, is not a complete tar archive, or does not have the image.
-    """
-    shard = path_of(folder, image_id.partition("/")[0])
-    try:
-        return _members_by_id(shard, shard.stat().st_mtime_ns)[image_id]
-    except (OSError, KeyError):
-        raise UserError(f"{shard} does not have {image_id}: run `dvc checkout`.") from None
-
-
-@functools.lru_cache(maxsize=100)
-def _members_by_id(shard: Path, _modified: int) -> dict[str, Member]:
-    return {folders.image_id(member.name): member for member in members(shard)}

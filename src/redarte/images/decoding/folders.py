@@ -131,6 +131,19 @@ def files_by_id(folder: Path) -> dict[str, Path]:
     return {image_id(path): folder / path for path in list_images(folder)}
 
 
+def find(folder: Path, name: str) -> Path | None:
+    """Returns the file of one image in a class-per-folder tree; None where it is not on this machine.
+
+    Args:
+        name: the image's identity, "<artist>/<stem>".
+    """
+    artist = name.partition("/")[0]
+    if not (folder / artist).is_dir():
+        return None
+    files = (f"{artist}/{entry.name}" for entry in os.scandir(folder / artist))
+    return next((folder / file for file in files if image_id(file) == name), None)
+
+
 def copy_stem(stem: str, copy: str) -> str:
     """Returns the stem of an augmented copy."""
     return f"{stem}{_COPY_SEPARATOR}{copy}"

@@ -55,6 +55,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: (item.path not in longest, item.path in needing))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What another run or another test process has computed is not used."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REDARTE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @dataclass(frozen=True)
 class Workspace:
     """A clone of the project with a different params.yaml."""

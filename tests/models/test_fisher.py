@@ -13,7 +13,7 @@ from redarte.images import dataset, decoding
 from redarte.images.dataset import Dataset
 from redarte.inference.predictor import Predictor
 from redarte.models import base, fisher
-from redarte.models.layers import Cells, FisherVector
+from redarte.models.fisher import Cells, FisherVector
 from redarte.params import Params
 from redarte.runtime.errors import UserError
 from tests.conftest import FISHER, Workspace, painting

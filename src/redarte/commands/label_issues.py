@@ -18,7 +18,7 @@ from redarte.images.decoding.folders import display_name
 from redarte.images.splitting import corrections
 from redarte.images.splitting.corrections import Correction
 from redarte.inference.predictor import Predictor
-from redarte.runtime.console import progress, say
+from redarte.runtime.console import say
 from redarte.runtime.errors import UserError, printable
 
 SPLITS = ("train", "val", "test")
@@ -144,17 +144,12 @@ def described(model: Predictor) -> tuple[list[str], list[str], np.ndarray, np.nd
     descriptors, features = [], []
     for split in SPLITS:
         images = dataset.load_as_trained(split, model.metadata.artists, model.side, model.metadata.jpeg_quality)
-        computed = (
-            row
-            for batch in images.batches()
-            for row in zip(*model.run(["feature_maps", "features"], batch), strict=True)
-        )
-        for maps, embedding in progress(computed, len(images), f"describing {split}"):
-            descriptors.append(maps.sum(axis=(0, 1)))
-            features.append(embedding)
+        of_split = model.outputs(["descriptor", "features"], images, f"describing {split}", any_engine=True)
+        descriptors.append(of_split[0])
+        features.append(of_split[1])
         ids += images.ids
         splits += [split] * len(images)
-    return ids, splits, np.stack(descriptors), np.stack(features)
+    return ids, splits, np.concatenate(descriptors), np.concatenate(features)
 
 
 def _text(findings: Findings) -> Iterator[str]:

@@ -11,6 +11,7 @@ from redarte.export import onnx
 from redarte.images import dataset
 from redarte.images.dataset import Dataset
 from redarte.images.decoding import folders
+from redarte.inference.features import MOMENTS, Graph
 from redarte.inference.predictor import Metadata, softmax
 from redarte.models import base
 from redarte.params import Params
@@ -34,13 +35,17 @@ def export_model(name: str, settings: Params, file: Path) -> tuple[bytes, Metada
     side = model.input_shape[1]
     jpeg_quality = settings.resize.quality if module.READS_RESIZED else None
     images = dataset.RESIZED if module.READS_RESIZED else dataset.ORIGINALS
-    val = dataset.load(images / "val", artists, side)
-    proto = onnx.convert(side, module.decompose(model))
-    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
-    embeddings = _training_embeddings(file, session, artists, side, images / "train")
+    parts = module.decompose(model)
+    val = dataset.load(images / "val", artists, side, decode=parts.trunk is None)
+    proto = onnx.convert(side, parts)
+    content = proto.SerializeToString()
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    graph = Graph(content, session, parts.trunk)
+    embeddings = _training_embeddings(file, graph, artists, side, images / "train")
     known = np.stack(list(embeddings.values()))
-    features, logits = _run(session, val)
-    difference = _max_difference(model, val, logits)
+    features, logits = graph.outputs(["features", "logits"], val, f"{name}, val")
+    logits = logits.astype(np.float64)
+    difference = float(np.abs(_probabilities(model, val, parts.trunk is not None) - softmax(logits)).max())
     if not difference <= _MAX_DIFFERENCE:
         raise UserError(f"{name}: the exported file's probabilities differ from Keras's by {difference:.1e} on val.")
     mean, whitening = calibration.whitening(known.astype(np.float64))
@@ -57,6 +62,7 @@ def export_model(name: str, settings: Params, file: Path) -> tuple[bytes, Metada
         coverage=settings.export.coverage,
         ood_threshold=calibration.threshold(scores, settings.export.coverage) * _SLACK,
         training_images=list(embeddings),
+        trunk=parts.trunk,
     )
     facts = {
         "val_accuracy": metadata.val_accuracy,
@@ -65,12 +71,25 @@ def export_model(name: str, settings: Params, file: Path) -> tuple[bytes, Metada
         "val_loss_after": metrics.cross_entropy(val.labels, logits / metadata.temperature),
         "ood_threshold": metadata.ood_threshold,
     }
-    content = onnx.complete(proto, known, mean, whitening, metadata)
-    return content, metadata, {name: round(value, 6) for name, value in facts.items()}
+    completed = onnx.complete(proto, known, mean, whitening, metadata)
+    return completed, metadata, {name: round(value, 6) for name, value in facts.items()}
+
+
+def _probabilities(model: keras.Model, images: Dataset, has_moments: bool) -> np.ndarray:
+    """Keras's probabilities for all images: (n, artists), float32."""
+    if not has_moments:
+        return np.concatenate([model.predict_on_batch(batch) for batch in images.batches()])
+    # The code of backbones does not decide the other models' files.
+    from redarte.models import frozen
+
+    rest = keras.Model(model.get_layer(MOMENTS).output, model.output)
+    return np.concatenate(
+        [rest.predict_on_batch(group)[:count] for group, count in frozen.moments(model, images, "val, by Keras")]
+    )
 
 
 def _training_embeddings(
-    file: Path, session: onnxruntime.InferenceSession, artists: list[str], side: int, folder: Path
+    file: Path, graph: Graph, artists: list[str], side: int, folder: Path
 ) -> dict[str, np.ndarray]:
     """The embeddings of the training images without their copies, by identity: (features,), float32, each.
 
@@ -80,18 +99,5 @@ def _training_embeddings(
     stored = base.load_embeddings(file)
     if set(ids) <= set(stored):
         return {image_id: stored[image_id] for image_id in ids}
-    images = dataset.load(folder, artists, side, with_copies=False)
-    return dict(zip(ids, _run(session, images)[0], strict=True))
-
-
-def _run(session: onnxruntime.InferenceSession, images: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """The features (n, features) float32 and the logits (n, artists) float64 of all images."""
-    parts = [session.run(["features", "logits"], {"image": batch}) for batch in images.batches()]
-    features, logits = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    return features, logits.astype(np.float64)
-
-
-def _max_difference(model: keras.Model, images: Dataset, logits: np.ndarray) -> float:
-    """The largest difference between a probability of Keras and that of the exported file."""
-    by_keras = [model.predict_on_batch(batch) for batch in images.batches()]
-    return float(np.abs(np.concatenate(by_keras) - softmax(logits)).max())
+    images = dataset.load(folder, artists, side, with_copies=False, decode=False)
+    return dict(zip(ids, graph.outputs(["features"], images, "embeddings")[0], strict=True))

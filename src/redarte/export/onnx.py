@@ -9,6 +9,8 @@ Its input is `image`, (n, side, side, 3) uint8, RGB, 0 to 255. Its outputs are f
 - weights (rows, columns, channels, artists), or (1, 1, channels, artists): logits are the sum of feature_maps ·
   weights, plus a bias;
 - features (n, features): the embedding of an image, from the model's `decompose`;
+- descriptor (n, channels): the sum of feature_maps over the positions;
+- moments (n, features), of a model with such a layer: what all of these but feature_maps and weights are computed from;
 - similarity (n, training images): the cosine similarity of an image to each training image, -1 to 1;
 - ood_score (n,): the Mahalanobis distance of the features to those of the training images, 0 or more.
 """
@@ -41,12 +43,19 @@ def convert(side: int, parts: Decomposition) -> onnx.ModelProto:
         side: of the images that the model takes, in px.
 
     Returns:
-        A model with the outputs logits, feature_maps, weights and features. `complete` adds the others.
+        A model with all outputs but similarity and ood_score, which `complete` adds.
     """
     image = keras.Input((side, side, 3), dtype="uint8", name="image")
-    feature_maps, inputs, features = parts.forward(keras.ops.cast(image, "float32"))
-    logits = inputs @ parts.kernel + parts.bias
-    outputs = {"feature_maps": feature_maps, "features": features, "logits": logits}
+    found = parts.forward(keras.ops.cast(image, "float32"))
+    is_pooled = parts.shape[:2] == (1, 1)
+    outputs = {
+        "descriptor": found.inputs if is_pooled else keras.ops.sum(found.feature_maps, axis=(1, 2)),
+        "feature_maps": found.feature_maps,
+        "features": found.embedding,
+        "logits": found.inputs @ parts.kernel + parts.bias,
+    }
+    if found.moments is not None:
+        outputs["moments"] = found.moments
     with quiet():
         # Imported after TensorFlow, which tf2onnx would import with all its messages.
         from tf2onnx import convert
@@ -121,6 +130,11 @@ def _rename(graph: onnx.GraphProto, outputs: list[str]) -> None:
     """Names the outputs, and everything else by its position: Keras and tf2onnx number names within a process."""
     names = {value.name: name for value, name in zip(graph.output, outputs, strict=True)}
     names |= {value.name: value.name for value in graph.input}
+    # The moments are copied to the output: without the copy, the rest of the graph is computed from the output.
+    for node in reversed([node for node in graph.node if node.op_type == "Identity"]):
+        if names.get(node.output[0]) == "moments":
+            names[node.input[0]] = names.pop(node.output[0])
+            graph.node.remove(node)
 
     def rename(values: MutableSequence[str]) -> None:
         for index, name in enumerate(values):
@@ -137,8 +151,8 @@ def _rename(graph: onnx.GraphProto, outputs: list[str]) -> None:
         graph.initializer.append(numpy_helper.from_array(arrays[name], name))
     graph.name, graph.doc_string = "redarte", ""
     del graph.value_info[:]
-    for value in (*graph.input, *graph.output):
-        value.name = names[value.name]
+    for value, name in zip((*graph.input, *graph.output), ("image", *outputs), strict=True):
+        value.name = name
         value.type.tensor_type.shape.dim[0].dim_param = "n"
 
 

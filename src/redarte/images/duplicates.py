@@ -22,8 +22,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from redarte.images import decoding
-from redarte.images.decoding import ImageArray
-from redarte.runtime import workers
+from redarte.images.decoding import ImageArray, folders
+from redarte.runtime import provenance, workers
+from redarte.runtime.cache import Cache
 from redarte.runtime.console import progress
 
 _MAX_BITS = 14  # of 64 that may differ; hashes of a crop by 2 % differ in 14 at most
@@ -103,13 +104,33 @@ def groups(folder: Path, paths: list[str]) -> list[list[str]]:
     Raises:
         UserError: a file cannot be decoded.
     """
-    fingerprints = list(workers.map_parallel(partial(read, folder), paths, "comparing images"))
+    fingerprints = _fingerprints(folder, paths)
     found = np.array(pairs(fingerprints), dtype=np.int64).reshape(-1, 2)
     linked = coo_array((np.ones(len(found)), (found[:, 0], found[:, 1])), shape=(len(paths), len(paths)))
     members = defaultdict(list)
     for path, group in zip(paths, connected_components(linked, directed=False)[1], strict=True):
         members[group].append(path)
     return [group for group in members.values() if len(group) > 1]
+
+
+def _fingerprints(folder: Path, paths: list[str]) -> list[Fingerprint]:
+    """The fingerprints of all images, each computed once for its content."""
+    stored = Cache(f"fingerprints-{provenance.code_digest('images/decoding', 'images/duplicates.py')[:16]}", [])
+    names = [folders.content_hash((folder / path).read_bytes()) for path in paths]
+    found = [stored.read(name) for name in names]
+    missing = [index for index, array in enumerate(found) if array is None]
+    computed = workers.map_parallel(partial(read, folder), [paths[index] for index in missing], "comparing images")
+    for index, one in zip(missing, computed, strict=True):
+        hashes = np.array([one.hash, one.mirrored], np.uint64)
+        array = np.concatenate([hashes.view(np.float32), one.edges.ravel()])
+        stored.write(names[index], array)
+        found[index] = array
+    return [_unpacked(array) for array in found if array is not None]
+
+
+def _unpacked(array: np.ndarray) -> Fingerprint:
+    straight, mirrored = array[:4].view(np.uint64).tolist()
+    return Fingerprint(straight, mirrored, array[4:].reshape(_GRID, _GRID))
 
 
 def _hash(grey: np.ndarray) -> int:

@@ -7,11 +7,11 @@ if its features are farther from those of the training images than those of near
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import onnxruntime
@@ -20,6 +20,10 @@ from pydantic import Field, TypeAdapter
 from redarte.images.decoding import ImageArray
 from redarte.runtime.errors import UserError, first_line
 
+if TYPE_CHECKING:
+    from redarte.images.dataset import Dataset
+
+_PREDICTED = ["logits", "similarity", "ood_score"]
 _MAX_BYTES = 2 * 2**30  # of an ONNX file
 
 
@@ -39,6 +43,7 @@ class Metadata:
         coverage: the share of val images with an out-of-distribution score up to the threshold.
         ood_threshold: an image with a higher score is out of distribution.
         training_images: the identities, "<artist>/<stem>", of the images it was trained on, without copies.
+        trunk: a hash of its layers up to the output `moments`; None where it has no such output.
     """
 
     model: str
@@ -52,6 +57,7 @@ class Metadata:
     coverage: float
     ood_threshold: float
     training_images: list[str]
+    trunk: str | None = None
 
 
 @dataclass(frozen=True)
@@ -165,13 +171,36 @@ class Predictor:
             np.empty((0, len(names)), np.float32) for names in (self.metadata.artists, self.metadata.training_images)
         ]
         parts = [[*empty, np.empty(0, np.float32)]]
-        parts += [self.run(["logits", "similarity", "ood_score"], batch) for batch in batches]
+        parts += [self.run(_PREDICTED, batch) for batch in batches]
         try:
-            logits, similarity, ood_score = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+            return self._predictions([np.concatenate(arrays) for arrays in zip(*parts, strict=True)])
         except ValueError:
             raise UserError(
                 f"{self._path} has outputs for other artists than its metadata; create it again with `dvc repro`."
             ) from None
+
+    def predict_dataset(self, images: "Dataset", label: str) -> Predictions:
+        """Predicts images of the project; those of a model with a trunk are computed once (`inference.features`).
+
+        Args:
+            images: with the side and the JPEG quality of the model.
+            label: the text of the progress bar.
+
+        Raises:
+            UserError: the file turns out to be corrupt.
+        """
+        return self._predictions(self.outputs(_PREDICTED, images, label))
+
+    def outputs(self, names: list[str], images: "Dataset", label: str, any_engine: bool = False) -> list[np.ndarray]:
+        """Computes some of the outputs for images of the project, as `inference.features.Graph.outputs`."""
+        # Not in the small install.
+        from redarte.inference.features import Graph
+
+        graph = Graph(self._path.read_bytes(), self._session, self.metadata.trunk)
+        return self._checked(lambda: graph.outputs(names, images, label, any_engine))
+
+    def _predictions(self, outputs: list[np.ndarray]) -> Predictions:
+        logits, similarity, ood_score = outputs
         if not (np.isfinite(logits).all() and np.isfinite(ood_score).all()):
             raise UserError(f"{self._path} predicts NaN or infinite values; train and export it again.")
         return Predictions(self.metadata, logits.astype(np.float64), similarity, ood_score)
@@ -213,8 +242,13 @@ class Predictor:
         """
         options = onnxruntime.RunOptions()
         options.only_execute_path_to_fetches = True
+        return self._checked(lambda: list(self._session.run(outputs, {"image": images}, options)))
+
+    def _checked(self, compute: Callable[[], list[np.ndarray]]) -> list[np.ndarray]:
         try:
-            return list(self._session.run(outputs, {"image": images}, options))
+            return compute()
+        except UserError:
+            raise
         except Exception as error:
             # onnxruntime has its own exceptions, as in `_session`.
             raise UserError(f"{self._path} is not a model that redarte exported ({first_line(error)}).") from None

@@ -20,7 +20,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 import numpy as np
 
@@ -42,23 +42,41 @@ _EMBEDDED, _EMBEDDINGS = "embedded.json", "embeddings.npy"
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
+class Parts(NamedTuple):
+    """What `Decomposition.forward` computes: tensors for n images.
+
+    Attributes:
+        feature_maps: (n, rows, columns, channels).
+        inputs: of the last layer, (n, features): each is the sum of the feature maps over the positions that share a
+            weight.
+        embedding: (n, features), for the similarity of images.
+        moments: (n, features), the output of the layer `moments`, from which inputs and embedding are computed; None
+            for a model without this layer.
+    """
+
+    feature_maps: Any
+    inputs: Any
+    embedding: Any
+    moments: Any = None
+
+
 @dataclass(frozen=True)
 class Decomposition:
     """A model, split at its last layer: logits are features of spatial positions, summed with weights.
 
     Attributes:
-        forward: maps images (n, side, side, 3) float32, 0 to 255, to three tensors: feature maps (n, rows, columns,
-            channels); the input of the last layer (n, features), where each feature is the sum of the feature maps over
-            the positions that share a weight; and an embedding (n, features) for the similarity of images.
+        forward: maps images (n, side, side, 3) float32, 0 to 255, to its parts.
         kernel: of the last layer, (features, artists), float32.
         bias: of the last layer, (artists,), float32.
         shape: rows, columns and channels of the kernel; 1 row and 1 column where all positions share their weights.
+        trunk: a hash of the layers up to the moments; None for a model without a layer `moments`.
     """
 
-    forward: Callable[[Any], tuple[Any, Any, Any]]
+    forward: Callable[[Any], Parts]
     kernel: np.ndarray
     bias: np.ndarray
     shape: tuple[int, ...]
+    trunk: str | None = None
 
 
 class ModelInterface(Protocol):

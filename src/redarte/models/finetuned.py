@@ -2,14 +2,16 @@
 
 An image is described by the mean and the standard deviation, over the spatial positions, of the backbone's feature maps
 at its two coarsest resolutions (`backbones.feature_maps`), and by the covariance of the finer maps
-(`layers.CovarianceRoot`); one dense layer classifies it. Means and deviations of feature maps represent style in Huang
+(`layers.Descriptor`); one dense layer classifies it. Means and deviations of feature maps represent style in Huang
 and Belongie, "Arbitrary style transfer in real-time with adaptive instance normalization" (2017); their covariance does
 in Gatys et al., "Image style transfer using convolutional neural networks" (2016). In phase one the backbone is frozen,
-so that its features are computed once. In phase two (`finetuned.fine_tune`) its last layers are trained too.
+so that its moments are computed once for each image (`frozen`). In phase two (`finetuned.fine_tune`) its last layers
+are trained too.
 """
 
 import difflib
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +21,11 @@ from redarte import devices
 from redarte.devices.backend import keras
 from redarte.images import dataset
 from redarte.images.dataset import Dataset
-from redarte.models import backbones, base, layers, projection, svm
+from redarte.inference import features
+from redarte.models import backbones, base, frozen, layers, projection, svm
 from redarte.models.backbones import applications, common, hub
-from redarte.models.base import Decomposition
-from redarte.models.layers import MIN_VARIANCE, CovarianceRoot, Deviation, sum_regions
+from redarte.models.base import Decomposition, Parts
+from redarte.models.layers import MIN_VARIANCE, Descriptor, Moments, sum_regions
 from redarte.models.svm import Features
 from redarte.params import Finetuned, Params, Train
 from redarte.runtime.console import say
@@ -53,7 +56,7 @@ def load_data(settings: Params) -> tuple[Dataset, Dataset]:
     Raises:
         UserError: a split has no images.
     """
-    return dataset.load_originals(settings.finetuned.input_size)
+    return dataset.load_originals(settings.finetuned.input_size, decode=settings.finetuned.fine_tune.epochs > 0)
 
 
 def fit(name: str, settings: Params, train: Dataset, val: Dataset, history_file: Path) -> "Trained":
@@ -72,7 +75,7 @@ def fit(name: str, settings: Params, train: Dataset, val: Dataset, history_file:
     backbone = backbones.load(chosen)
     say(f"{name}: {chosen.backbone}, {len(train)} images of {train.side} px, phase one")
     model = build(backbone, len(train.artists), chosen)
-    projection.fit_projection(model, train, settings.seed)
+    projection.fit_components(model, train, settings.seed)
     row, embeddings = fit_head(model, train, val, settings, jobs.class_weights(train, settings.train))
     facts: Metrics = {
         "parameters": model.count_params(),
@@ -91,7 +94,7 @@ def fit(name: str, settings: Params, train: Dataset, val: Dataset, history_file:
         rebuilt.set_weights(phase_one)
         return rebuilt
 
-    modules = (backbones, applications, common, hub, layers, projection, svm, sys.modules[__name__])
+    modules = (backbones, applications, common, hub, features, frozen, layers, projection, svm, sys.modules[__name__])
     job = jobs.TrainingJob(
         name, _fine_tuning(settings.train, chosen), settings.seed, train, val, rebuild,
         origin=[chosen.model_dump(), backbones.digest(model), *map(loop.source_of, modules)],
@@ -120,17 +123,13 @@ def build(backbone: keras.Model, artists: int, settings: Finetuned, policy: str 
     for layer in backbones.all_layers(copy):
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.trainable = False
-    parts = []
     maps = backbones.feature_maps(copy)
-    for number, tensor in enumerate(maps, start=1):
-        parts.append(keras.layers.GlobalAveragePooling2D(dtype="float32", name=f"mean{number}")(tensor))
-        parts.append(Deviation(dtype="float32", name=f"deviation{number}")(tensor))
-    components = min(settings.principal_components, maps[0].shape[3])
-    projected = keras.layers.Conv2D(components, 1, trainable=False, dtype="float32", name="patches")(maps[0])
+    channels = [tensor.shape[3] for tensor in maps]
     # At the border, feature maps respond to the zero padding, which is the same in all images.
-    border = 1 if projected.shape[1] >= _MIN_ROWS else 0
-    parts.append(CovarianceRoot(border, dtype="float32", name="root")(projected))
-    descriptor = keras.layers.Concatenate(dtype="float32", name="descriptor")(parts)
+    border = 1 if maps[0].shape[1] >= _MIN_ROWS else 0
+    moments = Moments(border, dtype="float32", name=features.MOMENTS)(maps)
+    components = min(settings.principal_components, channels[0])
+    descriptor = Descriptor(channels, components, dtype="float32", name="descriptor")(moments)
     standardised = keras.layers.BatchNormalization(
         epsilon=0.0, center=False, scale=False, trainable=False, dtype="float32", name="standardised"
     )(descriptor)
@@ -152,23 +151,24 @@ def fit_head(
     Returns:
         Accuracy and loss on train and val, and the embeddings of the training images (n, features), float32.
     """
-    descriptor = keras.Model(model.input, model.get_layer("descriptor").output)
-    train_features, val_features = (
-        np.stack(list(base.predict(descriptor, images, "finetuned, phase one"))) for images in (train, val)
+    layer = model.get_layer("descriptor")
+    moments = keras.Input(layer.input.shape[1:])
+    rest = keras.Model(moments, [layer(moments), layer.embedding(moments)])
+    (train_features, embeddings), (val_features, _) = (
+        _concatenated(
+            [array[:count] for array in rest.predict_on_batch(group)]
+            for group, count in frozen.moments(model, images, "finetuned, phase one")
+        )
+        for images in (train, val)
     )
     standardised = model.get_layer("standardised")
-    root_size = model.get_layer("root").output.shape[1]
-    standardised.set_weights([train_features.mean(axis=0), _variances(train_features, root_size)])
+    standardised.set_weights([train_features.mean(axis=0), _variances(train_features, layer.root_size)])
     scaled_train, scaled_val = (
-        (ops.convert_to_numpy(standardised(features)), images.labels)
-        for features, images in ((train_features, train), (val_features, val))
+        (ops.convert_to_numpy(standardised(described)), images.labels)
+        for described, images in ((train_features, train), (val_features, val))
     )
     head = settings.finetuned.head
     say(f"finetuned: the head, {f'{head.epochs} epochs' if head.epochs else 'a support vector machine'}")
-    # The embedding is the means at the backbone's output. They precede its deviations, and these the root.
-    channels = [layer for layer in model.layers if isinstance(layer, Deviation)][-1].output.shape[1]
-    end = train_features.shape[1] - root_size - channels
-    embeddings = train_features[:, end - channels : end]
     if head.epochs == 0:
         return svm.fit(model, scaled_train, scaled_val, head.C, settings), embeddings
     _fit_by_adam(model, scaled_train, weights, settings)
@@ -184,34 +184,38 @@ def decompose(model: keras.Model) -> Decomposition:
     Returns:
         The parts of the model.
     """
-    deviations = [layer for layer in model.layers if isinstance(layer, Deviation)]
-    root = model.get_layer("root")
-    trunk = keras.Model(model.inputs, [*(layer.input for layer in deviations), root.input])
-    rows, columns = deviations[-1].input.shape[1:3]
+    moments, descriptor = (model.get_layer(name) for name in (features.MOMENTS, "descriptor"))
+    trunk = keras.Model(model.inputs, moments.maps)
+    rows, columns = moments.maps[-1].shape[1:3]
     dense, standardised = (model.get_layer(name) for name in ("artists", "standardised"))
     mean_of_features, variance = (weight.numpy() for weight in standardised.weights)
     kernel = dense.kernel.numpy() / np.sqrt(variance + standardised.epsilon)[:, None]
     bias = dense.bias.numpy() - mean_of_features @ kernel
 
-    def forward(image: Any) -> tuple[Any, Any, Any]:
-        features, regions = [], []
-        *maps, projected = trunk(image, training=False)
+    def forward(image: Any) -> Parts:
+        maps = layers.as_list(trunk(image, training=False))
+        vector = moments(maps)
+        regions = []
         for tensor in maps:
             mean = ops.mean(tensor, axis=(1, 2), keepdims=True)
             squares = ops.square(tensor - mean) + MIN_VARIANCE
             deviation = ops.sqrt(ops.mean(squares, axis=(1, 2), keepdims=True))
             positions = float(tensor.shape[1] * tensor.shape[2])
-            features += [mean[:, 0, 0], deviation[:, 0, 0]]
             regions += [
                 sum_regions(tensor / positions, rows, columns),
                 sum_regions(squares / (positions * deviation), rows, columns),
             ]
-        embedding = features[-2]
-        features.append(root(projected))
-        regions.append(root.regions(projected, rows, columns))
-        return ops.concatenate(regions, axis=-1), ops.concatenate(features, axis=-1), embedding
+        regions.append(descriptor.regions(vector, maps[0], moments.border, rows, columns))
+        return Parts(ops.concatenate(regions, axis=-1), descriptor(vector), descriptor.embedding(vector), vector)
 
-    return Decomposition(forward, kernel.astype(np.float32), bias.astype(np.float32), (1, 1, len(kernel)))
+    return Decomposition(
+        forward, kernel.astype(np.float32), bias.astype(np.float32), (1, 1, len(kernel)),
+        frozen.digest(frozen.trunk(model)),
+    )  # fmt: skip
+
+
+def _concatenated(parts: Iterable[list[np.ndarray]]) -> list[np.ndarray]:
+    return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
 
 
 def _variances(features: np.ndarray, root_size: int) -> np.ndarray:

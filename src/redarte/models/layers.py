@@ -1,14 +1,12 @@
-"""Custom Keras layers: statistics of feature maps, and Fisher vectors."""
+"""Custom Keras layers: statistics of feature maps."""
 
 from typing import Any
 
 import numpy as np
 
-from redarte.devices.backend import WIDEST, keras
+from redarte.devices.backend import keras
 
 MIN_VARIANCE = 1e-6  # so that the standard deviation of a constant map has a gradient
-# Gradients below 1e-6 are rounding noise, which the square root would make a thousand times as large.
-_MIN_GRADIENT = 1e-6
 _EPSILON = 1e-12  # added to divisors that may be zero
 _STEPS = 5  # of the iteration to a matrix square root, as in Li et al.
 
@@ -16,28 +14,15 @@ ops = keras.ops
 
 
 @keras.saving.register_keras_serializable(package="redarte")
-class Deviation(keras.layers.Layer):
-    """The standard deviation over positions: (batch, rows, columns, channels) -> (batch, channels)."""
+class Moments(keras.layers.Layer):
+    """The moments of feature maps over positions: one vector for each image, from which `Descriptor` is computed.
 
-    def call(self, maps: Any) -> Any:
-        return ops.sqrt(ops.var(maps, axis=(1, 2)) + MIN_VARIANCE)
-
-    def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        return shape[0], shape[3]
-
-
-@keras.saving.register_keras_serializable(package="redarte")
-class CovarianceRoot(keras.layers.Layer):
-    """The square root of the covariance of the channels over positions.
-
-    The matrix square root reduces the dominance of the few directions with the largest variance. It is computed by five
-    steps of the Newton-Schulz iteration, which needs only matrix products (Li et al., "Towards faster training of
-    global covariance pooling networks by iterative matrix square root normalization", 2018, equations 4 to 6), of a
-    covariance that is scaled to a trace of 1. (batch, rows, columns, channels) -> (batch, channels * (channels + 1) /
-    2): the upper triangle, with the entries above the diagonal times √2, which preserves distances.
+    [maps (batch, rows, columns, channels), ...] -> (batch, features): the mean and the standard deviation of the
+    channels of each map; then the mean of the first map's channels without its border, and their covariance (the upper
+    triangle).
 
     Args:
-        border: how many positions at each edge of the map are ignored.
+        border: how many positions at each edge of the first map are ignored for the covariance.
         options: of `keras.layers.Layer`.
     """
 
@@ -45,138 +30,127 @@ class CovarianceRoot(keras.layers.Layer):
         super().__init__(**options)
         self.border = border
 
+    @property
+    def maps(self) -> list[Any]:
+        """The symbolic feature maps."""
+        return as_list(self.input)
+
     def call(self, maps: Any) -> Any:
-        return self.regions(maps, 1, 1)[:, 0, 0]
+        maps = as_list(maps)
+        parts = []
+        for values in maps:
+            parts += [ops.mean(values, axis=(1, 2)), ops.sqrt(ops.var(values, axis=(1, 2)) + MIN_VARIANCE)]
+        inner = without_border(maps[0], self.border)
+        mean = ops.mean(inner, axis=(1, 2), keepdims=True)
+        count, channels = inner.shape[1] * inner.shape[2], inner.shape[3]
+        positions = ops.reshape(inner - mean, (-1, count, channels))
+        covariance = ops.matmul(ops.swapaxes(positions, 1, 2), positions) / count
+        return ops.concatenate([*parts, mean[:, 0, 0], _upper_triangle(covariance)], axis=-1)
 
-    def regions(self, maps: Any, rows: int, columns: int) -> Any:
-        """Returns the contribution of each region to the root: (batch, rows, columns, features).
-
-        A root R of a covariance C is Z C, where Z is the root of its inverse, and C is a sum over positions.
-
-        Args:
-            maps: (batch, height, width, channels).
-        """
-        edge, channels = self.border, maps.shape[3]
-        inner = maps[:, edge : maps.shape[1] - edge, edge : maps.shape[2] - edge]
-        centred = inner - ops.mean(inner, axis=(1, 2), keepdims=True)
-        centred = centred / ops.sqrt(ops.sum(ops.square(centred), axis=(1, 2, 3), keepdims=True) + _EPSILON)
-        positions = ops.reshape(centred, (-1, inner.shape[1] * inner.shape[2], channels))
-        inverse = _inverse_root(ops.matmul(ops.swapaxes(positions, 1, 2), positions))
-        padding = [(0, 0), (edge, edge), (edge, edge), (0, 0)]
-        transformed, centred = (
-            by_region(ops.pad(values, padding), rows, columns)
-            for values in (ops.matmul(centred, inverse[:, None]), centred)
-        )
-        product = ops.matmul(ops.swapaxes(transformed, -1, -2), centred)
-        symmetric = (product + ops.swapaxes(product, -1, -2)) / 2
-        return _upper_triangle(symmetric)
-
-    def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        channels = shape[3] or 0
-        return shape[0], channels * (channels + 1) // 2
+    def compute_output_shape(self, shapes: Any) -> tuple[int | None, ...]:
+        shapes = as_list(shapes)
+        channels = [shape[3] or 0 for shape in shapes]
+        return shapes[0][0], 2 * sum(channels) + channels[0] + channels[0] * (channels[0] + 1) // 2
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "border": self.border}
 
 
 @keras.saving.register_keras_serializable(package="redarte")
-class Cells(keras.layers.Layer):
-    """The mean and the standard deviation of every channel in square cells of an image.
+class Descriptor(keras.layers.Layer):
+    """The means and deviations of `Moments`, and the square root of the covariance of principal components.
 
-    (batch, side, side, channels) -> (batch, side // size, side // size, 2 * channels). Incomplete cells are left out.
+    The matrix square root reduces the dominance of the few directions with the largest variance. It is computed by five
+    steps of the Newton-Schulz iteration, which needs only matrix products (Li et al., "Towards faster training of
+    global covariance pooling networks by iterative matrix square root normalization", 2018, equations 4 to 6), of a
+    covariance that is scaled to a trace of 1. Its upper triangle, with the entries above the diagonal times √2, has the
+    distances of the matrices. (batch, moments) -> (batch, 2 * sum(channels) + components * (components + 1) / 2)
 
     Args:
-        size: of a cell, in px.
+        channels: of each map of `Moments`.
+        components: the number of principal components, the columns of the weight `kernel`.
+        trainable: whether the components are trainable.
         options: of `keras.layers.Layer`.
     """
 
-    def __init__(self, size: int, **options: Any):
-        super().__init__(**options)
-        self.size = size
-
-    def call(self, image: Any) -> Any:
-        # The strides are explicit: Keras 3.15's default is wrong under JAX.
-        mean, square = (ops.average_pool(values, self.size, self.size) for values in (image, ops.square(image)))
-        variance = ops.maximum(square - ops.square(mean), 0)
-        return ops.concatenate([mean, ops.sqrt(variance + MIN_VARIANCE)], axis=-1)
-
-    def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        rows, columns = (side // self.size if side else None for side in shape[1:3])
-        return shape[0], rows, columns, 2 * (shape[3] or 0)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "size": self.size}
-
-
-@keras.saving.register_keras_serializable(package="redarte")
-class FisherVector(keras.layers.Layer):
-    """The Fisher vector of the positions of a map, for a mixture of Gaussians that was fitted to other maps.
-
-    It is the gradient of the mean log-likelihood of the positions by the mixture's priors, means and deviations, each
-    normalised (Sánchez et al., "Image classification with the Fisher vector: theory and practice", 2013, equations 16
-    to 18), followed by a signed square root and L2 normalisation. (batch, rows, columns, channels) -> (batch,
-    components * (1 + 2 * channels)): priors, means, deviations.
-
-    Args:
-        components: the number of Gaussians, with a diagonal covariance each.
-        trainable: whether the mixture is trainable.
-        options: of `keras.layers.Layer`.
-    """
-
-    def __init__(self, components: int, trainable: bool = False, **options: Any):
+    def __init__(self, channels: list[int], components: int, trainable: bool = False, **options: Any):
         super().__init__(trainable=trainable, **options)
-        self.components = components
+        self.channels, self.components = list(channels), components
 
-    def build(self, shape: tuple[int | None, ...]) -> None:
-        self.priors = self.add_weight(shape=(self.components,), initializer="ones", name="priors")
-        self.means = self.add_weight(shape=(self.components, shape[3]), initializer="zeros", name="means")
-        self.deviations = self.add_weight(shape=(self.components, shape[3]), initializer="ones", name="deviations")
-
-    def call(self, maps: Any) -> Any:
-        gradient = self.gradients(maps, 1, 1)[:, 0, 0]
-        return gradient * self.scale(gradient)
-
-    def gradients(self, maps: Any, rows: int, columns: int) -> Any:
-        """Returns the contribution of each region to the gradient: (batch, rows, columns, features).
-
-        Args:
-            maps: (batch, height, width, channels).
-        """
-        positions = maps.shape[1] * maps.shape[2]
-        # Paper and plain walls are so close to the mean of a Gaussian with a small deviation that most digits of these
-        # sums cancel out: in 32 bits, two libraries' probabilities differed by 0.003.
-        maps, priors, means, deviations = (
-            ops.cast(values, WIDEST) for values in (maps, self.priors, self.means, self.deviations)
+    def build(self, _shape: tuple[int | None, ...]) -> None:
+        self.kernel = self.add_weight(
+            shape=(self.channels[0], self.components), initializer="orthogonal", trainable=False, name="kernel"
         )
-        posteriors = _posteriors(maps, priors, means, deviations)
-        posteriors, maps = (by_region(values, rows, columns) for values in (posteriors, maps))
-        transposed = ops.swapaxes(posteriors, -1, -2)
-        count = ops.sum(transposed, axis=-1, keepdims=True)
-        first, second = ops.matmul(transposed, maps), ops.matmul(transposed, ops.square(maps))
-        root = ops.sqrt(priors)[:, None]
-        by_means = (first - count * means) / deviations / root
-        squares = second - 2 * means * first + count * ops.square(means)
-        by_deviations = (squares / ops.square(deviations) - count) / (2**0.5 * root)
-        by_priors = count[..., 0] / root[:, 0] - ops.sum(count, axis=-2) * root[:, 0]
-        shape = (-1, rows, columns, self.components * maps.shape[-1])
-        flat = [ops.reshape(part, shape) for part in (by_means, by_deviations)]
-        return ops.cast(ops.concatenate([by_priors, *flat], axis=-1) / positions, "float32")
 
-    def scale(self, gradient: Any) -> Any:
-        """Returns the factors that turn a gradient into its L2-normalised signed square root: (batch, features).
+    @property
+    def root_size(self) -> int:
+        """The number of features that are the root's, at the end of the descriptor."""
+        return self.components * (self.components + 1) // 2
+
+    def embedding(self, moments: Any) -> Any:
+        """Returns the means of the last map's channels: (batch, channels)."""
+        start = 2 * sum(self.channels[:-1])
+        return moments[:, start : start + self.channels[-1]]
+
+    def inner(self, moments: Any) -> tuple[Any, Any]:
+        """Returns the mean (batch, channels) and the covariance (batch, channels, channels) of the inner positions."""
+        start, size = 2 * sum(self.channels), self.channels[0]
+        down, right = np.triu_indices(size)
+        entry = np.zeros((size, size), np.int64)
+        entry[down, right] = entry[right, down] = np.arange(len(down))
+        flat = ops.take(moments[:, start + size :], entry.ravel(), axis=1)
+        return moments[:, start : start + size], ops.reshape(flat, (-1, size, size))
+
+    def call(self, moments: Any) -> Any:
+        covariance, inverse = self._roots(moments)
+        return ops.concatenate(
+            [moments[:, : 2 * sum(self.channels)], _scaled_triangle(_symmetric(ops.matmul(inverse, covariance)))],
+            axis=-1,
+        )
+
+    def regions(self, moments: Any, maps: Any, border: int, rows: int, columns: int) -> Any:
+        """Returns the contribution of each region to the root: (batch, rows, columns, features).
+
+        A root R of a covariance C is Z C, where Z is the root of its inverse, and C is a sum over positions.
 
         Args:
-            gradient: (batch, features), of whole images.
+            maps: the first map of `Moments`: (batch, height, width, channels).
+            border: of `Moments`.
         """
-        size = ops.sqrt(ops.abs(gradient) + _MIN_GRADIENT)
-        length = ops.sqrt(ops.sum(ops.square(gradient / size), axis=-1, keepdims=True) + _EPSILON)
-        return 1 / (size * length)
+        inverse = self._roots(moments)[1]
+        inner = without_border(ops.matmul(maps, self.kernel), border)
+        centred = inner - ops.mean(inner, axis=(1, 2), keepdims=True)
+        length = ops.sqrt(ops.sum(ops.square(centred), axis=(1, 2, 3), keepdims=True) + _EPSILON)
+        padding = [(0, 0), (border, border), (border, border), (0, 0)]
+        transformed, centred = (
+            by_region(ops.pad(values, padding), rows, columns)
+            for values in (ops.matmul(centred / length, inverse[:, None]), centred / length)
+        )
+        return _scaled_triangle(_symmetric(ops.matmul(ops.swapaxes(transformed, -1, -2), centred)))
+
+    def _roots(self, moments: Any) -> tuple[Any, Any]:
+        """The covariance of the components with a trace of 1, and the root of its inverse."""
+        projected = ops.matmul(ops.matmul(ops.transpose(self.kernel), self.inner(moments)[1]), self.kernel)
+        # The converter to ONNX has no diagonal of a matrix without branches.
+        trace = ops.sum(projected * ops.eye(self.components), axis=(1, 2), keepdims=True)
+        covariance = projected / (trace + _EPSILON)
+        return covariance, _inverse_root(covariance)
 
     def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        return shape[0], self.components * (1 + 2 * (shape[3] or 0))
+        return shape[0], 2 * sum(self.channels) + self.root_size
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "components": self.components}
+        return {**super().get_config(), "channels": self.channels, "components": self.components}
+
+
+def as_list(values: Any) -> list[Any]:
+    """Returns a list of tensors or shapes; Keras passes one of them without a list."""
+    return values if isinstance(values, list) else [values]
+
+
+def without_border(maps: Any, border: int) -> Any:
+    """Returns maps (batch, height, width, channels) without some positions at each edge."""
+    return maps[:, border : maps.shape[1] - border, border : maps.shape[2] - border]
 
 
 def by_region(values: Any, rows: int, columns: int) -> Any:
@@ -208,15 +182,6 @@ def sum_regions(values: Any, rows: int, columns: int) -> Any:
     return ops.sum(by_region(values, rows, columns), axis=3)
 
 
-def _posteriors(maps: Any, priors: Any, means: Any, deviations: Any) -> Any:
-    """The posterior of each component at each position: (batch, rows, columns, components), adding up to 1."""
-    precision = 1 / ops.square(deviations)
-    constant = ops.log(priors) - ops.sum(ops.log(deviations), axis=1)
-    constant = constant - ops.sum(ops.square(means) * precision, axis=1) / 2
-    linear = ops.matmul(maps, ops.transpose(means * precision))
-    return ops.softmax(constant + linear - ops.matmul(ops.square(maps), ops.transpose(precision)) / 2, axis=-1)
-
-
 def _region_indices(positions: int, regions: int) -> np.ndarray:
     """The positions of each region, padded with `positions`: (regions, largest region), int64."""
     region_of = np.arange(positions) * regions // positions
@@ -235,10 +200,21 @@ def _inverse_root(covariance: Any) -> Any:
     return inverse
 
 
+def _symmetric(matrices: Any) -> Any:
+    """Matrices that are symmetric up to rounding, made so."""
+    return (matrices + ops.swapaxes(matrices, -1, -2)) / 2
+
+
 def _upper_triangle(matrices: Any) -> Any:
     """Symmetric matrices (..., channels, channels) as vectors (..., features)."""
     channels = matrices.shape[-1]
     down, right = np.triu_indices(channels)
-    scale = np.where(down == right, 1, 2**0.5).astype(np.float32)
     flat = ops.reshape(matrices, (-1, *matrices.shape[1:-2], channels * channels))
-    return ops.take(flat, down * channels + right, axis=-1) * ops.convert_to_tensor(scale)
+    return ops.take(flat, down * channels + right, axis=-1)
+
+
+def _scaled_triangle(matrices: Any) -> Any:
+    """The upper triangle with the entries above the diagonal times √2: the distances are those of the matrices."""
+    down, right = np.triu_indices(matrices.shape[-1])
+    scale = np.where(down == right, 1, 2**0.5).astype(np.float32)
+    return _upper_triangle(matrices) * ops.convert_to_tensor(scale)

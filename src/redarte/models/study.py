@@ -18,7 +18,7 @@ import numpy as np
 from redarte.devices.backend import keras
 from redarte.images import dataset
 from redarte.images.dataset import Dataset
-from redarte.models.base import Decomposition
+from redarte.models.base import Decomposition, Parts
 from redarte.params import Params, Penalty, StudyName
 
 if TYPE_CHECKING:
@@ -127,9 +127,9 @@ def decompose(model: keras.Model) -> Decomposition:
     shape = tuple(flatten.input.shape[1:])
     trunk = keras.Model(model.inputs, flatten.input)
 
-    def forward(image: Any) -> tuple[Any, Any, Any]:
+    def forward(image: Any) -> Parts:
         feature_maps = trunk(image, training=False)
         flat = keras.ops.reshape(feature_maps, (-1, int(np.prod(shape))))
-        return feature_maps, flat, keras.ops.mean(feature_maps, axis=(1, 2))
+        return Parts(feature_maps, flat, keras.ops.mean(feature_maps, axis=(1, 2)))
 
     return Decomposition(forward, dense.kernel.numpy(), dense.bias.numpy(), shape)

@@ -22,7 +22,7 @@ def main() -> None:
     first = models["red1"]
     metadata = first.metadata
     test = dataset.load_as_trained("test", metadata.artists, first.side, metadata.jpeg_quality)
-    predicted = {name: model.predict(test.batches()).predicted for name, model in models.items()}
+    predicted = {name: model.predict_dataset(test, f"evaluating {name}").predicted for name, model in models.items()}
     right = {name: classes == test.labels for name, classes in predicted.items()}
     rows = {}
     for name in models:

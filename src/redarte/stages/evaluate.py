@@ -25,7 +25,7 @@ def main() -> None:
     model = Predictor(MODELS / f"{settings.model}.onnx")
     data, artists = model.metadata.data, model.metadata.artists
     test = dataset.load_as_trained("test", artists, model.side, model.metadata.jpeg_quality)
-    predicted = model.predict(test.batches())
+    predicted = model.predict_dataset(test, f"evaluating {settings.model}")
     table = predictions.tabulate(
         artists, test.ids, test.labels, predicted.logits, predicted.probabilities, predicted.calibrated,
         predicted.in_distribution,

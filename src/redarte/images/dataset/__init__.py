@@ -3,7 +3,7 @@
 import hashlib
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -66,10 +66,7 @@ class Dataset:
         Returns:
             Images (b, side, side, 3), uint8, and one-hot labels (b, artists), float32.
         """
-        if self._decoded is not None:
-            pixels = self._decoded[indices]
-        else:
-            pixels = np.stack([self.read(index) for index in indices])
+        pixels = np.stack(_in_threads(self.read, indices)) if self._decoded is None else self._decoded[indices]
         return pixels, np.eye(len(self.artists), dtype=np.float32)[self.labels[indices]]
 
     def with_decoded(self, convert: Callable[[np.ndarray], Any]) -> "Dataset":
@@ -100,6 +97,10 @@ class Dataset:
         for start in range(0, len(self), size):
             yield self.batch(np.arange(start, min(start + size, len(self))))[0]
 
+    def content_hashes(self) -> list[str]:
+        """Returns the hash of each file's content."""
+        return _in_threads(lambda index: folders.content_hash(self.files[index].read_bytes()), range(len(self)))
+
     def digest(self) -> str:
         """Returns a hash of the identities and the bytes of all files."""
         hashed = hashlib.blake2b(digest_size=16)
@@ -123,16 +124,15 @@ def load(
     side: int | None = None,
     jpeg_quality: int | None = None,
     with_copies: bool = True,
+    decode: bool = True,
 ) -> Dataset:
-    """Loads a split, and decodes it where it fits in memory.
+    """Loads a split.
 
     Args:
         folder: a class-per-folder tree, or one tar file for each artist (`shards`).
         artists: the classes, in the order of the model's outputs; None: the artists of the folder, sorted.
         side: images are resized to this side, in px; None: the side of the first image, which is square.
-
-    Returns:
-        The dataset.
+        decode: whether the images are decoded now, where they fit in memory; else when they are read.
 
     Raises:
         UserError: the folder has no images, or an artist that the model does not know.
@@ -150,7 +150,8 @@ def load(
         raise UserError(f"{folder} has artists that the model was not trained on: {', '.join(unknown)}.")
     labels = np.array([index_of[artist] for artist in artist_of], dtype=np.int64)
     side = side or decoding.size(next(iter(files.values())))[0]
-    return _decode_if_fits(Dataset(list(files), list(files.values()), labels, artists, side, None, jpeg_quality))
+    dataset = Dataset(list(files), list(files.values()), labels, artists, side, None, jpeg_quality)
+    return _decode_if_fits(dataset) if decode else dataset
 
 
 def image_files(folder: Path) -> dict[str, ImageFile]:
@@ -190,20 +191,21 @@ def load_as_trained(split: str, artists: list[str], side: int, jpeg_quality: int
     folder = ORIGINALS / split
     if not folder.is_dir():
         raise UserError(f"{folder} is missing; create it with `dvc repro split`, or get it with `dvc pull`.")
-    return load(folder, artists, side, jpeg_quality)
+    return load(folder, artists, side, jpeg_quality, decode=False)
 
 
-def load_originals(side: int) -> tuple[Dataset, Dataset]:
+def load_originals(side: int, decode: bool = True) -> tuple[Dataset, Dataset]:
     """Returns train and val of data/split, resized on the fly.
 
     Args:
         side: in px.
+        decode: as in `load`; False for a model that reads each image once.
 
     Raises:
         UserError: as `load`.
     """
-    train = load(ORIGINALS / "train", side=side)
-    return train, load(ORIGINALS / "val", train.artists, side=side)
+    train = load(ORIGINALS / "train", side=side, decode=decode)
+    return train, load(ORIGINALS / "val", train.artists, side=side, decode=decode)
 
 
 def memory_limit() -> float:
@@ -233,8 +235,14 @@ def _decode_if_fits(dataset: Dataset) -> Dataset:
     def decode(index: int) -> None:
         decoded[index] = dataset.read(index)
 
-    # Threads are enough: OpenCV decodes without Python's lock, and the pixels need not be copied between processes.
-    joblib.Parallel(n_jobs=workers.count(), prefer="threads")(
-        joblib.delayed(decode)(index) for index in range(len(dataset))
-    )
+    _in_threads(decode, range(len(dataset)))
     return replace(dataset, _decoded=decoded)
+
+
+def _in_threads(function: Callable[[int], Any], indices: Iterable[int]) -> list[Any]:
+    """The results of a function on all cores, in order.
+
+    Threads are enough: OpenCV decodes without Python's lock, and the pixels need not be copied between processes.
+    """
+    parallel = joblib.Parallel(n_jobs=workers.count(), prefer="threads")
+    return list(parallel(joblib.delayed(function)(index) for index in indices))

@@ -1,0 +1,144 @@
+"""The moments of an image: what the cheap rest of a model is computed from, after its expensive trunk.
+
+A model with a pretrained backbone spends nearly all of its time in the backbone, whose result for an image is always
+the same. The moments (`models.layers.Moments`) are kept in a cache by the content of the image, so that a corrected
+label, another fold or `redarte label-issues` after a training computes no image again.
+"""
+
+import platform
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from redarte.images import decoding
+from redarte.images.dataset import Dataset
+from redarte.runtime import provenance, workers
+from redarte.runtime.cache import Cache
+from redarte.runtime.console import progress
+
+MOMENTS = "moments"  # the name of the output, and of the layer
+# What decides the moments of an image, beside the weights of the trunk.
+_CODE = ("images/decoding", "models", "export", "inference")
+
+
+def cache(trunk: str, engine: str | None) -> Cache:
+    """Returns the cache of a trunk's moments.
+
+    Args:
+        trunk: a hash of the layers up to the moments.
+        engine: what computes them, with its version; None: moments of any engine and machine are accepted.
+    """
+    kind = f"{MOMENTS}-{trunk}-{provenance.code_digest(*_CODE)[:16]}"
+    return Cache(kind, None if engine is None else [engine, platform.machine(), _processor(), workers.count()])
+
+
+def groups(
+    images: Dataset, stored: Cache, compute: Callable[[np.ndarray], np.ndarray], label: str
+) -> Iterator[tuple[np.ndarray, int]]:
+    """Yields the moments of all images in order, in groups of one size, and how many of a group count.
+
+    Images are computed in batches of this size, whatever the cache has: the last digits depend on the size of a batch,
+    and not on the other images in it.
+
+    Args:
+        compute: maps images (batch, side, side, 3), uint8, to moments (batch, features), float32.
+        label: the text of the progress bar.
+
+    Yields:
+        Moments (batch, features), float32, of which the last group is padded.
+    """
+    size = decoding.inference_batch_size(images.side)
+    each = progress(_each(images, stored, compute, size), len(images), label)
+    for start in range(0, len(images), size):
+        group = [next(each) for _ in range(min(size, len(images) - start))]
+        yield np.stack(group + group[:1] * (size - len(group))), len(group)
+    next(each, None)  # the end of the progress bar
+
+
+def _each(
+    images: Dataset, stored: Cache, compute: Callable[[np.ndarray], np.ndarray], size: int
+) -> Iterator[np.ndarray]:
+    names = images.content_hashes()
+    missing = (index for index, name in enumerate(names) if not stored.has(name))
+    ahead: dict[int, np.ndarray] = {}  # computed in the batch of an earlier image
+    for index, name in enumerate(names):
+        found = ahead.pop(index, None)
+        if found is None:
+            found = stored.read(name)
+        if found is None:
+            batch = [index]
+            while len(batch) < size and (other := next(missing, None)) is not None:
+                if other > index:
+                    batch.append(other)
+            pixels = images.batch(np.array(batch))[0]
+            padded = np.concatenate([pixels, np.repeat(pixels[:1], size - len(batch), axis=0)])
+            for other, moments in zip(batch, compute(padded), strict=False):
+                stored.write(names[other], moments)
+                ahead[other] = moments
+            found = ahead.pop(index)
+        yield found
+
+
+class Graph:
+    """An exported model, computed for the images of the project.
+
+    Args:
+        content: of an .onnx file.
+        session: of the same file.
+        trunk: a hash of its layers up to the output `moments`; None where it has no such output.
+    """
+
+    def __init__(self, content: bytes, session: onnxruntime.InferenceSession, trunk: str | None):
+        self._content, self._session, self._trunk = content, session, trunk
+
+    def outputs(self, names: list[str], images: Dataset, label: str, any_engine: bool = False) -> list[np.ndarray]:
+        """Returns some of the outputs for all images.
+
+        Args:
+            any_engine: whether moments that Keras has computed, or another machine, are accepted.
+        """
+        return [np.concatenate(arrays) for arrays in zip(*self._parts(names, images, label, any_engine), strict=True)]
+
+    def _parts(self, names: list[str], images: Dataset, label: str, any_engine: bool) -> Iterator[list[np.ndarray]]:
+        if self._trunk is None:
+            for batch in progress(images.batches(), 0, label, "batches"):
+                yield run(self._session, names, batch)
+            return
+        stored = cache(self._trunk, None if any_engine else f"onnxruntime {onnxruntime.__version__}")
+        rest = _after_moments(self._content, names)
+        for moments, count in groups(images, stored, lambda batch: run(self._session, [MOMENTS], batch)[0], label):
+            yield [array[:count] for array in rest.run(names, {MOMENTS: moments})]
+
+
+def run(session: onnxruntime.InferenceSession, names: list[str], images: np.ndarray) -> list[np.ndarray]:
+    """Computes some of the outputs of a model, and nothing else.
+
+    Args:
+        images: (n, side, side, 3), uint8, RGB.
+    """
+    options = onnxruntime.RunOptions()
+    options.only_execute_path_to_fetches = True
+    return list(session.run(names, {"image": images}, options))
+
+
+def _after_moments(content: bytes, names: list[str]) -> onnxruntime.InferenceSession:
+    """The part of a graph that computes outputs from the moments."""
+    # Not in the small install, which has no project.
+    import onnx
+    from onnx.utils import Extractor
+
+    part: onnx.ModelProto = Extractor(onnx.load_from_string(content)).extract_model([MOMENTS], names)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    return onnxruntime.InferenceSession(part.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def _processor() -> str:
+    """The model of the processor: the last digits of a result may depend on its instructions."""
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return platform.processor()

@@ -1,0 +1,47 @@
+"""The layers of a model up to its layer `moments`: computed once for each image, as long as their weights stay."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+
+import numpy as np
+
+from redarte import devices
+from redarte.devices import backend
+from redarte.devices.backend import keras
+from redarte.images.dataset import Dataset
+from redarte.inference import features
+from redarte.models import backbones
+
+
+def moments(model: keras.Model, images: Dataset, label: str) -> Iterator[tuple[np.ndarray, int]]:
+    """Yields the moments of all images, as `features.groups`.
+
+    Args:
+        model: has a layer `moments`.
+        label: the text of the progress bar.
+    """
+    layers = trunk(model)
+    engine = f"keras {keras.__version__}, {backend.NAME} {backend.VERSION}, {devices.facts()['device']}"
+    yield from features.groups(images, features.cache(digest(layers), engine), layers.predict_on_batch, label)
+
+
+def trunk(model: keras.Model) -> keras.Model:
+    """Returns the layers up to the moments, as a model."""
+    return keras.Model(model.input, model.get_layer(features.MOMENTS).output)
+
+
+def digest(layers: keras.Model) -> str:
+    """Returns a hash of everything that decides what a model computes: its layers, their settings and weights."""
+    kinds = [(type(layer).__name__, _settings(layer)) for layer in backbones.all_layers(layers)]
+    text = json.dumps([list(layers.input_shape), kinds], sort_keys=True)
+    return hashlib.blake2b((text + backbones.digest(layers)).encode(), digest_size=16).hexdigest()
+
+
+def _settings(layer: keras.Layer) -> dict[str, object]:
+    """The settings of a layer that are the same before and after a model is saved."""
+    try:
+        config = layer.get_config()
+    except NotImplementedError:  # a part of another layer, whose settings have it
+        return {}
+    return {key: value for key, value in config.items() if key != "name" and isinstance(value, (bool, int, float, str))}

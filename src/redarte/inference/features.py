@@ -20,6 +20,7 @@ from redarte.runtime.cache import Cache
 from redarte.runtime.console import progress
 
 MOMENTS = "moments"  # the name of the output, and of the layer
+_GROUP = 16
 # What decides the moments of an image, beside the weights of the trunk.
 _CODE = ("images/decoding", "models", "export", "inference")
 
@@ -38,9 +39,9 @@ def cache(trunk: str, engine: str | None) -> Cache:
 def groups(
     images: Dataset, stored: Cache, compute: Callable[[np.ndarray], np.ndarray], label: str
 ) -> Iterator[tuple[np.ndarray, int]]:
-    """Yields the moments of all images in order, in groups of one size, and how many of a group count.
+    """Yields the moments of all images in order, in groups of 16, and how many of a group count.
 
-    Images are computed in batches of this size, whatever the cache has: the last digits depend on the size of a batch,
+    Images are computed in batches of one size, whatever the cache has: the last digits depend on the size of a batch,
     and not on the other images in it.
 
     Args:
@@ -48,13 +49,13 @@ def groups(
         label: the text of the progress bar.
 
     Yields:
-        Moments (batch, features), float32, of which the last group is padded.
+        Moments (16, features), float32; the last group is padded.
     """
     size = decoding.inference_batch_size(images.side)
     each = progress(_each(images, stored, compute, size), len(images), label)
-    for start in range(0, len(images), size):
-        group = [next(each) for _ in range(min(size, len(images) - start))]
-        yield np.stack(group + group[:1] * (size - len(group))), len(group)
+    for start in range(0, len(images), _GROUP):
+        group = [next(each) for _ in range(min(_GROUP, len(images) - start))]
+        yield np.stack(group + group[:1] * (_GROUP - len(group))), len(group)
     next(each, None)  # the end of the progress bar
 
 

@@ -44,14 +44,13 @@ def fit_components(model: keras.Model, train: Dataset, seed: int) -> None:
     sample = _sample(train, np.random.default_rng(seed))
     positions = np.prod(without_border(moments.maps[0], moments.border).shape[1:3])
     check_enough(len(sample) * int(positions), model, "principal_components", layer.components)
-    first, second = 0.0, 0.0
-    for group, count in frozen.moments(model, sample, "finetuned, principal components"):
-        inner = (keras.ops.convert_to_numpy(part)[:count] for part in layer.inner(group))
-        means, covariances = (part.astype(np.float64) for part in inner)
-        first = first + means.sum(axis=0)
-        second = second + covariances.sum(axis=0) + means.T @ means
-    mean = first / len(sample)
-    _, vectors = np.linalg.eigh(second / len(sample) - np.outer(mean, mean))
+    channels = layer.channels[0]
+    mean, covariance = np.zeros(channels), np.zeros((channels, channels))
+    for group, count in frozen.moments(model, sample, f"{model.name}, principal components"):
+        means, covariances = (keras.ops.convert_to_numpy(part)[:count] for part in layer.inner(group))
+        mean += means.sum(axis=0, dtype=np.float64) / len(sample)
+        covariance += (covariances.sum(axis=0, dtype=np.float64) + means.T @ means) / len(sample)
+    _, vectors = np.linalg.eigh(covariance - np.outer(mean, mean))
     kernel = vectors[:, ::-1][:, : layer.components]
     # Of the two directions of a component, the one whose largest entry is positive.
     layer.set_weights([kernel * np.sign(kernel[np.abs(kernel).argmax(axis=0), np.arange(kernel.shape[1])])])

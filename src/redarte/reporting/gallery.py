@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from redarte.evaluation import metrics
 from redarte.evaluation.predictions import PredictionTable
 from redarte.images import dataset, decoding
@@ -26,7 +28,9 @@ class Gallery:
     def __init__(self, model: Predictor, table: PredictionTable):
         self.model = model
         self.table = table
-        self._test = folders.files_by_id(dataset.ORIGINALS / "test")
+        metadata = model.metadata
+        self._test = dataset.load_as_trained("test", metadata.artists, model.side, metadata.jpeg_quality)
+        self._index_of = {image_id: index for index, image_id in enumerate(self._test.ids)}
 
     def predictions(self, indices: list[int]) -> list[dict[str, Any]]:
         """Returns some of the predictions, with the image and the evidence for the predicted artist."""
@@ -36,11 +40,16 @@ class Gallery:
         """Returns the most confused pairs: the most confident mistake, and the most similar training image."""
         p = self.table
         result = []
-        for one, other, count in metrics.confused_pairs(p.confusion, most):
-            index = report.most_confident_confusion(p, one, other)
+        pairs = metrics.confused_pairs(p.confusion, most)
+        if not pairs:
+            return []
+        indices = [report.most_confident_confusion(p, one, other) for one, other, _ in pairs]
+        images = self._test.subset(np.array([self._index_of[p.ids[index]] for index in indices]))
+        predictions = self.model.predict_dataset(images, "similar images")
+        for number, ((one, other, count), index) in enumerate(zip(pairs, indices, strict=True)):
             image = self._image(index)
             predicted = p.artists[p.predicted[index]]
-            similar = _most_similar(self.model.predict([image[None]]), predicted)
+            similar = _most_similar(predictions, number, predicted)
             similar_file = folders.find(dataset.ORIGINALS / "train", similar)
             if similar_file is None:
                 raise UserError(f"{dataset.ORIGINALS / 'train'} does not have {similar}: run `dvc checkout`.")
@@ -75,13 +84,12 @@ class Gallery:
         }
 
     def _image(self, index: int) -> ImageArray:
-        image = decoding.read_resized(self._test[self.table.ids[index]], self.model.side)
-        return decoding.through_jpeg(image, self.model.metadata.jpeg_quality)
+        return self._test.read(self._index_of[self.table.ids[index]])
 
 
-def _most_similar(predictions: Predictions, artist: str) -> str:
-    """The training image of an artist that is most similar to the first predicted image."""
-    ranked = predictions.nearest(0, len(predictions.metadata.training_images))
+def _most_similar(predictions: Predictions, index: int, artist: str) -> str:
+    """The training image of an artist that is most similar to one of the predicted images."""
+    ranked = predictions.nearest(index, len(predictions.metadata.training_images))
     return next(image_id for image_id, _ in ranked if image_id.startswith(f"{artist}/"))
 
 

@@ -7,8 +7,10 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from redarte.runtime import console
+import redarte
+from redarte.runtime import console, projects
 from redarte.runtime.errors import UserError
+from redarte.runtime.projects import located
 
 ModelOption = Annotated[
     str | None,
@@ -52,13 +54,24 @@ class Commands(TyperGroup):
         raise typer.Exit(1)
 
 
-app = typer.Typer(cls=Commands, add_completion=False, no_args_is_help=True, help="Recognises the artists of paintings.")
+app = typer.Typer(cls=Commands, no_args_is_help=True, help="Recognises the artists of paintings.")
+
+
+def _print_version(requested: bool) -> None:
+    if requested:
+        console.say(f"redarte {redarte.__version__}")
+        raise typer.Exit
 
 
 @app.callback()
-def _commands() -> None:
+def _commands(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
     """Recognises the artists of paintings. `dvc repro` trains the models."""
     console.setup_process()
+    projects.enter()
 
 
 @app.command()
@@ -122,7 +135,9 @@ def experiments(
 
 @app.command()
 def report(
-    copy: Annotated[Path, typer.Argument(help="Where to write the copy: an .html file.", show_default=False)],
+    copy: Annotated[
+        Path, typer.Argument(parser=located, help="Where to write the copy: an .html file.", show_default=False)
+    ],
 ) -> None:
     """Copy plots/report.html with the date and the commit of its run, to send it to somebody."""
     from redarte.commands import report
@@ -148,6 +163,36 @@ def crossval(
 
 
 @app.command()
+def train(
+    images: Annotated[
+        str,
+        typer.Argument(
+            parser=projects.located_source,
+            help="A folder or archive with a folder of images for each artist, or its http(s) address.",
+            show_default=False,
+        ),
+    ],
+    model: Annotated[str, typer.Option(help="finetuned, fisher, red1, red2 or red3.")] = "finetuned",
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            parser=projects.located_source,
+            help="Of finetuned: a name of keras.applications, or a .keras file.",
+            show_default=False,
+        ),
+    ] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set-param", "-S", help="As for `dvc exp run`.", show_default=False)
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Smaller images, for a first look.")] = False,
+) -> None:
+    """Train a model on your images, and write its report: one `dvc exp run`, which it prints."""
+    from redarte.commands import train
+
+    train.run(images, model, backbone, changes or [], quick)
+
+
+@app.command()
 def push_runs(
     remote: Annotated[
         str | None, typer.Option(help="A DVC remote; by default the default one.", show_default=False)
@@ -161,7 +206,9 @@ def push_runs(
 
 @app.command()
 def predict(
-    images: Annotated[list[Path], typer.Argument(help="Files, or folders of files.", show_default=False)],
+    images: Annotated[
+        list[Path], typer.Argument(parser=located, help="Files, or folders of files.", show_default=False)
+    ],
     model: ModelOption = None,
     top: Annotated[int, typer.Option(min=1, help="How many artists to print for each image.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
@@ -193,8 +240,8 @@ def label_issues(
 
 @app.command()
 def explain(
-    image: Annotated[Path, typer.Argument(help="An image.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="Where to write the result: a .jpg.", show_default=False)],
+    image: Annotated[Path, typer.Argument(parser=located, help="An image.", show_default=False)],
+    out: Annotated[Path, typer.Option(parser=located, help="Where to write the result: a .jpg.", show_default=False)],
     model: ModelOption = None,
     artist: Annotated[
         str | None, typer.Option(help="Explain this artist's probability instead of the predicted artist's.")

@@ -26,6 +26,7 @@ Ratio = Annotated[float, Field(gt=0, lt=1)]
 Quality = Annotated[int, Field(ge=1, le=100)]
 Weight = Annotated[float, Field(ge=0, le=1)]
 Text = Annotated[str, AfterValidator(validation.single_line)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{64}$")]
 FractionOrLayer = Annotated[float | str, PlainValidator(validation.fraction_or_name)]
 
 
@@ -56,7 +57,7 @@ class Archive(Section):
     path: Annotated[Text, AfterValidator(validation.without_secrets)] | None
     root: Text | None
     encoding: Annotated[str, AfterValidator(validation.encoding)] | None
-    sha256: Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{64}$")] | None
+    sha256: Sha256 | None
     max_gigabytes: float = Field(ge=0.001, le=10_000)
     max_files: int = Field(ge=1, le=10_000_000)
 
@@ -64,6 +65,7 @@ class Archive(Section):
 class Folder(Section):
     path: Annotated[Text, AfterValidator(validation.outside_outputs)] | None
     root: Text | None
+    sha256: Sha256 | None
 
 
 class Kaggle(Section):

@@ -109,9 +109,9 @@ def table(shown: list[Revision]) -> Table:
     return result
 
 
-def typed(name: str, value: Any) -> str:
-    """Returns a parameter and its value as they are typed after -S, quoted for Hydra and for the shell."""
-    return shlex.quote(f"{name}={_typed(value)}")
+def assignment(name: str, value: Any) -> str:
+    """Returns a parameter and its value as DVC takes them after -S, quoted for Hydra."""
+    return f"{name}={_typed(value)}"
 
 
 def is_measured(stage: str, lock: dict[str, Any], params: dict[str, Any]) -> bool:
@@ -166,7 +166,11 @@ def _revision(
 ) -> Revision:
     """A revision of `dvc exp show --json`, where `before` has the parameters of its commit."""
     lock = _lock(shown["rev"])
-    changed = [typed(key, value) for key, value in _leaves(_params(shown)) if key in before and before[key] != value]
+    changed = [
+        shlex.quote(assignment(key, value))
+        for key, value in _leaves(_params(shown))
+        if key in before and before[key] != value
+    ]
     date = ((shown.get("data") or {}).get("timestamp") or "").partition("T")[0]
     evaluated = _evaluated(shown, lock)
     trained = _data(shown, "metrics", f"metrics/train_{evaluated.get('model')}.json")

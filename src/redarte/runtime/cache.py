@@ -86,6 +86,11 @@ class Cache:
             self._unchecked = 0.0
 
 
+def keras_weights() -> Path:
+    """Returns the folder to which Keras downloads weights."""
+    return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras", "models")
+
+
 def _folder() -> Path | None:
     """The folder of all caches; None where nothing is kept, or there is no home."""
     chosen = os.environ.get("REDARTE_CACHE", "")

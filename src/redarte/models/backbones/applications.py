@@ -2,7 +2,6 @@
 
 import difflib
 import inspect
-import os
 import sys
 import time
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from redarte.devices.backend import keras
 from redarte.models.backbones.common import load_weights, wrong_size
 from redarte.params import Finetuned
+from redarte.runtime.cache import keras_weights
 from redarte.runtime.errors import UserError, first_line
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"  # the signature of a file of weights
@@ -53,8 +53,8 @@ def load(settings: Finetuned) -> keras.Model:
             ) from None
         if weights and isinstance(error, OSError):
             raise UserError(
-                f"the ImageNet weights of {settings.backbone} cannot be stored in {_folder()} ({first_line(error)}): "
-                "free some space or check the network, and run this again."
+                f"the ImageNet weights of {settings.backbone} cannot be stored in {keras_weights()} "
+                f"({first_line(error)}): free some space or check the network, and run this again."
             ) from None
         if isinstance(error, ValueError):
             raise UserError(wrong_size(settings, error)) from None
@@ -70,13 +70,9 @@ def load(settings: Finetuned) -> keras.Model:
     return backbone
 
 
-def _folder() -> Path:
-    return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras", "models")
-
-
 def _corrupt_download(error: Exception, started: float) -> Path | None:
     """A file of Keras that is no HDF5, or that this call has downloaded and Keras refuses; None where there is none."""
-    files = sorted(_folder().glob("*.h5"), key=lambda file: file.stat().st_mtime, reverse=True)
+    files = sorted(keras_weights().glob("*.h5"), key=lambda file: file.stat().st_mtime, reverse=True)
     is_refused = "Incomplete or corrupted file" in str(error)
     for path in files:
         with path.open("rb") as file:

@@ -127,4 +127,5 @@ dependencies: $(VENV)/.campaigns ## Audit the dependencies, list their licences,
 	pip-audit --strict --no-deps --disable-pip --ignore-vuln CVE-2025-69872 --requirement constraints.txt
 
 clean: ## Delete the outputs of the stages and the environment; DVC's cache stays
-	rm -rf $(VENV) data/raw data/split data/augmented data/resized data/.downloads models/*.keras models/.checkpoints plots/*
+	rm -rf $(VENV) data/raw data/split data/augmented data/resized data/inputs data/images.csv data/.downloads \
+		models/*.keras models/*.onnx models/.checkpoints plots/*

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import pickle
 import re
 import shutil
 import subprocess
@@ -11,9 +12,12 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import requests
+from packaging.requirements import Requirement
 from PIL import Image
 
 import redarte
+from redarte.images import decoding
 from tests.conftest import ROOT, Workspace, painting, write_painting
 
 MEGABYTE = 10**6
@@ -28,8 +32,13 @@ def test_the_extras_are_the_requirements() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     named = set(re.findall(r"\w+", extras["pipeline"][0])) - {"redarte"}
-    installed = {*project["dependencies"], *extras["pipeline"][1:], *(line for name in named for line in extras[name])}
-    assert installed == requirements("requirements.txt")
+    pinned = {*extras["pipeline"][1:], *(line for name in named - {"serve"} for line in extras[name])}
+    ranges = [Requirement(line) for line in (*project["dependencies"], *extras["serve"])]
+    versions = dict(line.split("==") for line in requirements("requirements.txt") - pinned)
+    assert pinned <= requirements("requirements.txt")
+    assert versions.keys() == {one.name for one in ranges}
+    # `make` installs a version that the ranges allow.
+    assert [one.name for one in ranges if not one.specifier.contains(versions[one.name])] == []
     assert set(extras) == {"pipeline", "jax", "torch", "hub", *named}
     assert set(extras["jax"]) == requirements("requirements-jax.txt")
     assert set(extras["torch"]) == requirements("requirements-torch.txt")
@@ -157,3 +166,67 @@ def test_a_wheel_predicts_in_an_empty_environment(finished: Workspace, tmp_path:
         assert f"is not installed; type: python -m pip install 'redarte[{extra}]'" in done.stderr
         assert len(done.stderr.splitlines()) == 1
     assert "name one, such as --model red1.onnx" in run(command, "predict", image).stderr
+
+    # The service, as in the Dockerfile: without a project it has no label page, and no artist can be corrected.
+    docker = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    (wheel,) = tmp_path.glob("*.whl")
+    assert '"/source[serve]"' in docker
+    succeed(python, "-m", "pip", "install", "-q", "--constraint", ROOT / "constraints.txt", f"{wheel}[serve]")
+    entry = json.loads(re.findall(r"ENTRYPOINT (.*)", docker)[0])
+    service = subprocess.Popen(
+        [command, *entry[1:], "--port", "0", away], cwd=tmp_path, env=environment, text=True, stdout=subprocess.PIPE
+    )
+    try:
+        assert service.stdout is not None
+        address = service.stdout.readline().split()[1]
+        health = json.loads(re.findall(r"HEALTHCHECK CMD (.*)", docker)[0])
+        succeed(python, *[part.replace("127.0.0.1:7860", address.rpartition("/")[2]) for part in health[1:]])
+        page = requests.get(address, timeout=30).text
+        assert "red1" in page.lower() and "Wrong?" not in page and "label-issues" not in page
+        assert requests.get(f"{address}/label-issues", timeout=30).status_code == 404
+        with Path(image).open("rb") as file:
+            sent = requests.post(f"{address}/api/predict", files={"image": file}, timeout=60)
+        assert sent.json()["probability"] == pytest.approx(predicted["probability"], abs=1e-4)
+    finally:
+        service.terminate()
+        assert service.wait(30) in (0, 143)
+
+
+@pytest.mark.long
+def test_the_oldest_allowed_versions_predict(finished: Workspace, tmp_path: Path) -> None:
+    """The ranges of pyproject.toml begin at versions that work."""
+    uv = Path(sys.executable).with_name("uv")
+    succeeded = {"check": True, "capture_output": True, "text": True, "timeout": 540}
+    subprocess.run([uv, "venv", "-q", "--python", sys.executable, tmp_path / "env"], **succeeded)  # type: ignore[call-overload]
+    python = tmp_path / "env/bin/python"
+    install = [uv, "pip", "install", "-q", "--python", python, "--resolution", "lowest-direct", f"{ROOT}[serve]"]
+    subprocess.run(install, **succeeded)  # type: ignore[call-overload]
+    image = min((finished.path / "data/split/test").rglob("*.*"))
+    code = (
+        f"import redarte.commands.service; print(redarte.load('models/red1.onnx').predict({str(image)!r}).probability)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    done = subprocess.run([python, "-c", code], cwd=finished.path, env=environment, **succeeded)  # type: ignore[call-overload]
+    expected = json.loads(finished.run("redarte", "predict", str(image), "--json").stdout)["probability"]
+    assert float(done.stdout) == pytest.approx(expected, abs=1e-3)
+
+
+def test_pixels_and_pickles(finished: Workspace) -> None:
+    image = min((finished.path / "data/split/test").rglob("*.*"))
+    model = redarte.load(finished.path / "models/red1.onnx")
+    pixels = decoding.read_within(image, 10_000)
+    expected = model.predict(image)
+    assert model.predict(pixels).artist == expected.artist
+    assert model.predict(pixels).probability == pytest.approx(expected.probability, abs=0.05)
+    for wrong in (pixels[..., 0], pixels[..., :2], pixels / 255, pixels[:0]):
+        with pytest.raises(redarte.UserError, match=r"pass \(height, width, 3\), uint8, RGB"):
+            model.predict(wrong)
+    assert pickle.loads(pickle.dumps(model)).predict(image) == expected
+
+
+def test_a_model_of_the_sample_says_that_it_knows_no_real_painters(finished: Workspace, tmp_path: Path) -> None:
+    image = min((finished.path / "data/split/test").rglob("*.*"))
+    assert finished.run("redarte", "predict", str(image.relative_to(finished.path))).stderr == ""
+    write_painting(tmp_path / "a.jpg")
+    done = finished.run("redarte", "predict", str(tmp_path / "a.jpg"))
+    assert "trained on the built-in sample, invented schools of painting; it cannot recognise real" in done.stderr

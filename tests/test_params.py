@@ -1,3 +1,4 @@
+import random
 import subprocess
 import sys
 from collections.abc import Callable
@@ -6,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from dvc.utils.hydra import apply_overrides
 from dvc.utils.serialize import parse_yaml
 from pydantic import BaseModel
 
@@ -143,6 +145,52 @@ def test_no_parameter_has_a_name_that_dvc_leaves_out_of_its_run_cache() -> None:
         found = (field.annotation for field in model.model_fields.values())
         models += [kind for kind in found if isinstance(kind, type) and issubclass(kind, BaseModel)]
     assert len(models) > 15
+
+
+def test_an_experiment_changes_the_lines_of_its_values_and_no_other(tmp_path: Path) -> None:
+    """params.yaml is committed as DVC writes it."""
+    file, text = tmp_path / "params.yaml", (ROOT / "params.yaml").read_text(encoding="utf-8")
+    file.write_text(text, encoding="utf-8")
+    apply_overrides(file, ["seed=0", "model=red1"])
+    assert file.read_text(encoding="utf-8") == text
+    apply_overrides(file, ["seed=7", "fetch.source=archive", "fetch.archive.path=x.zip", "augment.zoom=[1.2,1.5]"])
+    changed = set(file.read_text(encoding="utf-8").splitlines()) - set(text.splitlines())
+    assert {line.partition(" #")[0] for line in changed} == {
+        "seed: 7",
+        "  source: archive",
+        "    path: x.zip",
+        "  - 1.2",
+    }
+
+
+OVERRIDES = (
+    ("extra_models=[finetuned]", "model=finetuned"), ("extra_models=[fisher,finetuned]",),
+    ("extra_models=[]", "model=red1"), ("augment.copies=[]",), ("augment.copies=[zoom,rotation]",),
+    ("augment.zoom=[1.2,1.3]",),
+    ("fetch.archive.path=x.zip", "fetch.source=archive"), ("fetch.archive.path=null", "fetch.source=sample"),
+    ("fetch.folder.path='my paintings'", "fetch.folder.sha256=abc"), ("finetuned.unfreeze=conv5",),
+    ("finetuned.unfreeze=0.5",), ("train.epochs=9",), ("seed=3",),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_params_yaml_stays_valid_through_many_experiments(tmp_path: Path, seed: int) -> None:
+    """DVC's writer joined two lines after a list with a comment on its key was emptied: `fetch: source: sample`."""
+    file, text = tmp_path / "params.yaml", (ROOT / "params.yaml").read_text(encoding="utf-8")
+    file.write_text(text, encoding="utf-8")
+    expected = parse_yaml(text, "params.yaml")
+    for overrides in random.Random(seed).choices(OVERRIDES, k=12):
+        apply_overrides(file, list(overrides))
+        for name, _, value in (override.partition("=") for override in overrides):
+            *sections, leaf = name.split(".")
+            section = expected
+            for key in sections:
+                section = section[key]
+            section[leaf] = yaml.safe_load(value)
+        assert parse_yaml(file.read_text(encoding="utf-8"), "params.yaml") == expected, overrides
+    comments = [line.partition("#")[2].strip() for line in text.splitlines() if "#" in line]
+    written = file.read_text(encoding="utf-8")
+    assert [comment for comment in comments if comment not in written] == []
 
 
 def test_a_merge_conflict_is_named(tmp_path: Path) -> None:

@@ -121,8 +121,11 @@ def experiments(
     as_html: Annotated[
         bool, typer.Option("--html", help="Write plots/experiments.html: metrics, curves and images side by side.")
     ] = False,
+    all_commits: Annotated[bool, typer.Option("--all", "-A", help="Of all commits, as `dvc exp show -A`.")] = False,
 ) -> None:
     """List the experiments of this commit: what each changed, and its metrics."""
+    if as_html and all_commits:
+        raise UserError("use --html or --all, not both.")
     if as_html:
         from redarte.commands import experiments_page
 
@@ -130,7 +133,7 @@ def experiments(
     else:
         from redarte.commands import experiments
 
-        experiments.report()
+        experiments.report(all_commits)
 
 
 @app.command()
@@ -256,6 +259,10 @@ def explain(
 
 @app.command()
 def serve(
+    models: Annotated[
+        list[Path] | None,
+        typer.Argument(parser=located, help="Files .onnx, or folders of them; by default models/.", show_default=False),
+    ] = None,
     host: Annotated[
         str, typer.Option(help="The address to listen on; by default only this machine has access.")
     ] = "127.0.0.1",
@@ -273,7 +280,7 @@ def serve(
     """Serve a page for predictions, and an API."""
     from redarte.commands import service
 
-    service.serve(host, port, names or [], behind_proxy)
+    service.serve(models or [], host, port, names or [], behind_proxy)
 
 
 @app.command()

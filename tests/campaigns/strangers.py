@@ -82,7 +82,7 @@ def served(workspace: Workspace, folder: Path) -> Iterator[Target]:
 def routes(workspace: Workspace) -> list[tuple[str, str]]:
     """Every route of the service, by the application itself."""
     with contextlib.chdir(workspace.path), Sandbox(1, 2**31) as sandbox:
-        app: Any = service.application(page.load_models(), sandbox)
+        app: Any = service.application(page.load_models([]), sandbox)
     return [(route.path, method) for route in app.routes for method in sorted(route.methods)]
 
 

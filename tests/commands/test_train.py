@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import FISHER, Workspace, new_workspace, ran, save_backbone, write_painting
+from tests.conftest import FISHER, Workspace, new_workspace, ran, save_backbone, tree_bytes, write_painting
 
 SMALL = [f"-S{name}={value}" for name, value in FISHER.items() if name.startswith("fisher.")]
 EXTRA = ["fetch", "split", "train_extra@fisher", "export_extra@fisher", "evaluate", "report"]
@@ -81,6 +81,47 @@ def test_an_image_that_was_added_is_read(trained: tuple[Workspace, str]) -> None
         added.unlink()
         workspace.run("redarte", "train", "my paintings", "--model", "fisher", *SMALL)
     assert workspace.metrics("fetch")["images"] == 20
+
+
+def shared(original: Workspace, folder: Path, printed: str) -> tuple[Workspace, Workspace]:
+    """A copy of a workspace, committed and pushed by the commands of the summary, and a teammate's clone of it."""
+    workspace = Workspace(folder / "mine")
+    shutil.copytree(original.path, workspace.path, symlinks=True)
+    commit = next(line.partition(": ")[2] for line in printed.splitlines() if line.startswith("to keep and share it"))
+    workspace.run("dvc", "remote", "add", "-d", "team", str(folder / "remote"))
+    for command in commit.split("; "):
+        workspace.run("sh", "-c", command)
+    return workspace, workspace.clone(folder / "teammate")
+
+
+def test_a_teammate_gets_the_results_of_one_model(trained: tuple[Workspace, str], tmp_path: Path) -> None:
+    """As docs/remotes.md says: the study's models were not trained on these images."""
+    teammate = shared(trained[0], tmp_path, trained[1])[1]
+    teammate.run("dvc", "pull", "--with-deps", "report")
+    assert "Data and pipelines are up to date." in teammate.run("dvc", "status", "--with-deps", "report").stdout
+    assert teammate.run("dvc", "metrics", "diff").stdout == teammate.run("dvc", "metrics", "diff").stderr == ""
+    assert tree_bytes(teammate.path / "plots").keys() >= {"report.html", "predictions.csv", "train_fisher.csv"}
+    assert ran(teammate.run("dvc", "repro", "report").stdout) == []
+
+
+@pytest.mark.long
+def test_a_teammate_gets_the_results_of_all_models(
+    fisher_workspace: Workspace, trained: tuple[Workspace, str], tmp_path: Path
+) -> None:
+    shutil.copytree(fisher_workspace.path, tmp_path / "run", symlinks=True)
+    Workspace(tmp_path / "run").run("git", "reset", "-q", "HEAD~2")  # the runs are not committed
+    workspace, teammate = shared(Workspace(tmp_path / "run"), tmp_path, trained[1])
+    teammate.run("dvc", "pull")
+    assert "Data and pipelines are up to date." in teammate.run("dvc", "status").stdout
+    assert teammate.run("dvc", "metrics", "diff").stdout == teammate.run("dvc", "metrics", "diff").stderr == ""
+    assert teammate.run("redarte", "check", "--lock").stdout == ""
+
+    workspace.run("git", "rm", "-q", "--cached", "metrics/train_fisher.json")
+    workspace.run("git", "commit", "-qm", "without metrics")
+    teammate.run("git", "pull", "-q")
+    refused = teammate.run("redarte", "check", "--lock", check=False)
+    assert refused.returncode == 1
+    assert "metrics/train_fisher.json is in dvc.lock and not in this folder: commit it" in refused.stderr
 
 
 @pytest.mark.long

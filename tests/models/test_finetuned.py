@@ -481,6 +481,6 @@ def test_doctor_estimates_by_the_backbone(settings: MakeSettings, tiny: Path, mo
 @pytest.mark.long
 def test_the_page_begins_with_the_configured_model(extra_models: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(extra_models.path)
-    models = page.load_models()
+    models = page.load_models([])
     assert list(models) == ["red1", "red2", "red3", "fisher", "finetuned"]
     assert page.first_choice(models) == "finetuned"

@@ -52,27 +52,27 @@ class Revision:
     lock: dict[str, Any]
 
 
-def report() -> None:
-    """Prints the experiments of the current commit, the best val accuracy first.
+def report(all_commits: bool) -> None:
+    """Prints the experiments of the current commit or of all commits, the best val accuracy first.
 
     Raises:
         UserError: DVC fails.
     """
     console = Console(highlight=False)
-    shown = table(load())
+    shown = table(load(all_commits))
     # A narrow terminal wraps the lines, and nothing is cut.
     widest = Measurement.get(console, console.options.update(max_width=10_000), shown).maximum
     console.width = max(widest, console.width)
     console.print(shown, crop=False)
 
 
-def load() -> list[Revision]:
-    """Returns the current commit and its experiments, the best val accuracy first.
+def load(all_commits: bool = False) -> list[Revision]:
+    """Returns the current commit, or each commit of all branches, and its experiments, the best val accuracy first.
 
     Raises:
         UserError: DVC fails.
     """
-    return revisions(json.loads(repository.run("exp", "show", "--json")))
+    return revisions(json.loads(repository.run("exp", "show", "--json", *(["--all-commits"] if all_commits else []))))
 
 
 def revisions(shown: list[dict[str, Any]]) -> list[Revision]:

@@ -144,7 +144,7 @@ def described(model: Predictor) -> tuple[list[str], list[str], np.ndarray, np.nd
     descriptors, features = [], []
     for split in SPLITS:
         images = dataset.load_as_trained(split, model.metadata.artists, model.side, model.metadata.jpeg_quality)
-        of_split = model.outputs(["descriptor", "features"], images, f"describing {split}", any_engine=True)
+        of_split = model.described(images, f"describing {split}")
         descriptors.append(of_split[0])
         features.append(of_split[1])
         ids += images.ids

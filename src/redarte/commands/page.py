@@ -47,35 +47,50 @@ class Example:
     uri: str
 
 
-def load_models() -> dict[str, Predictor]:
-    """Returns the models in models/, by the names of their files: the study's three first, then the others.
+def load_models(paths: list[Path]) -> dict[str, Predictor]:
+    """Returns models by the names of their files: the study's three first, then the others.
 
     A file that cannot be used is reported and left out.
 
+    Args:
+        paths: .onnx files and folders of them; none: those in models/.
+
     Raises:
-        UserError: there is no model, or params.yaml cannot be read.
+        UserError: there is no model.
     """
     order = {name: index for index, name in enumerate(params.MODELS)}
+    found = [file for path in paths or [MODELS] for file in (path.glob("*.onnx") if path.is_dir() else [path])]
     models: dict[str, Predictor] = {}
     problems = []
-    for file in sorted(MODELS.glob("*.onnx"), key=lambda file: (order.get(file.stem, len(order)), file.stem)):
+    for file in sorted(found, key=lambda file: (order.get(file.stem, len(order)), file.stem, file)):
+        # Of two files with one name, the second has its path.
+        name = file.stem if file.stem not in models else str(file)
         try:
-            models[file.stem] = Predictor(file)
+            models[name] = Predictor(file)
         except UserError as error:
             problems.append(str(error))
     if not models:
         if problems:
             raise UserError("\n".join(problems))
-        raise UserError("there is no model in models/; create them with `dvc repro`, or get them with `dvc pull`.")
+        where = ", ".join(map(str, paths)) or f"{MODELS}/"
+        raise UserError(
+            f"there is no model in {where}; create one with `dvc repro`, get it with `dvc pull`, or name an .onnx file "
+            "or a folder of them."
+        )
     for problem in problems:
         warn(f"not available: {problem}")
     return models
 
 
 def first_choice(models: dict[str, Predictor]) -> str:
-    """Returns the model of params.yaml, or the first where it is not available."""
-    chosen = params.load().model
+    """Returns the model of params.yaml, or the first where it is not available or there is no project."""
+    chosen = params.load().model if is_project() else ""
     return chosen if chosen in models else next(iter(models))
+
+
+def is_project() -> bool:
+    """Returns whether the service runs in a project, whose artists a person on this machine can correct."""
+    return Path("params.yaml").is_file()
 
 
 def label(name: str, model: Predictor) -> str:
@@ -91,7 +106,7 @@ def render(models: dict[str, Predictor], first: str, examples: list[Example], is
         "first": first,
         "examples": examples,
         "artists": sorted({display_name(artist) for model in models.values() for artist in model.metadata.artists}),
-        "is_local": is_local,
+        "is_local": is_local and is_project(),
         "has_label_issues": PAGE.is_file(),
         "sample_models": [title(name) for name, model in models.items() if model.metadata.data == "sample"],
         "max_upload": MAX_UPLOAD,

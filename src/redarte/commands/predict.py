@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 Style = Literal["table", "json", "csv"]
 
 MODELS = Path("models")
+SAMPLE_ONLY = (
+    "this model was trained on the built-in sample, invented schools of painting; it cannot recognise real painters "
+    "(train on your own images: redarte train)"
+)
 _MAX_WIDTH = 48  # characters for an image's name
 _BAR = 20  # characters for a probability of 1
 
@@ -126,6 +130,8 @@ def report(model_name: str | None, paths: Sequence[Path], top: int, style: Style
         from redarte.inference.predictor import Predictor
 
         model = Predictor(model_file(model_name))
+        if model.metadata.data == "sample" and any(not path.is_relative_to("data") for path in found):
+            warn(SAMPLE_ONLY)
         predicted = predict(model, found, max_pixels, sandbox)
         write: Callable[[str], None] = say
         if len(found) > decoding.inference_batch_size(model.side):

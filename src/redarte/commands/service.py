@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import sys
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import uvicorn
@@ -94,10 +95,11 @@ class Health(BaseModel):
     models: list[str]
 
 
-def serve(host: str, port: int, names: list[str], behind_proxy: bool) -> None:
+def serve(models: list[Path], host: str, port: int, names: list[str], behind_proxy: bool) -> None:
     """Serves until Ctrl-C.
 
     Args:
+        models: .onnx files and folders of them; none: those of the project.
         port: 0 for any free port.
 
     Raises:
@@ -106,7 +108,7 @@ def serve(host: str, port: int, names: list[str], behind_proxy: bool) -> None:
     if sys.stderr.isatty():
         warn("loading the models (some seconds)")
     with Sandbox(_DECODING, checks.max_memory(MAX_PIXELS), checks.__name__, _TIMEOUT) as sandbox:
-        app = Access(application(page.load_models(), sandbox), host, names, behind_proxy)
+        app = Access(application(page.load_models(models), sandbox), host, names, behind_proxy)
         # Whatever the environment says, no header tells where a request comes from.
         config = uvicorn.Config(
             app, host, port, log_level="error", limit_concurrency=512, timeout_graceful_shutdown=_GRACE, ws="none",
@@ -206,6 +208,15 @@ def application(models: dict[str, Predictor], sandbox: Sandbox) -> ASGIApp:
         chosen = model_named(model)
         return _html(page.result_html(chosen, decoded(image, chosen)))
 
+    @app.get("/examples/{number}", include_in_schema=False)
+    def example(number: int) -> FileResponse:
+        if not 0 <= number < len(examples) or not examples[number].path.is_file():
+            raise HTTPException(404, "There is no such example.")
+        return FileResponse(examples[number].path)
+
+    if not page.is_project():
+        return app
+
     @app.post("/page/correct", include_in_schema=False, max_body_size=MAX_UPLOAD)
     def correct(request: Request, image: UploadFile, artist: Annotated[str, Form()]) -> dict[str, str]:
         _check_local(request)
@@ -214,12 +225,6 @@ def application(models: dict[str, Predictor], sandbox: Sandbox) -> ASGIApp:
             return {"detail": corrections_file.save_artist(image.file.read(), right)}
         except UserError as error:
             raise HTTPException(422, f"Not saved: {error}") from None
-
-    @app.get("/examples/{number}", include_in_schema=False)
-    def example(number: int) -> FileResponse:
-        if not 0 <= number < len(examples) or not examples[number].path.is_file():
-            raise HTTPException(404, "There is no such example.")
-        return FileResponse(examples[number].path)
 
     @app.get("/label-issues", include_in_schema=False)
     def label_issues_page(request: Request) -> HTMLResponse:

@@ -28,6 +28,8 @@ _QUICK: dict[str, dict[str, Any]] = {
     "fisher": {"fisher.input_size": 224},
     "finetuned": {"finetuned.input_size": 224},
 } | {name: {"resize.side": 64, "train.epochs": 1} for name in STUDY}
+# New files of an extra model are in these folders: git commit -a adds no new file.
+COMMIT = "git add data metrics models plots && git commit -am"
 _MAX_NAMES = 10  # artists in the summary
 
 
@@ -145,4 +147,4 @@ def _summary(model: str) -> Iterator[str]:
     yield f"report: {PAGE}"
     yield ""
     yield "next: open the report; redarte label-issues (find wrong labels); redarte predict image.jpg; redarte serve;"
-    yield "to keep and share it: git add -A && git commit -m 'my images', dvc push"
+    yield f"to keep and share it: {COMMIT} 'My images'; dvc push"

@@ -40,7 +40,7 @@ def export_model(name: str, settings: Params, file: Path) -> tuple[bytes, Metada
     proto = onnx.convert(side, parts)
     content = proto.SerializeToString()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    graph = Graph(content, session, parts.trunk)
+    graph = Graph(content, session, parts.trunk, parts.descriptor)
     embeddings = _training_embeddings(file, graph, artists, side, images / "train")
     known = np.stack(list(embeddings.values()))
     features, logits = graph.outputs(["features", "logits"], val, f"{name}, val")
@@ -63,6 +63,7 @@ def export_model(name: str, settings: Params, file: Path) -> tuple[bytes, Metada
         ood_threshold=calibration.threshold(scores, settings.export.coverage) * _SLACK,
         training_images=list(embeddings),
         trunk=parts.trunk,
+        descriptor=parts.descriptor,
     )
     facts = {
         "val_accuracy": metadata.val_accuracy,

@@ -25,14 +25,14 @@ _GROUP = 16
 _CODE = ("images/decoding", "models", "export", "inference")
 
 
-def cache(trunk: str, engine: str | None) -> Cache:
-    """Returns the cache of a trunk's moments.
+def cache(layers: str, engine: str | None) -> Cache:
+    """Returns the cache of what some layers compute.
 
     Args:
-        trunk: a hash of the layers up to the moments.
-        engine: what computes them, with its version; None: moments of any engine and machine are accepted.
+        layers: a hash of the layers up to the moments, or to the descriptor.
+        engine: what computes them, with its version; None: arrays of any engine and machine are accepted.
     """
-    kind = f"{MOMENTS}-{trunk}-{provenance.code_digest(*_CODE)[:16]}"
+    kind = f"{layers}-{provenance.code_digest(*_CODE)[:16]}"
     return Cache(kind, None if engine is None else [engine, platform.machine(), _processor(), workers.count()])
 
 
@@ -90,10 +90,29 @@ class Graph:
         content: of an .onnx file.
         session: of the same file.
         trunk: a hash of its layers up to the output `moments`; None where it has no such output.
+        descriptor: a hash of its layers up to the output `descriptor`; None as for the trunk.
     """
 
-    def __init__(self, content: bytes, session: onnxruntime.InferenceSession, trunk: str | None):
-        self._content, self._session, self._trunk = content, session, trunk
+    def __init__(
+        self, content: bytes, session: onnxruntime.InferenceSession, trunk: str | None, descriptor: str | None
+    ):
+        self._content, self._session, self._trunk, self._descriptor = content, session, trunk, descriptor
+
+    def described(self, images: Dataset, label: str) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the outputs `descriptor` and `features` for all images, by any engine."""
+        if self._descriptor is None:
+            descriptors, embeddings = self.outputs(["descriptor", "features"], images, label)
+            return descriptors, embeddings
+        stored = cache(self._descriptor, None)
+        rows = [stored.read(name) for name in images.content_hashes()]
+        missing = [index for index, row in enumerate(rows) if row is None]
+        if missing:
+            parts = self.outputs(["descriptor", "features"], images.subset(np.array(missing)), label, any_engine=True)
+            for index, row in zip(missing, np.concatenate(parts, axis=1), strict=True):
+                rows[index] = row
+        width = next(output.shape[1] for output in self._session.get_outputs() if output.name == "features")
+        both = np.stack([row for row in rows if row is not None])
+        return both[:, :-width], both[:, -width:]
 
     def outputs(self, names: list[str], images: Dataset, label: str, any_engine: bool = False) -> list[np.ndarray]:
         """Returns some of the outputs for all images.

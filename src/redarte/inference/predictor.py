@@ -22,6 +22,7 @@ from redarte.runtime.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from redarte.images.dataset import Dataset
+    from redarte.inference.features import Graph
 
 _PREDICTED = ["logits", "similarity", "ood_score"]
 _MAX_BYTES = 2 * 2**30  # of an ONNX file
@@ -44,6 +45,7 @@ class Metadata:
         ood_threshold: an image with a higher score is out of distribution.
         training_images: the identities, "<artist>/<stem>", of the images it was trained on, without copies.
         trunk: a hash of its layers up to the output `moments`; None where it has no such output.
+        descriptor: a hash of its layers up to the output `descriptor`; None as for the trunk.
     """
 
     model: str
@@ -58,6 +60,7 @@ class Metadata:
     ood_threshold: float
     training_images: list[str]
     trunk: str | None = None
+    descriptor: str | None = None
 
 
 @dataclass(frozen=True)
@@ -180,24 +183,19 @@ class Predictor:
             ) from None
 
     def predict_dataset(self, images: "Dataset", label: str) -> Predictions:
-        """Predicts images of the project; those of a model with a trunk are computed once (`inference.features`).
+        """Predicts images of the project, as `predict`; those of a model with a trunk are computed once."""
+        return self._predictions(self._checked(lambda: self._graph().outputs(_PREDICTED, images, label)))
 
-        Args:
-            images: with the side and the JPEG quality of the model.
-            label: the text of the progress bar.
+    def described(self, images: "Dataset", label: str) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the outputs `descriptor` and `features` for images of the project: (n, m) and (n, features)."""
+        descriptors, embeddings = self._checked(lambda: [*self._graph().described(images, label)])
+        return descriptors, embeddings
 
-        Raises:
-            UserError: the file turns out to be corrupt.
-        """
-        return self._predictions(self.outputs(_PREDICTED, images, label))
-
-    def outputs(self, names: list[str], images: "Dataset", label: str, any_engine: bool = False) -> list[np.ndarray]:
-        """Computes some of the outputs for images of the project, as `inference.features.Graph.outputs`."""
+    def _graph(self) -> "Graph":
         # Not in the small install.
         from redarte.inference.features import Graph
 
-        graph = Graph(self._path.read_bytes(), self._session, self.metadata.trunk)
-        return self._checked(lambda: graph.outputs(names, images, label, any_engine))
+        return Graph(self._path.read_bytes(), self._session, self.metadata.trunk, self.metadata.descriptor)
 
     def _predictions(self, outputs: list[np.ndarray]) -> Predictions:
         logits, similarity, ood_score = outputs

@@ -70,6 +70,7 @@ class Decomposition:
         bias: of the last layer, (artists,), float32.
         shape: rows, columns and channels of the kernel; 1 row and 1 column where all positions share their weights.
         trunk: a hash of the layers up to the moments; None for a model without a layer `moments`.
+        descriptor: a hash of the layers up to the descriptor, the inputs of the last layer; None as for the trunk.
     """
 
     forward: Callable[[Any], Parts]
@@ -77,6 +78,7 @@ class Decomposition:
     bias: np.ndarray
     shape: tuple[int, ...]
     trunk: str | None = None
+    descriptor: str | None = None
 
 
 class ModelInterface(Protocol):

@@ -154,13 +154,15 @@ def fit_head(
     layer = model.get_layer("descriptor")
     moments = keras.Input(layer.input.shape[1:])
     rest = keras.Model(moments, [layer(moments), layer.embedding(moments)])
-    (train_features, embeddings), (val_features, _) = (
+    (train_features, embeddings), (val_features, val_embeddings) = (
         _concatenated(
             [array[:count] for array in rest.predict_on_batch(group)]
             for group, count in frozen.moments(model, images, "finetuned, phase one")
         )
         for images in (train, val)
     )
+    frozen.keep_descriptors(model, train, train_features, embeddings)
+    frozen.keep_descriptors(model, val, val_features, val_embeddings)
     standardised = model.get_layer("standardised")
     standardised.set_weights([train_features.mean(axis=0), _variances(train_features, layer.root_size)])
     scaled_train, scaled_val = (
@@ -210,7 +212,7 @@ def decompose(model: keras.Model) -> Decomposition:
 
     return Decomposition(
         forward, kernel.astype(np.float32), bias.astype(np.float32), (1, 1, len(kernel)),
-        frozen.digest(frozen.trunk(model)),
+        frozen.digest(model, features.MOMENTS), frozen.digest(model, "descriptor"),
     )  # fmt: skip
 
 

@@ -21,21 +21,33 @@ def moments(model: keras.Model, images: Dataset, label: str) -> Iterator[tuple[n
         model: has a layer `moments`.
         label: the text of the progress bar.
     """
-    layers = trunk(model)
-    engine = f"keras {keras.__version__}, {backend.NAME} {backend.VERSION}, {devices.facts()['device']}"
-    yield from features.groups(images, features.cache(digest(layers), engine), layers.predict_on_batch, label)
+    stored = features.cache(digest(model, features.MOMENTS), _engine())
+    compute = keras.Model(model.input, model.get_layer(features.MOMENTS).output).predict_on_batch
+    yield from features.groups(images, stored, compute, label)
 
 
-def trunk(model: keras.Model) -> keras.Model:
-    """Returns the layers up to the moments, as a model."""
-    return keras.Model(model.input, model.get_layer(features.MOMENTS).output)
+def keep_descriptors(model: keras.Model, images: Dataset, descriptors: np.ndarray, embeddings: np.ndarray) -> None:
+    """Keeps what the layer `descriptor` has computed, for `redarte label-issues`.
+
+    Args:
+        descriptors: (n, features), float32, of n images.
+        embeddings: (n, channels), float32.
+    """
+    stored = features.cache(digest(model, "descriptor"), _engine())
+    for name, row in zip(images.content_hashes(), np.concatenate([descriptors, embeddings], axis=1), strict=True):
+        stored.write(name, row)
 
 
-def digest(layers: keras.Model) -> str:
-    """Returns a hash of everything that decides what a model computes: its layers, their settings and weights."""
+def digest(model: keras.Model, last: str) -> str:
+    """Returns a hash of everything that decides what a model computes up to a layer: layers, settings and weights."""
+    layers = keras.Model(model.input, model.get_layer(last).output)
     kinds = [(type(layer).__name__, _settings(layer)) for layer in backbones.all_layers(layers)]
     text = json.dumps([list(layers.input_shape), kinds], sort_keys=True)
     return hashlib.blake2b((text + backbones.digest(layers)).encode(), digest_size=16).hexdigest()
+
+
+def _engine() -> str:
+    return f"keras {keras.__version__}, {backend.NAME} {backend.VERSION}, {devices.facts()['device']}"
 
 
 def _settings(layer: keras.Layer) -> dict[str, object]:

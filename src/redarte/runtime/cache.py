@@ -9,6 +9,7 @@ import hashlib
 import io
 import os
 import secrets
+import zlib
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 _LIMIT = 10e9  # bytes
 _KEPT = 0.8  # of the limit, after entries were deleted
 _CHECKED = 0.05  # of the limit: after so many written bytes, the size of the folder is checked again
-_DIGEST = 16  # bytes
+_CHECKSUM = 4  # bytes
 
 
 class Cache:
@@ -58,8 +59,8 @@ class Cache:
                 os.utime(path)
             except OSError:
                 continue
-            if _digest(content[_DIGEST:]) == content[:_DIGEST]:
-                array: np.ndarray = np.load(io.BytesIO(content[_DIGEST:]), allow_pickle=False)
+            if _checksum(content[_CHECKSUM:]) == content[:_CHECKSUM]:
+                array: np.ndarray = np.load(io.BytesIO(content[_CHECKSUM:]), allow_pickle=False)
                 return array
         return None
 
@@ -73,7 +74,7 @@ class Cache:
         partial = path.with_name(f".partial-{secrets.token_hex(8)}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(_digest(content) + content)
+            partial.write_bytes(_checksum(content) + content)
             partial.replace(path)
         except OSError:  # a full disk, or a folder that only another user can write to
             with suppress(OSError):
@@ -105,8 +106,8 @@ def _path(folder: Path, name: str) -> Path:
     return folder / name[:2] / name[2:]
 
 
-def _digest(content: bytes) -> bytes:
-    return hashlib.blake2b(content, digest_size=_DIGEST).digest()
+def _checksum(content: bytes) -> bytes:
+    return zlib.crc32(content).to_bytes(_CHECKSUM, "big")
 
 
 def _trim(root: Path, limit: float) -> None:

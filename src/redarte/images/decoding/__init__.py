@@ -86,7 +86,7 @@ def shrink(pixels: ImageArray, max_side: int) -> ImageArray:
         pixels: (height, width, 3), uint8.
         max_side: the maximum of width and height, in px.
     """
-    return _scale(pixels, *_within((pixels.shape[1], pixels.shape[0]), max_side))
+    return scale(pixels, *_within((pixels.shape[1], pixels.shape[0]), max_side))
 
 
 def size(path: Readable) -> tuple[int, int]:
@@ -183,7 +183,7 @@ def decode(data: bytes, fit: Callable[[tuple[int, int]], tuple[int, int]]) -> Im
     """
     if tiff.is_tiff(data) and not tiff.is_read_by_pillow(data):
         pixels = _decode_tiff(data)
-        return _scale(pixels, *fit((pixels.shape[1], pixels.shape[0])))
+        return scale(pixels, *fit((pixels.shape[1], pixels.shape[0])))
     with opened(data) as image:
         profile = image.info.get("icc_profile")
         # MPO is Pillow's name for a camera's JPEG with a second image behind the first.
@@ -194,10 +194,10 @@ def decode(data: bytes, fit: Callable[[tuple[int, int]], tuple[int, int]]) -> Im
             least = (height, width) if turn in orientation.SIDEWAYS else (width, height)
             jpeg_pixels = _decode_jpeg(data, _reduction(image.size, least))
             if jpeg_pixels is not None:
-                return _scale(_finished(jpeg_pixels, image.mode, turn, profile), width, height)
+                return scale(_finished(jpeg_pixels, image.mode, turn, profile), width, height)
         # Also a JPEG that OpenCV cannot decode: Pillow supports more kinds.
         pixels = _decode_other(image, data, profile)
-    return _scale(pixels, *fit((pixels.shape[1], pixels.shape[0])))
+    return scale(pixels, *fit((pixels.shape[1], pixels.shape[0])))
 
 
 def has_broken_profile(data: bytes) -> bool:
@@ -281,7 +281,7 @@ def _within(size: tuple[int, int], max_side: int) -> tuple[int, int]:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def _scale(pixels: ImageArray, width: int, height: int) -> ImageArray:
+def scale(pixels: ImageArray, width: int, height: int) -> ImageArray:
     """Resizes: INTER_AREA along an axis that shrinks, then INTER_CUBIC along an axis that grows.
 
     OpenCV's INTER_AREA interpolates linearly on both axes where one of them grows, which aliases fine detail.

@@ -232,10 +232,13 @@ def predict(
 @app.command()
 def label_issues(
     model: ModelOption = None,
-    top: Annotated[int, typer.Option(min=1, help="How many images to print.")] = 200,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+    top: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many images; by default 20 in print, 200 on the page."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line, and write no page.")] = False,
 ) -> None:
-    """List the images whose artist is probably wrong, the worst first."""
+    """List the images whose artist is probably wrong, and write plots/label_issues.html to look at and correct them."""
     from redarte.commands import label_issues
 
     label_issues.report(model, top, as_json)

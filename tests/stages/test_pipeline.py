@@ -266,9 +266,26 @@ def test_doctor_lists_the_stages_of_another_model(
     finished: Workspace, settings: Callable[..., Params], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(finished.path)
-    assert doctor.stages_to_run("red2") == ["evaluate", "report"]
-    assert doctor.stages_to_run("fisher") == ["train_extra@fisher", "export_extra@fisher", "evaluate", "report"]
+    assert doctor.stages_to_run("red2") == (["evaluate", "report"], [])
+    extra = ["train_extra@fisher", "export_extra@fisher", "evaluate", "report"]
+    assert doctor.stages_to_run("fisher") == (extra, [])
     other = doctor.with_model(settings({"extra_models": []}), "fisher")
     assert (other.model, other.extra_models) == ("fisher", ["fisher"])
     with pytest.raises(UserError, match="there is no model red9; the models are red1, red2, red3, "):
         doctor.with_model(settings(), "red9")
+
+
+def test_doctor_knows_what_the_run_cache_restores(finished: Workspace, tmp_path: Path) -> None:
+    shutil.copytree(finished.path, tmp_path / "copy", symlinks=True)
+    copy = Workspace(tmp_path / "copy")
+    copy.set({"export.coverage": 0.9, "model": "red2"})
+    copy.run("dvc", "repro")
+    copy.set({"export.coverage": 0.95, "model": "red1"})
+    shown = copy.run("redarte", "doctor", COLUMNS="200").stdout
+    restored = ["export@red1", "export@red2", "export@red3", "evaluate", "compare", "report"]
+    assert f"run cache    {', '.join(restored)}: restored, not run" in shown
+    assert "`dvc repro` would run nothing" in shown
+    assert ran(copy.run("dvc", "repro").stdout) == []
+    copy.set({"export.coverage": 0.95, "model": "red3"})
+    shown = copy.run("redarte", "doctor", COLUMNS="200").stdout
+    assert "run cache" not in shown and re.findall(r"^(\w+) +\d+ s", shown, re.MULTILINE)[:2] == ["evaluate", "report"]

@@ -4,6 +4,7 @@ import importlib.metadata
 import platform
 import shutil
 import subprocess
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -35,7 +36,9 @@ def report(settings: Params, model: str | None) -> None:
     console.print(_facts(settings))
     amount = estimates.source_amount(settings)
     console.print(f"[bold]disk[/]         {_disk(settings, amount)}")
-    stages = stages_to_run(model)
+    stages, restored = stages_to_run(model)
+    if restored:
+        console.print(f"[bold]run cache[/]    {', '.join(restored)}: restored, not run")
     if not stages:
         console.print("[bold]stages[/]       all are up to date: `dvc repro` would run nothing")
         return
@@ -72,8 +75,8 @@ def with_model(settings: Params, model: str) -> Params:
     return settings.model_copy(update={"model": model, "extra_models": extra})
 
 
-def stages_to_run(model: str | None) -> list[str]:
-    """Returns the stages that `dvc repro` would run, or that depend on one of these, in its order.
+def stages_to_run(model: str | None) -> tuple[list[str], list[str]]:
+    """Returns the stages that `dvc repro` would run, and those that it would restore from the run cache, in its order.
 
     Raises:
         UserError: DVC fails.
@@ -87,10 +90,38 @@ def stages_to_run(model: str | None) -> list[str]:
             dependencies = {other.addressing for other in graph.successors(stage)}
             if stage.addressing in changed or dependencies & set(stages):
                 stages.append(stage.addressing)
+        restored = _restored(repo, [stage for stage in repo.index.stages if stage.addressing in stages])
+    stages = [stage for stage in stages if stage not in restored]
     if model is None:
-        return stages
+        return stages, restored
     extra = [] if model in STUDY else [f"train_extra@{model}", f"export_extra@{model}"]
-    return [stage for stage in stages if stage not in {*extra, "evaluate", "report"}] + [*extra, "evaluate", "report"]
+    model_stages = [*extra, "evaluate", "report"]
+    return [stage for stage in stages if stage not in model_stages] + model_stages, restored
+
+
+def _restored(repo: Any, stages: list[Any]) -> list[str]:
+    """The stages whose run with the same inputs DVC's run cache has."""
+    from dvc.dependency import ParamsDependency
+    from dvc_data.hashfile.hash_info import HashInfo
+
+    restored: list[str] = []
+    produced: dict[str, str | None] = {out.def_path: None for stage in stages for out in stage.outs}
+    for stage in stages:
+        dependencies = [dep for dep in stage.deps if not isinstance(dep, ParamsDependency)]
+        if any(produced.get(dep.def_path, "") is None for dep in dependencies):
+            continue  # an input is not known before another stage has run
+        stage.save_deps(allow_missing=True)
+        for dep in dependencies:
+            if dep.def_path in produced:
+                dep.hash_info = HashInfo("md5", produced[dep.def_path])
+        try:
+            run = repo.stage_cache._load(stage)  # DVC has no public function for it
+        except AssertionError:  # an input is missing
+            continue
+        if run:
+            restored.append(stage.addressing)
+            produced |= {out["path"]: out["md5"] for out in run["outs"]}
+    return restored
 
 
 def _facts(settings: Params) -> Table:

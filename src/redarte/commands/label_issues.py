@@ -22,6 +22,7 @@ from redarte.runtime.console import say
 from redarte.runtime.errors import UserError, printable
 
 SPLITS = ("train", "val", "test")
+_PRINTED, _ON_PAGE = 20, 200  # images
 _MOST = 10  # lines for each of the other findings
 
 
@@ -52,13 +53,16 @@ class Findings:
     corrections: list[Correction]
 
 
-def report(model_name: str | None, top: int, as_json: bool) -> None:
+def report(model_name: str | None, top: int | None, as_json: bool) -> None:
     """Prints the images whose artist is probably wrong, and what else is suspicious, and writes the page.
+
+    Args:
+        top: how many images; None: 20 in print, 200 on the page and as JSON.
 
     Raises:
         UserError: the model or the images are missing, there are too few images, or corrections.csv cannot be read.
     """
-    findings = find(model_file(model_name), top)
+    findings = find(model_file(model_name), top or _ON_PAGE)
     if as_json:
         for index in findings.worst:
             say(json_line(row(findings, index)))
@@ -66,7 +70,7 @@ def report(model_name: str | None, top: int, as_json: bool) -> None:
     from redarte.commands import label_issues_page
 
     label_issues_page.write(findings)
-    say("\n".join(_text(findings)))
+    say("\n".join(_text(findings, top or _PRINTED)))
     say(f"\nTo look at them and to correct them, open {PAGE} in a browser.")
 
 
@@ -152,7 +156,7 @@ def described(model: Predictor) -> tuple[list[str], list[str], np.ndarray, np.nd
     return ids, splits, np.concatenate(descriptors), np.concatenate(features)
 
 
-def _text(findings: Findings) -> Iterator[str]:
+def _text(findings: Findings, top: int) -> Iterator[str]:
     judgement = findings.judgement
     yield (
         f"{findings.disagreeing} of {len(judgement.ids)} images are predicted to be another artist's, by classifiers "
@@ -160,7 +164,7 @@ def _text(findings: Findings) -> Iterator[str]:
     )
     if findings.worst:
         yield "Lowest probability of their own artist:"
-    for found in (row(findings, index) for index in findings.worst):
+    for found in (row(findings, index) for index in findings.worst[:top]):
         yield (
             f"{found['probability']:7.2%}  {printable(found['image'])}  {found['split']}  "
             f"predicted: {display_name(printable(found['predicted']))}"

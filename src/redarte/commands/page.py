@@ -59,7 +59,8 @@ def load_models(paths: list[Path]) -> dict[str, Predictor]:
         UserError: there is no model.
     """
     order = {name: index for index, name in enumerate(params.MODELS)}
-    found = [file for path in paths or [MODELS] for file in (path.glob("*.onnx") if path.is_dir() else [path])]
+    named = paths or ([MODELS] if MODELS.is_dir() else [])
+    found = [file for path in named for file in (path.glob("*.onnx") if path.is_dir() else [path])]
     models: dict[str, Predictor] = {}
     problems = []
     for file in sorted(found, key=lambda file: (order.get(file.stem, len(order)), file.stem, file)):

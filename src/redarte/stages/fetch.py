@@ -29,6 +29,10 @@ def main() -> None:
         outputs.write_json(METRICS, described | found.metrics() | {"digest": folders.digest(raw)})
     skipped = sum(map(len, found.skipped.values()))
     say(f"{len(found.images)} images of {len(found.artists())} artists; {skipped} files skipped ({METRICS})")
+    for other in {"archive", "folder"} - {settings.source}:
+        path = getattr(settings, other).path
+        if path is not None:
+            say(f"not read: fetch.{other}.path is {path}, and fetch.source is {settings.source}")
 
 
 def data_set(settings: Fetch) -> str:

@@ -38,10 +38,10 @@ def chosen(settings: MakeSettings, tiny: Path) -> Callable[..., Finetuned]:
     )
 
 
-def images(folder: Path, side: int = 48) -> Dataset:
+def images(folder: Path, side: int = 48, seed: int = 0) -> Dataset:
     for artist in ("Ana", "Bente"):
         for number in range(6):
-            write_painting(folder / artist / f"{number}.jpg", 50, 40, seed=10 * number + len(artist))
+            write_painting(folder / artist / f"{number}.jpg", 50, 40, seed=seed + 10 * number + len(artist))
     return dataset.load(folder, side=side)
 
 
@@ -235,6 +235,37 @@ def test_phase_one_does_not_change_the_backbone_and_reads_each_image_once(
     assert trained.embeddings is not None
     assert list(trained.embeddings) == train.ids
     np.testing.assert_allclose(np.stack(list(trained.embeddings.values())), seen, rtol=1e-4, atol=1e-4)
+
+
+def test_the_cache_changes_no_byte(
+    settings: MakeSettings, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a cache, with an empty one, a full one, one with corrupt entries, and one that lacks some."""
+    whole = settings(finetuning_params(tiny) | {"finetuned.fine_tune.epochs": 0})
+    train, val = images(tmp_path / "train"), images(tmp_path / "val", seed=500)
+    found = []
+    for state in ("off", "empty", "full", "corrupt", "partial"):
+        monkeypatch.setenv("REDARTE_CACHE", "0" if state == "off" else str(tmp_path / "cache"))
+        files = sorted(file for file in (tmp_path / "cache").rglob("*") if file.is_file())
+        assert bool(files) == (state not in ("off", "empty"))
+        for number, file in enumerate(files):
+            if state == "corrupt" and number % 2:
+                file.write_bytes(file.read_bytes()[:-9])
+            elif state == "partial" and number % 3:
+                file.unlink()
+        trained = finetuned.fit("finetuned", whole, train, val, tmp_path / "history.csv")
+        parts = finetuned.decompose(trained.model)
+        digests = {"trunk": parts.trunk, "descriptor": parts.descriptor}
+        predictor = exported(trained.model, parts, tmp_path / "n.onnx", artists=train.artists, **digests)
+        logits = predictor.predict_dataset(val, "val").logits
+        np.testing.assert_allclose(logits, predictor.predict(val.batches()).logits, atol=1e-4)
+        described = predictor.described(train, "train")[0]
+        expected = predictor.run(["descriptor"], train.batch(np.arange(12))[0])[0]
+        np.testing.assert_allclose(described, expected, atol=1e-4)
+        assert trained.embeddings is not None
+        arrays = [*trained.model.get_weights(), *trained.embeddings.values(), logits]
+        found.append((state, [array.tobytes() for array in arrays], trained.metrics))
+    assert [state for state, *rest in found if rest != list(found[0][1:])] == []
 
 
 @pytest.mark.long

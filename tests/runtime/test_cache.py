@@ -1,5 +1,6 @@
 """The cache of arrays: what it keeps, and that nobody notices when it is corrupt, full or away."""
 
+import os
 import threading
 from pathlib import Path
 
@@ -59,12 +60,26 @@ def test_a_corrupt_array_counts_as_missing(folder: Path, damage: str) -> None:
 
 def test_the_oldest_arrays_are_deleted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "_LIMIT", 20_000.0)
+    for number, name in enumerate(NAMES[:16]):
+        Cache("kind", []).write(name, np.zeros(1000, np.uint8))
+        (file,) = (file for file in files(folder) if file.name == name[2:])
+        os.utime(file, (number + 1, number + 1))
+    Cache("kind", []).read(NAMES[0])  # is used, and stays
+    stored = Cache("kind", [])
+    for name in NAMES[16:]:
+        stored.write(name, np.zeros(1000, np.uint8))
+        assert sum(file.stat().st_size for file in files(folder)) < 22_500
+    assert stored.has(NAMES[16]) and not stored.has(NAMES[1])
+
+
+def test_what_a_run_has_written_stays_for_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise every image of a set that is too large would be deleted before it is read."""
+    monkeypatch.setattr(cache, "_LIMIT", 20_000.0)
     stored = Cache("kind", [])
     for name in NAMES:
         stored.write(name, np.zeros(1000, np.uint8))
-        stored.read(NAMES[0])  # is used, and stays
-        assert sum(file.stat().st_size for file in files(folder)) < 22_500
-    assert stored.has(NAMES[0]) and stored.has(NAMES[-1]) and not stored.has(NAMES[1])
+    assert sum(file.stat().st_size for file in files(folder)) < 22_500
+    assert stored.has(NAMES[0]) and not stored.has(NAMES[-1])
 
 
 @pytest.mark.parametrize("place", ["a file", "off"])

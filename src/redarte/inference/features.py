@@ -21,6 +21,7 @@ from redarte.runtime.console import progress
 
 MOMENTS = "moments"  # the name of the output, and of the layer
 _GROUP = 16
+_WINDOW = 8  # batches: among so many images, a batch finds one for each of its places
 # What decides the moments of an image, beside the weights of the trunk.
 _CODE = ("images/decoding", "models", "export", "inference")
 
@@ -41,8 +42,8 @@ def groups(
 ) -> Iterator[tuple[np.ndarray, int]]:
     """Yields the moments of all images in order, in groups of 16, and how many of a group count.
 
-    Images are computed in batches of one size, whatever the cache has: the last digits depend on the size of a batch,
-    and not on the other images in it.
+    An image is always computed in a batch of the same size and at the same place: the last digits of its moments depend
+    on these, and not on the other images in the batch. So they are the same whatever the cache has.
 
     Args:
         compute: maps images (batch, side, side, 3), uint8, to moments (batch, features), float32.
@@ -63,22 +64,26 @@ def _each(
     images: Dataset, stored: Cache, compute: Callable[[np.ndarray], np.ndarray], size: int
 ) -> Iterator[np.ndarray]:
     names = images.content_hashes()
-    missing = (index for index, name in enumerate(names) if not stored.has(name))
+    pending = [index for index, name in enumerate(names) if not stored.has(name)]
     ahead: dict[int, np.ndarray] = {}  # computed in the batch of an earlier image
     for index, name in enumerate(names):
         found = ahead.pop(index, None)
         if found is None:
             found = stored.read(name)
         if found is None:
-            batch = [index]
-            while len(batch) < size and (other := next(missing, None)) is not None:
-                if other > index:
-                    batch.append(other)
-            pixels = images.batch(np.array(batch))[0]
-            padded = np.concatenate([pixels, np.repeat(pixels[:1], size - len(batch), axis=0)])
-            for other, moments in zip(batch, compute(padded), strict=False):
-                stored.write(names[other], moments)
-                ahead[other] = moments
+            # Each image is computed at its own place, which decides the last digits as the size of the batch does.
+            batch: dict[int, int] = {}
+            for other in [index, *pending[: _WINDOW * size]]:
+                batch.setdefault(int(names[other][:8], 16) % size, other)
+            chosen = list(batch.values())
+            pending = [other for other in pending if other not in chosen]
+            pixels = images.batch(np.array(chosen))[0]
+            padded = np.repeat(pixels[:1], size, axis=0)
+            padded[list(batch)] = pixels
+            moments = compute(padded)
+            for place, other in batch.items():
+                stored.write(names[other], moments[place])
+                ahead[other] = np.array(moments[place])
             found = ahead.pop(index)
         yield found
 

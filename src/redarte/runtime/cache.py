@@ -9,6 +9,7 @@ import hashlib
 import io
 import os
 import secrets
+import time
 import zlib
 from collections.abc import Iterable
 from contextlib import suppress
@@ -32,7 +33,7 @@ class Cache:
 
     def __init__(self, kind: str, machine: Iterable[object] | None):
         root = _folder()
-        self._root, self._unchecked = root, 0.0
+        self._root, self._unchecked, self._started = root, 0.0, time.time()
         self._target: Path | None = None
         self._folders: list[Path] = []
         if root is not None and machine is not None:
@@ -83,8 +84,9 @@ class Cache:
             return
         self._unchecked += len(content)
         if self._root is not None and self._unchecked > _CHECKED * _LIMIT:
-            _trim(self._root, _LIMIT)
             self._unchecked = 0.0
+            if not _trim(self._root, _LIMIT, self._started):
+                self._target = None
 
 
 def keras_weights() -> Path:
@@ -110,8 +112,11 @@ def _checksum(content: bytes) -> bytes:
     return zlib.crc32(content).to_bytes(_CHECKSUM, "big")
 
 
-def _trim(root: Path, limit: float) -> None:
-    """Deletes the files that were not used for the longest time, where all together are larger than the limit."""
+def _trim(root: Path, limit: float, started: float) -> bool:
+    """Deletes the files that were not used for the longest time, where all together are larger than the limit.
+
+    Files that were used since `started` stay, and it returns whether the others were enough.
+    """
     found: list[tuple[float, int, Path]] = []
     for path in root.rglob("*"):
         # Another process may have deleted it.
@@ -121,10 +126,11 @@ def _trim(root: Path, limit: float) -> None:
                 found.append((about.st_mtime, about.st_size, path))
     size = sum(one for _, one, _ in found)
     if size <= limit:
-        return
-    for _, one, path in sorted(found):
-        if size <= _KEPT * limit:
+        return True
+    for used, one, path in sorted(found):
+        if size <= _KEPT * limit or used >= started:
             break
         with suppress(OSError):
             path.unlink()
         size -= one
+    return size <= limit

@@ -14,8 +14,8 @@ from redarte.devices.backend import keras
 from redarte.images import dataset, decoding
 from redarte.images.collection import checks
 from redarte.images.decoding.folders import image_id
+from redarte.images.overlays import overlay
 from redarte.inference import predictor
-from redarte.inference.explanations import overlay
 from redarte.inference.predictor import Predictor
 from redarte.models import study
 from redarte.params import Penalty

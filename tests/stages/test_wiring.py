@@ -225,7 +225,7 @@ TRAININGS = {"train_red1", "train_red2", "train_red3"}
 EXPORTS = {"export@red1", "export@red2", "export@red3"}
 # The file that is edited, and the stages that name it: they rerun, and later ones if their outputs change.
 EDITS = {
-    "reporting/templates/report.html.j2": {"report"},
+    "reporting/report/report.html.j2": {"report"},
     "reporting/study/study.html.j2": {"compare"},
     "reporting/pages/parts.html.j2": {"compare", "report"},
     "evaluation/figures.py": {"evaluate", "compare"},
@@ -239,7 +239,7 @@ EDITS = {
     "models/layers.py": set(),
     "training/checkpoints.py": TRAININGS,
     "export/onnx.py": EXPORTS,
-    "inference/explanations.py": {"report"},
+    "images/overlays.py": {"report"},
     "inference/predictor.py": {*EXPORTS, "evaluate", "compare", "report"},
     "images/decoding/png.py": set(STAGES),
     "stages/resize.py": {"resize"},
@@ -255,7 +255,7 @@ def test_a_comment_in_a_file_makes_stale_the_stages_that_use_it(finished: Worksp
 @pytest.mark.parametrize(
     ("file", "stages"),
     [
-        ("reporting/templates/report.html.j2", ["report"]),
+        ("reporting/report/report.html.j2", ["report"]),
         ("evaluation/figures.py", ["evaluate", "compare"]),
         ("devices/__init__.py", []),
         ("runtime/console.py", []),

@@ -10,7 +10,7 @@ from redarte.images import decoding
 from redarte.images.collection import checks
 from redarte.images.decoding import ImageArray
 from redarte.images.decoding.folders import display_name
-from redarte.inference.explanations import overlay
+from redarte.images.overlays import overlay
 from redarte.inference.predictor import Predictor
 from redarte.runtime import outputs
 from redarte.runtime.errors import UserError

@@ -10,10 +10,9 @@ from pathlib import Path
 from redarte import params
 from redarte.commands.corrections_file import PAGE
 from redarte.evaluation.comparison import title
-from redarte.images import decoding
+from redarte.images import decoding, overlays
 from redarte.images.decoding import ImageArray, folders
 from redarte.images.decoding.folders import display_name
-from redarte.inference import explanations
 from redarte.inference.predictor import Predictor
 from redarte.reporting import pages
 from redarte.reporting.pages import as_uri
@@ -153,7 +152,7 @@ def result_html(model: Predictor, pixels: ImageArray) -> str:
     predictions = model.predict([pixels[None]])
     in_distribution, evidence = bool(predictions.in_distribution[0]), ""
     if in_distribution:
-        evidence = as_uri(explanations.overlay(pixels, model.evidence(pixels, int(predictions.predicted[0]))))
+        evidence = as_uri(overlays.overlay(pixels, model.evidence(pixels, int(predictions.predicted[0]))))
     values = {
         "ranking": predictions.ranking(0, TOP),
         "in_distribution": in_distribution,

@@ -5,14 +5,15 @@ from pathlib import Path
 from redarte import params
 from redarte.evaluation import curves, predictions
 from redarte.inference.predictor import Predictor
-from redarte.reporting import gallery, pages, report
+from redarte.reporting import pages, report
+from redarte.reporting.report import gallery
 from redarte.runtime import outputs
 from redarte.runtime.console import run_stage, say
 
 MODELS = Path("models")
 METRICS = Path("metrics")
 PLOTS = Path("plots")
-TEMPLATES = Path(report.__file__).parent / "templates"
+TEMPLATES = Path(report.__file__).parent
 
 
 def main() -> None:

@@ -6,10 +6,9 @@ import numpy as np
 
 from redarte.evaluation import metrics
 from redarte.evaluation.predictions import PredictionTable
-from redarte.images import dataset, decoding
+from redarte.images import dataset, decoding, overlays
 from redarte.images.decoding import ImageArray, folders
 from redarte.images.decoding.folders import display_name
-from redarte.inference import explanations
 from redarte.inference.predictor import Predictions, Predictor
 from redarte.reporting import pages, report
 from redarte.runtime.errors import UserError
@@ -71,7 +70,7 @@ class Gallery:
     def _prediction(self, index: int) -> dict[str, Any]:
         p = self.table
         image = self._image(index)
-        overlay = explanations.overlay(image, self.model.evidence(image, int(p.predicted[index])))
+        overlay = overlays.overlay(image, self.model.evidence(image, int(p.predicted[index])))
         return {
             "id": p.ids[index],
             "artist": display_name(p.artists[p.truth[index]]),

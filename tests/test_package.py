@@ -230,3 +230,11 @@ def test_a_model_of_the_sample_says_that_it_knows_no_real_painters(finished: Wor
     write_painting(tmp_path / "a.jpg")
     done = finished.run("redarte", "predict", str(tmp_path / "a.jpg"))
     assert "trained on the built-in sample, invented schools of painting; it cannot recognise real" in done.stderr
+
+
+def test_the_command_has_a_version_and_completion(tmp_path: Path) -> None:
+    command = Workspace(tmp_path)
+    assert re.fullmatch(r"redarte \d+\.\d+\.\d+\n", command.run("redarte", "--version").stdout)
+    assert "--install-completion" in command.run("redarte", "--help").stdout
+    shown = command.run("redarte", "--show-completion", _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1", check=False)
+    assert "Traceback" not in shown.stderr

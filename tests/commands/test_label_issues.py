@@ -151,6 +151,17 @@ def test_the_service_saves_decisions(judged: Workspace, corrections: Path, tmp_p
             assert (answer.status_code, message in answer.text) == (status, True)
             assert corrections.read_text(encoding="utf-8") == before
 
+        # The page of other images is not offered.
+        label_page = judged.path / "plots/label_issues.html"
+        content = label_page.read_text(encoding="utf-8")
+        assert 'href="label-issues"' in requests.get(served.address, timeout=10).text
+        try:
+            label_page.write_text(content.replace('name="images" content="', 'name="images" content="0'), "utf-8")
+            assert 'href="label-issues"' not in requests.get(served.address, timeout=10).text
+            assert requests.get(f"{served.address}/label-issues", timeout=10).status_code == 409
+        finally:
+            label_page.write_text(content, encoding="utf-8")
+
 
 @pytest.mark.long
 def test_the_whole_loop(finished: Workspace, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ IMAGES = Path("data/images.csv")
 CORRECTIONS = Path("corrections.csv")
 RAW = Path("data/raw")
 PAGE = Path("plots/label_issues.html")  # of `redarte label-issues`
+_HEAD = 2000  # characters of the page with its digest
 NOT_LOCAL = "artists can only be corrected on the machine of the service, at 127.0.0.1."
 
 
@@ -67,6 +68,20 @@ def images_digest() -> str:
         UserError: the file is missing.
     """
     return folders.content_hash(_images().encode())
+
+
+def is_page_of(content: str, images: str) -> bool:
+    """Returns whether the page of label-issues, or its beginning, shows the images with a digest."""
+    return f'<meta name="images" content="{images}">' in content
+
+
+def has_current_page() -> bool:
+    """Returns whether there is a page of label-issues for the images of today."""
+    try:
+        with PAGE.open(encoding="utf-8") as file:
+            return is_page_of(file.read(_HEAD), images_digest())
+    except (OSError, UserError):
+        return False
 
 
 def save_artist(image: bytes, artist: str) -> str:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from redarte import params
-from redarte.commands.corrections_file import PAGE
 from redarte.evaluation.comparison import title
 from redarte.images import decoding, overlays
 from redarte.images.decoding import ImageArray, folders
@@ -99,7 +98,9 @@ def label(name: str, model: Predictor) -> str:
     return f"{title(name)}: val accuracy {known.val_accuracy:.0%} ({known.data}, {len(known.artists)} artists)"
 
 
-def render(models: dict[str, Predictor], first: str, examples: list[Example], is_local: bool) -> str:
+def render(
+    models: dict[str, Predictor], first: str, examples: list[Example], is_local: bool, has_label_issues: bool
+) -> str:
     """Returns the page."""
     values = {
         "models": {name: label(name, model) for name, model in models.items()},
@@ -107,7 +108,7 @@ def render(models: dict[str, Predictor], first: str, examples: list[Example], is
         "examples": examples,
         "artists": sorted({display_name(artist) for model in models.values() for artist in model.metadata.artists}),
         "is_local": is_local and is_project(),
-        "has_label_issues": PAGE.is_file(),
+        "has_label_issues": has_label_issues,
         "sample_models": [title(name) for name, model in models.items() if model.metadata.data == "sample"],
         "max_upload": MAX_UPLOAD,
     }

@@ -7,6 +7,7 @@ two. Nothing is downloaded, and no upload gets a name on the disk: a large one i
 
 import base64
 import hashlib
+import itertools
 import json
 import logging
 import sys
@@ -147,7 +148,9 @@ def application(models: dict[str, Predictor], sandbox: Sandbox) -> ASGIApp:
     """Returns the page and the API, which `Access` must protect."""
     first = page.first_choice(models)
     examples = page.example_images()
-    pages = {is_local: page.render(models, first, examples, is_local) for is_local in (False, True)}
+    pages = {
+        shown: page.render(models, first, examples, *shown) for shown in itertools.product((False, True), repeat=2)
+    }
     # Form fields that are not files are held in memory.
     app = FastAPI(
         title="redarte", version=redarte.__version__, docs_url=None, redoc_url=None, openapi_url="/api/openapi.json",
@@ -201,7 +204,7 @@ def application(models: dict[str, Predictor], sandbox: Sandbox) -> ASGIApp:
     @app.head("/", include_in_schema=False)
     @app.get("/", include_in_schema=False)
     def start_page(request: Request) -> HTMLResponse:
-        return _html(pages[request.state.is_local])
+        return _html(pages[request.state.is_local, corrections_file.has_current_page()])
 
     @app.post("/page/predict", include_in_schema=False, max_body_size=MAX_UPLOAD)
     def prediction_of_page(image: UploadFile, model: Annotated[str, Form()]) -> HTMLResponse:
@@ -235,7 +238,7 @@ def application(models: dict[str, Predictor], sandbox: Sandbox) -> ASGIApp:
             raise HTTPException(404, f"{PAGE} is missing; create it with `redarte label-issues`.") from None
         except UserError as error:
             raise HTTPException(404, str(error)) from None
-        if f'<meta name="images" content="{images}">' not in content:
+        if not corrections_file.is_page_of(content, images):
             raise HTTPException(409, f"{PAGE} shows other images than today's; create it with `redarte label-issues`.")
         return _html(content)
 

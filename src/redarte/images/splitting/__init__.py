@@ -9,8 +9,6 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from splitfolders.split import copy_files, setup_files
-
 from redarte.images.splitting.corrections import Original
 from redarte.images.splitting.sizes import SplitSizes, split_sizes
 from redarte.params import Split
@@ -77,6 +75,8 @@ def copy_images(raw: Path, originals: list[Original], assignment: Assignment, ta
     Args:
         targets: split -> its folder.
     """
+    from splitfolders.split import copy_files
+
     files: dict[tuple[str, str], list[Path]] = defaultdict(list)
     for original in originals:
         if original.corrected and original.raw in assignment.splits:
@@ -142,6 +142,9 @@ def _assign(
 
 def _shuffle(raw: Path, groups: list[_Group], size: SplitSizes, seed: int) -> dict[_Group, str]:
     """The groups of one artist in random order, with their splits."""
+    # Here and below, because the service reads corrections.csv without split-folders.
+    from splitfolders.split import setup_files
+
     shuffled = setup_files(raw, seed, group=lambda _files: [tuple(map(Path, group)) for group in groups])
     names = [tuple(path.as_posix() for path in group) for group in shuffled]
     after = size.before + size.test

@@ -1,4 +1,4 @@
-"""`redarte experiments` lists metrics, and parameters as they can be assignment again."""
+"""`redarte experiments` lists metrics, and parameters as they can be typed again."""
 
 import re
 import shlex
@@ -14,7 +14,7 @@ from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
 
 from redarte.commands.crossval import Fold
-from redarte.commands.experiments import assignment, is_measured
+from redarte.commands.experiments import is_measured, typed
 from redarte.commands.experiments_page import only_right
 from tests import browser
 from tests.conftest import Workspace
@@ -27,10 +27,10 @@ VALUES = [
 
 
 @pytest.mark.parametrize("value", VALUES, ids=repr)
-def test_a_assignment_value_is_read_back_unchanged(tmp_path: Path, value: Any) -> None:
+def test_a_typed_value_is_read_back_unchanged(tmp_path: Path, value: Any) -> None:
     file = tmp_path / "params.yaml"
     file.write_text("section:\n  key: 0\n", encoding="utf-8")
-    apply_overrides(file, shlex.split(assignment("section.key", value)))
+    apply_overrides(file, shlex.split(typed("section.key", value)))
     read = YAML(typ="safe").load(file)["section"]["key"]
     assert read == value and type(read) is type(value)
 
@@ -70,7 +70,7 @@ def test_a_partial_experiment_has_empty_cells_and_nothing_is_cut(finished: Works
 
 def test_the_shell_gives_one_word_for_each_parameter() -> None:
     printed = subprocess.run(
-        ["sh", "-c", f"printf '%s\\n' {assignment('a', 'it is $HOME')} {assignment('b', [1, 2])}"],
+        ["sh", "-c", f"printf '%s\\n' {typed('a', 'it is $HOME')} {typed('b', [1, 2])}"],
         capture_output=True,
         text=True,
     ).stdout

@@ -122,7 +122,7 @@ def test_the_report_shows_the_metrics(finished: Workspace) -> None:
     measured = finished.run("dvc", "metrics", "show", "--json").stdout
     accuracy = float(re.findall(r'"test_accuracy": ([\d.]+)', measured)[0])
     assert f"| accuracy | {accuracy:.3f} |" in card
-    for message in ("invented schools of painting", "McNemar", "calibration error", "under its licence (MIT)"):
+    for message in ("invented schools of painting", "study.html", "calibration error", "under its licence (MIT)"):
         assert message in page
     assert str(finished.path) not in page + card
     # One epoch is drawn as a point.

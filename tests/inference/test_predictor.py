@@ -10,6 +10,7 @@ import onnx
 import pytest
 
 from redarte.commands import predict
+from redarte.commands.predict import SAMPLE_ONLY
 from redarte.devices.backend import keras
 from redarte.images import dataset, decoding
 from redarte.images.collection import checks
@@ -189,7 +190,7 @@ def test_predict_reports_bad_files_and_predicts_the_others(finished: Workspace, 
         assert list(answer) == ["path", "artist", "probability", "top", "in_distribution"]
         assert [answer["artist"], answer["probability"]] == list(answer["top"][0].values())
         assert 0 < answer["top"][1]["probability"] <= answer["probability"] < 1
-    assert done.stderr == "redarte: 1 other files in these folders are not images\n"
+    assert done.stderr == f"redarte: 1 other files in these folders are not images\nredarte: {SAMPLE_ONLY}\n"
 
 
 def test_predict_ignores_other_files_in_a_folder(finished: Workspace, tmp_path: Path) -> None:

@@ -109,6 +109,7 @@ WITHOUT = {
     "split.apply_corrections": "corrections.csv has no rows here: tests/commands/test_label_issues.py",
     "fetch.archive.encoding": "the wrong one is refused or changes names alone: tests/images/test_archive.py",
     "fetch.archive.sha256": "it takes a file or refuses it",
+    "fetch.folder.sha256": "it takes a folder or refuses it",
     "fetch.archive.max_gigabytes": "it takes a file or refuses it",
     "fetch.archive.max_files": "it takes a file or refuses it",
     "fetch.kaggle.dataset": "it needs the network",

@@ -114,6 +114,11 @@ def assignment(name: str, value: Any) -> str:
     return f"{name}={_typed(value)}"
 
 
+def typed(name: str, value: Any) -> str:
+    """Returns a parameter and its value as they are typed after -S, quoted for Hydra and for the shell."""
+    return shlex.quote(assignment(name, value))
+
+
 def is_measured(stage: str, lock: dict[str, Any], params: dict[str, Any]) -> bool:
     """Returns whether a stage, and each stage that it depends on, last ran with the given parameters, by dvc.lock.
 
@@ -166,11 +171,7 @@ def _revision(
 ) -> Revision:
     """A revision of `dvc exp show --json`, where `before` has the parameters of its commit."""
     lock = _lock(shown["rev"])
-    changed = [
-        shlex.quote(assignment(key, value))
-        for key, value in _leaves(_params(shown))
-        if key in before and before[key] != value
-    ]
+    changed = [typed(key, value) for key, value in _leaves(_params(shown)) if key in before and before[key] != value]
     date = ((shown.get("data") or {}).get("timestamp") or "").partition("T")[0]
     evaluated = _evaluated(shown, lock)
     trained = _data(shown, "metrics", f"metrics/train_{evaluated.get('model')}.json")

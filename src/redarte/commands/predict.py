@@ -130,7 +130,7 @@ def report(model_name: str | None, paths: Sequence[Path], top: int, style: Style
         from redarte.inference.predictor import Predictor
 
         model = Predictor(model_file(model_name))
-        if model.metadata.data == "sample" and any(not path.is_relative_to("data") for path in found):
+        if model.metadata.data == "sample" and not all(map(_is_of_project, found)):
             warn(SAMPLE_ONLY)
         predicted = predict(model, found, max_pixels, sandbox)
         write: Callable[[str], None] = say
@@ -147,6 +147,10 @@ def report(model_name: str | None, paths: Sequence[Path], top: int, style: Style
             failed += not is_prediction
             write(line)
     return failed
+
+
+def _is_of_project(path: Path) -> bool:
+    return path.resolve().is_relative_to(Path("data").resolve())
 
 
 def json_rows(predicted: Iterable[Result], top: int) -> Iterator[tuple[str, bool]]:

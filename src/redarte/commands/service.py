@@ -204,7 +204,8 @@ def application(models: dict[str, Predictor], sandbox: Sandbox) -> ASGIApp:
     @app.head("/", include_in_schema=False)
     @app.get("/", include_in_schema=False)
     def start_page(request: Request) -> HTMLResponse:
-        return _html(pages[request.state.is_local, corrections_file.has_current_page()])
+        is_local = request.state.is_local
+        return _html(pages[is_local, is_local and corrections_file.has_current_page()])
 
     @app.post("/page/predict", include_in_schema=False, max_body_size=MAX_UPLOAD)
     def prediction_of_page(image: UploadFile, model: Annotated[str, Form()]) -> HTMLResponse:

@@ -6,8 +6,10 @@ label, another fold or `redarte label-issues` after a training computes no image
 """
 
 import platform
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -63,8 +65,8 @@ def groups(
 def _each(
     images: Dataset, stored: Cache, compute: Callable[[np.ndarray], np.ndarray], size: int
 ) -> Iterator[np.ndarray]:
-    names = images.content_hashes()
-    pending = [index for index, name in enumerate(names) if not stored.has(name)]
+    names = images.content_hashes
+    pending = OrderedDict.fromkeys(index for index, name in enumerate(names) if not stored.has(name))
     ahead: dict[int, np.ndarray] = {}  # computed in the batch of an earlier image
     for index, name in enumerate(names):
         found = ahead.pop(index, None)
@@ -73,11 +75,11 @@ def _each(
         if found is None:
             # Each image is computed at its own place, which decides the last digits as the size of the batch does.
             batch: dict[int, int] = {}
-            for other in [index, *pending[: _WINDOW * size]]:
+            for other in [index, *islice(pending, _WINDOW * size)]:
                 batch.setdefault(int(names[other][:8], 16) % size, other)
-            chosen = list(batch.values())
-            pending = [other for other in pending if other not in chosen]
-            pixels = images.batch(np.array(chosen))[0]
+            for other in batch.values():
+                pending.pop(other, None)
+            pixels = images.batch(np.array(list(batch.values())))[0]
             padded = np.repeat(pixels[:1], size, axis=0)
             padded[list(batch)] = pixels
             moments = compute(padded)
@@ -109,7 +111,7 @@ class Graph:
             descriptors, embeddings = self.outputs(["descriptor", "features"], images, label)
             return descriptors, embeddings
         stored = cache(self._descriptor, None)
-        rows = [stored.read(name) for name in images.content_hashes()]
+        rows = [stored.read(name) for name in images.content_hashes]
         missing = [index for index, row in enumerate(rows) if row is None]
         if missing:
             parts = self.outputs(["descriptor", "features"], images.subset(np.array(missing)), label, any_engine=True)

@@ -34,7 +34,7 @@ def keep_descriptors(model: keras.Model, images: Dataset, descriptors: np.ndarra
         embeddings: (n, channels), float32.
     """
     stored = features.cache(digest(model, "descriptor"), _engine())
-    for name, row in zip(images.content_hashes(), np.concatenate([descriptors, embeddings], axis=1), strict=True):
+    for name, row in zip(images.content_hashes, np.concatenate([descriptors, embeddings], axis=1), strict=True):
         stored.write(name, row)
 
 

@@ -21,7 +21,8 @@ def main() -> None:
     models = {name: Predictor(MODELS / f"{name}.onnx") for name in TABLE_ONE}
     first = models["red1"]
     metadata = first.metadata
-    test = dataset.load_as_trained("test", metadata.artists, first.side, metadata.jpeg_quality)
+    # Decoded once for the three models.
+    test = dataset.load(dataset.ORIGINALS / "test", metadata.artists, first.side, metadata.jpeg_quality)
     predicted = {name: model.predict_dataset(test, f"evaluating {name}").predicted for name, model in models.items()}
     right = {name: classes == test.labels for name, classes in predicted.items()}
     rows = {}

@@ -5,6 +5,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +98,9 @@ class Dataset:
         for start in range(0, len(self), size):
             yield self.batch(np.arange(start, min(start + size, len(self))))[0]
 
+    @cached_property
     def content_hashes(self) -> list[str]:
-        """Returns the hash of each file's content."""
+        """The hash of each file's content."""
         return _in_threads(lambda index: folders.content_hash(self.files[index].read_bytes()), range(len(self)))
 
     def digest(self) -> str:

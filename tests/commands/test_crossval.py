@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
 
 from redarte.commands import crossval
-from redarte.commands.crossval import Fold
+from redarte.evaluation.predictions import _COLUMNS
 from redarte.params import Params
+from redarte.runtime import tables
 from redarte.runtime.errors import UserError
 from tests.conftest import Workspace, new_workspace, tree_bytes
 
@@ -46,11 +46,15 @@ def test_more_folds_than_images_is_one_sentence(tmp_path: Path) -> None:
     assert refused.stderr.startswith("redarte split: split.folds is 6, and no artist has so many images")
 
 
-def predictions(right: list[bool], paths: list[str] | None = None) -> Fold:
-    truth = np.array([f"A{number % 3}" for number in range(len(right))])
-    predicted = np.where(right, truth, "other")
+def predictions(right: list[bool], paths: list[str] | None = None) -> str:
+    """plots/predictions.csv of some images."""
     names = paths or [f"test/{number}" for number in range(len(right))]
-    return Fold(names, truth, predicted, np.where(right, 1, 4))
+    truth = [f"A{number % 3}" for number in range(len(right))]
+    rows = [
+        [name, artist, artist if is_right else "other", 0.5, 0.5, 0.5, 1 if is_right else 4, "yes"]
+        for name, artist, is_right in zip(names, truth, right, strict=True)
+    ]
+    return tables.to_csv([_COLUMNS, *rows])
 
 
 def test_the_table_agrees_with_the_folds() -> None:

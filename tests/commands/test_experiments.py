@@ -7,15 +7,15 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import yaml
 from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
 
-from redarte.commands.crossval import Fold
 from redarte.commands.experiments import is_measured, typed
 from redarte.commands.experiments_page import only_right
+from redarte.evaluation.predictions import _COLUMNS, PredictionTable, from_csv
+from redarte.runtime.tables import to_csv
 from tests import browser
 from tests.conftest import Workspace
 
@@ -78,14 +78,16 @@ def test_the_shell_gives_one_word_for_each_parameter() -> None:
 
 
 def test_the_images_that_only_one_run_predicts_correctly() -> None:
-    truth = np.array(["a", "a", "b", "c"])
+    def table(predicted: str) -> PredictionTable:
+        rows = [
+            [str(index), *pair, 0.5, 0.5, 0.5, 1, "yes"]
+            for index, pair in enumerate(zip("aabc", predicted, strict=True))
+        ]
+        return from_csv(to_csv([_COLUMNS, *rows]))
 
-    def fold(*predicted: str) -> Fold:
-        return Fold(["1", "2", "3", "4"], truth, np.array(predicted), np.ones(4, int))
-
-    runs = {"one": fold("a", "a", "c", "c"), "two": fold("a", "b", "b", "b"), "three": fold("c", "b", "c", "c")}
+    runs = {"one": table("aacc"), "two": table("abbb"), "three": table("cbcc")}
     assert only_right(runs) == {"one": [1], "two": [2], "three": []}
-    same = {"one": fold("a", "b", "b", "a"), "two": fold("a", "b", "b", "b")}
+    same = {"one": table("abba"), "two": table("abbb")}
     assert only_right(same) == {"one": [], "two": []}
 
 

@@ -1,7 +1,6 @@
 """The same training by JAX and PyTorch, whose CPU builds `make test-all` installs; and messages about devices."""
 
 import importlib.util
-import json
 import os
 import re
 import signal
@@ -15,7 +14,7 @@ import numpy as np
 import pytest
 
 from redarte import devices
-from redarte.devices.accelerator import Accelerator, Gpu
+from redarte.devices.interface import Accelerator, Gpu
 from redarte.runtime.errors import UserError
 from redarte.training import loop
 from tests.conftest import (
@@ -132,7 +131,7 @@ def test_all_options_together(tmp_path: Path, backend: str) -> None:
 ON_DEVICE = """
 import runpy, sys
 from redarte import devices
-devices.to_device = devices._accelerator.put
+devices.to_device = devices.accelerator.put
 sys.argv = ["train", "red1"]
 runpy.run_module("redarte.stages.train", run_name="__main__")
 """
@@ -223,18 +222,6 @@ def test_an_unknown_or_missing_backend_is_one_sentence(workspace: Workspace, bac
         assert (done.returncode, done.stderr) == (1, f"redarte: {message}\n")
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_only_tensorflow_trains_on_two_machines(tmp_path: Path, backend: str) -> None:
-    workspace = ready(tmp_path / "redarte", {})
-    config = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}
-    done = workspace.stage("train", "red1", check=False, KERAS_BACKEND=backend, TF_CONFIG=json.dumps(config))
-    assert done.returncode == 1
-    assert done.stderr == (
-        f"redarte train red1: TF_CONFIG lists 2 machines, and {backend} trains on one; unset TF_CONFIG, or set "
-        "train.backend to tensorflow.\n"
-    )
-
-
 @pytest.mark.long
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed: make test-all")
 def test_a_missing_compiler_is_one_sentence(tmp_path: Path) -> None:
@@ -284,13 +271,13 @@ def test_a_gpu_that_cannot_compute(
     settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(devices, "_step", broken)
-    monkeypatch.setattr(devices, "_accelerator", Card())
+    monkeypatch.setattr(devices, "accelerator", Card())
     devices.prepare(0, settings().train)
     assert devices.gpu_names() == []
     problem = "tensorflow cannot compute on the Card (no kernel image is available)"
     assert capsys.readouterr().out == f"{problem}: training on the CPU\n"
     for card, device in ((Card(), "gpu"), (Card(can_leave_gpu=False), "auto")):
-        monkeypatch.setattr(devices, "_accelerator", card)
+        monkeypatch.setattr(devices, "accelerator", card)
         with pytest.raises(UserError) as caught:
             devices.prepare(0, settings({"train.device": device}).train)
         assert str(caught.value).startswith(f"train.device is {device}, and {problem}; set train.device to cpu, or")
@@ -316,7 +303,7 @@ from redarte.devices.backend import keras
 try:
     keras.ops.convert_to_numpy(keras.ops.ones((2**46,)))
 except Exception as error:
-    print(devices.is_out_of_memory(error), devices.is_out_of_memory(ValueError()))
+    print(devices.accelerator.is_out_of_memory(error), devices.accelerator.is_out_of_memory(ValueError()))
 """
 
 

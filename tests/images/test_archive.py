@@ -7,7 +7,6 @@ import io
 import lzma
 import random
 import re
-import ssl
 import struct
 import subprocess
 import tarfile
@@ -522,27 +521,6 @@ def test_unsupported_zips_are_reported(
     (tmp_path / "a.zip").write_bytes(data)
     with pytest.raises(UserError, match=rf"{what}.*unpack it with 7-Zip, and set fetch\.source to folder"):
         unpack(settings, tmp_path / "a.zip")
-
-
-def test_an_untrusted_certificate_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=127.0.0.1", "-days", "1",
-         "-keyout", key, "-out", certificate],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as running:
-        running.socket = context.wrap_socket(running.socket, server_side=True)
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        with pytest.raises(
-            UserError, match=r"does not trust the certificate of the server.* REQUESTS_CA_BUNDLE"
-        ) as caught:
-            download.download(f"https://127.0.0.1:{running.server_port}/a.zip", 20)
-        running.shutdown()
-    assert "\n" not in str(caught.value)
 
 
 def test_a_relative_path_is_reported_with_the_working_directory(tmp_path: Path, settings: MakeSettings) -> None:

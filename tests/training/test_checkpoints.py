@@ -35,7 +35,7 @@ def row(epoch: int) -> Row:
 
 
 def opened(fingerprint: str = A, epochs: int = 60) -> Checkpoint:
-    return Checkpoint("red1", fingerprint, epochs, keep_best=True, write=True)
+    return Checkpoint("red1", fingerprint, epochs, keep_best=True)
 
 
 def interrupted(model: keras.Model, fingerprint: str = A, epochs: int = 3) -> None:

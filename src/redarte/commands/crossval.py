@@ -10,46 +10,24 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-import dvc.api
 import numpy as np
 
 from redarte import params
 from redarte.commands import repository
 from redarte.commands.corrections_file import CORRECTIONS
-from redarte.evaluation import metrics
+from redarte.evaluation import metrics, predictions
 from redarte.evaluation.comparison import title
+from redarte.evaluation.predictions import PredictionTable
 from redarte.params import STUDY, Params
-from redarte.runtime import provenance, tables
+from redarte.runtime import provenance
 from redarte.runtime.console import say
 from redarte.runtime.errors import UserError
 
+_PREDICTIONS = "plots/predictions.csv"
 _SET_HERE = ("model", "extra_models", "split.folds", "split.fold")
-
-
-@dataclass(frozen=True)
-class Fold:
-    """The predictions for the test images of one fold, or of several.
-
-    Attributes:
-        ids: the images' identities.
-        truth: (n,), the artists' names.
-        predicted: (n,), the predicted artists' names.
-        rank: (n,), the rank of the true artist among the predictions, from 1.
-    """
-
-    ids: list[str]
-    truth: np.ndarray
-    predicted: np.ndarray
-    rank: np.ndarray
-
-    @property
-    def right(self) -> np.ndarray:
-        """Whether each prediction is right: (n,), bool."""
-        return np.asarray(self.truth == self.predicted)
 
 
 def run(settings: Params, models: Sequence[str], folds: int, changes: Sequence[str]) -> str:
@@ -68,15 +46,12 @@ def run(settings: Params, models: Sequence[str], folds: int, changes: Sequence[s
     models = list(dict.fromkeys(models))
     for model in models:
         params.check_model(model)
-    done: dict[str, list[Fold]] = {model: [] for model in models}
+    done: dict[str, list[str]] = {model: [] for model in models}
     digest = _digest(settings, changes, folds)
     names = {(fold, model): f"cv-{digest}-{model}-{fold}" for fold in range(folds) for model in models}
     existing = set(repository.run("exp", "list", "--names-only").split())
-    cached = {
-        name: predictions
-        for name in existing.intersection(names.values())
-        if (predictions := _predictions(name)) is not None
-    }
+    stored = {name: repository.stored(_PREDICTIONS, name) for name in existing.intersection(names.values())}
+    cached = {name: text for name, text in stored.items() if text is not None}
     if cached:
         say(
             f"{len(cached)} of {len(names)} experiments are reused: the code, params.yaml, -S, {CORRECTIONS} and "
@@ -89,61 +64,41 @@ def run(settings: Params, models: Sequence[str], folds: int, changes: Sequence[s
                 repository.run("exp", "remove", name)
             values = [f"split.folds={folds}", f"split.fold={fold}", f"model={model}", _extra_models(model)]
             _run(name, [*values, *changes])
-        predictions = cached.get(name) or _predictions(name)
-        if predictions is None:
-            raise UserError(f"{name} has no plots/predictions.csv in DVC's cache; run this again.")
-        done[model].append(predictions)
+        text = cached.get(name) or repository.stored(_PREDICTIONS, name)
+        if text is None:
+            raise UserError(f"{name} has no {_PREDICTIONS} in DVC's cache; run this again.")
+        done[model].append(text)
     return table(done)
 
 
-def table(done: dict[str, list[Fold]]) -> str:
+def table(done: dict[str, list[str]]) -> str:
     """Returns means and standard deviations over folds, intervals over images, and McNemar's tests, in Markdown.
 
     Args:
-        done: model -> its folds.
+        done: model -> plots/predictions.csv of each fold.
 
     Raises:
         UserError: two models have predictions for different images.
     """
     folds = len(next(iter(done.values())))
+    pooled = {model: predictions.from_csv(*texts) for model, texts in done.items()}
     lines = [
         f"| Model | Test accuracy, mean ± sd of {folds} folds | of all images, 95 % interval | top-5 | macro-F1 |",
         "| --- | --- | --- | --- | --- |",
     ]
-    for model, predictions in done.items():
-        accuracies = [float(fold.right.mean()) for fold in predictions]
-        pooled = concatenate(predictions)
-        right = pooled.right
+    for model, every in pooled.items():
+        accuracies = [float(predictions.from_csv(text).right.mean()) for text in done[model]]
+        right = every.right
         low, high = metrics.wilson(float(right.mean()), len(right))
         lines.append(
             f"| {title(model)} | {np.mean(accuracies):.3f} ± {np.std(accuracies, ddof=1):.3f} "
             f"({', '.join(f'{value:.3f}' for value in accuracies)}) "
             f"| {right.mean():.3f} ({low:.3f} to {high:.3f}) of {len(right)} "
-            f"| {(pooled.rank <= 5).mean():.3f} | {_macro_f1(pooled):.3f} |"
+            f"| {(every.rank <= 5).mean():.3f} "
+            f"| {metrics.macro_f1(every.truth, every.predicted, len(every.artists)):.3f} |"
         )
-    verdicts = [f"- {_verdict(one, other, done)}" for one, other in combinations(done, 2)]
+    verdicts = [f"- {_verdict(one, other, pooled)}" for one, other in combinations(done, 2)]
     return "\n".join([*lines, *(["", "McNemar's exact test on all images:", "", *verdicts] if verdicts else [])])
-
-
-def read(text: str) -> Fold:
-    """Reads the predictions of one fold, sorted by image.
-
-    Returns:
-        The predictions.
-    """
-    rows = sorted(tables.rows(Path("plots/predictions.csv"), text), key=lambda row: row["image"])
-    return Fold(
-        [row["image"] for row in rows],
-        np.array([row["artist"] for row in rows]),
-        np.array([row["predicted"] for row in rows]),
-        np.array([int(row["rank"]) for row in rows]),
-    )
-
-
-def concatenate(folds: list[Fold]) -> Fold:
-    """Returns the predictions of several folds as one."""
-    arrays = ([getattr(fold, name) for fold in folds] for name in ("truth", "predicted", "rank"))
-    return Fold([image_id for fold in folds for image_id in fold.ids], *map(np.concatenate, arrays))
 
 
 def _extra_models(model: str) -> str:
@@ -151,17 +106,10 @@ def _extra_models(model: str) -> str:
     return f"extra_models={'[]' if model in STUDY else f'[{model}]'}"
 
 
-def _macro_f1(predictions: Fold) -> float:
-    artists = np.unique(np.concatenate([predictions.truth, predictions.predicted]))
-    truth, predicted = (np.searchsorted(artists, names) for names in (predictions.truth, predictions.predicted))
-    return float(np.nanmean(metrics.per_artist(truth, predicted, len(artists))["f1"]))
-
-
-def _verdict(one: str, other: str, done: dict[str, list[Fold]]) -> str:
-    if [fold.ids for fold in done[one]] != [fold.ids for fold in done[other]]:
+def _verdict(one: str, other: str, pooled: dict[str, PredictionTable]) -> str:
+    if pooled[one].ids != pooled[other].ids:
         raise UserError(f"{one} and {other} predicted different images; delete their experiments and run again.")
-    p_value = metrics.mcnemar(concatenate(done[one]).right, concatenate(done[other]).right)
-    return metrics.verdict(title(one), title(other), p_value)
+    return metrics.verdict(title(one), title(other), metrics.mcnemar(pooled[one].right, pooled[other].right))
 
 
 def _digest(settings: Params, changes: Sequence[str], folds: int) -> str:
@@ -197,13 +145,3 @@ def _run(name: str, changes: Sequence[str]) -> None:
     done = subprocess.run([sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", name, *options, "evaluate"])
     if done.returncode:
         raise UserError(f"{name} failed; see the message above, fix it and run this again: finished folds are kept.")
-
-
-def _predictions(name: str) -> Fold | None:
-    """The predictions of an experiment; None where DVC's cache does not have them."""
-    from dvc.exceptions import DvcException
-
-    try:
-        return read(dvc.api.read("plots/predictions.csv", rev=name))
-    except (DvcException, OSError):
-        return None

@@ -4,15 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import dvc.api
 import numpy as np
 
-from redarte.commands import experiments
-from redarte.commands.crossval import Fold, read
+from redarte.commands import experiments, repository
 from redarte.commands.experiments import Revision
 from redarte.evaluation import curves, metrics
 from redarte.evaluation.comparison import title
 from redarte.evaluation.curves import Curve
+from redarte.evaluation.predictions import PredictionTable, from_csv
 from redarte.images import dataset, decoding
 from redarte.images.decoding import folders
 from redarte.images.decoding.folders import display_name
@@ -36,7 +35,7 @@ class Measured:
     """
 
     revision: Revision
-    predictions: Fold | None
+    predictions: PredictionTable | None
     curve: Curve | None
 
     @property
@@ -74,7 +73,7 @@ def render(measured: list[Measured], others: list[Revision]) -> str:
     return pages.render(TEMPLATES / "experiments.html.j2", values)
 
 
-def only_right(predictions: dict[str, Fold]) -> dict[str, list[int]]:
+def only_right(predictions: dict[str, PredictionTable]) -> dict[str, list[int]]:
     """Returns the images that exactly one of several runs predicts correctly.
 
     Args:
@@ -83,31 +82,21 @@ def only_right(predictions: dict[str, Fold]) -> dict[str, list[int]]:
     Returns:
         The commit of a run -> indices of images.
     """
-    right = np.stack([fold.right for fold in predictions.values()])
+    right = np.stack([table.right for table in predictions.values()])
     alone = right & (right.sum(axis=0) == 1)
     return {name: np.flatnonzero(row).tolist() for name, row in zip(predictions, alone, strict=True)}
 
 
 def _measured(revision: Revision) -> Measured:
     predictions, curve = (
-        _stored(revision, f"plots/{name}.csv") for name in ("predictions", f"train_{revision.evaluated['model']}")
+        repository.stored(f"plots/{name}.csv", revision.commit)
+        for name in ("predictions", f"train_{revision.evaluated['model']}")
     )
     return Measured(
         revision,
-        read(predictions) if predictions else None,
+        from_csv(predictions) if predictions else None,
         curves.parse(curve) if curve and revision.epochs else None,
     )
-
-
-def _stored(revision: Revision, path: str) -> str | None:
-    """The text of a file of an experiment; None where DVC's cache does not have it."""
-    from dvc.exceptions import DvcException
-
-    try:
-        text: str = dvc.api.read(path, rev=revision.commit)
-        return text
-    except (DvcException, OSError):
-        return None
 
 
 def _row(run: Measured, first: Measured) -> dict[str, Any]:
@@ -150,15 +139,17 @@ def _only_right(measured: list[Measured]) -> list[dict[str, Any]]:
 
 
 def _image(
-    index: int, commit: str, runs: dict[str, Fold], names: dict[str, str], files: dict[str, Any]
+    index: int, commit: str, runs: dict[str, PredictionTable], names: dict[str, str], files: dict[str, Any]
 ) -> dict[str, Any]:
-    image_id = runs[commit].ids[index]
+    table, image_id = runs[commit], runs[commit].ids[index]
     file = files.get(image_id)
     return {
         "id": image_id,
-        "artist": display_name(str(runs[commit].truth[index])),
+        "artist": display_name(table.artists[table.truth[index]]),
         "uri": pages.as_uri(decoding.read_within(file, 2 * _SIDE)) if file else None,
         "others": [
-            (names[other], display_name(str(fold.predicted[index]))) for other, fold in runs.items() if other != commit
+            (names[other], display_name(found.artists[found.predicted[index]]))
+            for other, found in runs.items()
+            if other != commit
         ],
     }

@@ -68,6 +68,18 @@ def run(*command: str) -> str:
     return done.stdout
 
 
+def stored(path: str, revision: str) -> str | None:
+    """Returns the text of an output in a commit or experiment; None where DVC's cache does not have it."""
+    import dvc.api
+    from dvc.exceptions import DvcException
+
+    try:
+        text: str = dvc.api.read(path, rev=revision)
+        return text
+    except (DvcException, OSError):
+        return None
+
+
 def parse(text: str) -> dict[str, Any]:
     """Parses a dvc.lock as DVC does.
 

@@ -4,22 +4,21 @@ What differs between the Keras backends is in tensorflow, jax and torch of this 
 """
 
 import importlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from redarte.devices import backend
-from redarte.devices.accelerator import Accelerator
 from redarte.devices.backend import keras
-from redarte.devices.machines import machine
+from redarte.devices.interface import Accelerator
 from redarte.params import Train
 from redarte.runtime.console import say
 from redarte.runtime.errors import UserError, first_line
 
-_accelerator: Accelerator = importlib.import_module(f"redarte.devices.{backend.NAME}").ACCELERATOR
+accelerator: Accelerator = importlib.import_module(f"redarte.devices.{backend.NAME}").ACCELERATOR
 _MEMORY_SHARE = 0.5  # of the GPU's free memory, for decoded images
 
 
@@ -33,25 +32,20 @@ def precision(requested: str) -> str:
     """
     if requested != "auto":
         return requested
-    gpus = _accelerator.gpus()
+    gpus = accelerator.gpus()
     if gpus:
         # With several kinds of GPUs, the oldest decides.
         capability = min(gpu.capability for gpu in gpus)
         return "mixed_bfloat16" if capability >= 8 else "mixed_float16" if capability >= 7 else "float32"
     cpu = Path("/proc/cpuinfo")
     flags = set(cpu.read_text(encoding="utf-8").split()) if cpu.exists() else set()
-    is_fast = _accelerator.fast_bfloat16_on_cpu and {"avx512_bf16", "amx_bf16"} & flags
+    is_fast = accelerator.fast_bfloat16_on_cpu and {"avx512_bf16", "amx_bf16"} & flags
     return "mixed_bfloat16" if is_fast else "float32"
-
-
-def compiles(jit: bool) -> bool:
-    """Returns whether training steps are compiled: by XLA, or by PyTorch's own compiler."""
-    return jit or _accelerator.always_compiles
 
 
 def gpu_names() -> list[str]:
     """Returns the models of the GPUs that the backend uses; none where it computes on the CPU."""
-    return [gpu.name for gpu in _accelerator.gpus()]
+    return [gpu.name for gpu in accelerator.gpus()]
 
 
 def facts() -> dict[str, str]:
@@ -65,39 +59,21 @@ def prepare(seed: int, settings: Train) -> None:
     Call it before anything is computed.
 
     Raises:
-        UserError: train.device, train.jit or TF_CONFIG ask for what this machine or backend cannot do.
+        UserError: train.device or train.jit ask for what this machine or backend cannot do.
     """
-    machines = machine()[1]
-    if machines > 1 and backend.NAME != "tensorflow":
-        raise UserError(
-            f"TF_CONFIG lists {machines} machines, and {backend.NAME} trains on one; unset TF_CONFIG, or set "
-            "train.backend to tensorflow."
-        )
-    _accelerator.prepare(settings.deterministic)
+    accelerator.prepare(settings.deterministic)
     if settings.device == "cpu":
-        _accelerator.use_cpu()
-    elif settings.device == "gpu" and not _accelerator.gpus():
+        accelerator.use_cpu()
+    elif settings.device == "gpu" and not accelerator.gpus():
         raise UserError(
             f"train.device is gpu, and {backend.NAME} finds no GPU: `redarte doctor` reports what is missing; or set "
             "train.device to auto."
         )
-    # Other machines must be reached before the first computation.
-    _accelerator.count()
-    if _accelerator.gpus():
+    if accelerator.gpus():
         _try_gpu(settings)
     if settings.jit:
         _try_compiling()
     backend.set_seed(seed)
-
-
-def count() -> int:
-    """Returns how many devices train together, on all machines; waits for the other machines."""
-    return _accelerator.count()
-
-
-def scope() -> AbstractContextManager[Any]:
-    """Returns the context in which a model is built and compiled for all devices."""
-    return _accelerator.scope()
 
 
 @contextmanager
@@ -111,16 +87,6 @@ def one_device() -> Iterator[None]:
         keras.distribution.set_distribution(distribution)
 
 
-def distribute(batches: Callable[[range | None], Iterator[Any]]) -> Any:
-    """Returns the data to fit a model to, on all devices.
-
-    Args:
-        batches: makes the batches: for a range, the parts of each batch for these devices, one after the other; for
-            None, whole batches.
-    """
-    return _accelerator.distribute(batches)
-
-
 def to_device(pixels: np.ndarray) -> Any:
     """Copies images to the GPU, if there is one GPU and they fit in half of its free memory.
 
@@ -130,33 +96,8 @@ def to_device(pixels: np.ndarray) -> Any:
     Returns:
         An array on the GPU, or the images.
     """
-    fits = _accelerator.count() == 1 and pixels.nbytes <= _MEMORY_SHARE * _accelerator.free_memory()
-    return _accelerator.put(pixels) if _accelerator.gpus() and fits else pixels
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Returns whether a device ran out of memory."""
-    return _accelerator.is_out_of_memory(error)
-
-
-def is_lost(error: Exception) -> bool:
-    """Returns whether another machine became unreachable."""
-    return machine()[1] > 1 and _accelerator.is_lost(error)
-
-
-def broadcast(numbers: Sequence[float]) -> list[float]:
-    """Returns the numbers of the first machine; every machine must call it."""
-    return all_gather(numbers)[0]
-
-
-def all_gather(numbers: Sequence[float]) -> list[list[float]]:
-    """Returns the numbers of each machine, in their order, as float32; every machine must call it."""
-    machines = machine()[1]
-    if machines == 1:
-        return [list(numbers)]
-    rows = _accelerator.all_gather(numbers)
-    # One row for each device of each machine.
-    return [list(map(float, row)) for row in rows[:: len(rows) // machines]]
+    fits = accelerator.count() == 1 and pixels.nbytes <= _MEMORY_SHARE * accelerator.free_memory()
+    return accelerator.put(pixels) if accelerator.gpus() and fits else pixels
 
 
 def _try_gpu(settings: Train) -> None:
@@ -166,13 +107,13 @@ def _try_gpu(settings: Train) -> None:
     except Exception as error:
         # A driver that is too old, or kernels that are missing: each library has its own exceptions.
         problem = f"{backend.NAME} cannot compute on the {gpu_names()[0]} ({first_line(error)})"
-        if settings.device == "gpu" or not _accelerator.can_leave_gpu:
+        if settings.device == "gpu" or not accelerator.can_leave_gpu:
             raise UserError(
                 f"train.device is {settings.device}, and {problem}; set train.device to cpu, or train.backend to "
                 "another backend (docs/gpu.md)."
             ) from None
         say(f"{problem}: training on the CPU")
-        _accelerator.use_cpu()
+        accelerator.use_cpu()
 
 
 def _try_compiling() -> None:
@@ -197,5 +138,5 @@ def _step(jit: bool) -> None:
                 keras.layers.Dense(2, activation="softmax"),
             ]
         )
-        model.compile("adam", "categorical_crossentropy", jit_compile=compiles(jit))
+        model.compile("adam", "categorical_crossentropy", jit_compile=jit or accelerator.always_compiles)
         model.train_on_batch(np.zeros((2, 16, 16, 3), np.float32), np.eye(2, dtype=np.float32))

@@ -1,4 +1,4 @@
-"""JAX's devices, on one machine."""
+"""JAX's devices."""
 
 import os
 from contextlib import AbstractContextManager, nullcontext
@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from redarte.devices.accelerator import Accelerator, Gpu
 from redarte.devices.backend import keras
+from redarte.devices.interface import Accelerator, Gpu
 
 
 class JaxAccelerator(Accelerator):

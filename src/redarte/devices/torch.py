@@ -5,8 +5,8 @@ import warnings
 
 import torch
 
-from redarte.devices.accelerator import Accelerator, Gpu
 from redarte.devices.backend import keras
+from redarte.devices.interface import Accelerator, Gpu
 
 
 class TorchAccelerator(Accelerator):

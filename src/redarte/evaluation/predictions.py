@@ -1,14 +1,23 @@
-"""plots/predictions.csv: one model's predictions for the test images, from which figures and report are drawn."""
+"""plots/predictions.csv: one model's predictions for the test images, from which figures and pages are drawn."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from redarte.evaluation import metrics
 from redarte.runtime import tables
+
+if TYPE_CHECKING:
+    from redarte.images.dataset import Dataset
+    from redarte.inference.predictor import Predictions
+
+_COLUMNS = (
+    "image", "artist", "predicted", "probability", "uncalibrated_probability", "true_class_probability", "rank",
+    "in_distribution",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -48,30 +57,15 @@ class PredictionTable:
         return metrics.confusion(self.truth, self.predicted, len(self.artists))
 
 
-def tabulate(
-    artists: list[str], ids: list[str], truth: np.ndarray, logits: np.ndarray, uncalibrated: np.ndarray,
-    calibrated: np.ndarray, in_distribution: np.ndarray,
-) -> PredictionTable:  # fmt: skip
-    """Builds the table.
-
-    Args:
-        truth: (n,), int: true classes.
-        logits: (n, artists).
-        uncalibrated: (n, artists), probabilities before calibration.
-        calibrated: (n, artists), probabilities.
-        in_distribution: (n,), bool.
-    """
-    every, predicted = np.arange(len(ids)), logits.argmax(axis=1)
+def tabulate(images: "Dataset", predictions: "Predictions") -> PredictionTable:
+    """Returns the table of a model's predictions for images."""
+    every, truth, predicted = np.arange(len(images)), images.labels, predictions.predicted
+    calibrated = predictions.calibrated
     return PredictionTable(
-        artists, ids, truth, predicted, calibrated[every, predicted], uncalibrated[every, predicted],
-        calibrated[every, truth], metrics.rank(truth, logits), in_distribution,
+        images.artists, images.ids, truth, predicted, calibrated[every, predicted],
+        predictions.probabilities[every, predicted], calibrated[every, truth], metrics.rank(truth, predictions.logits),
+        predictions.in_distribution,
     )  # fmt: skip
-
-
-_COLUMNS = (
-    "image", "artist", "predicted", "probability", "uncalibrated_probability", "true_class_probability", "rank",
-    "in_distribution",
-)  # fmt: skip
 
 
 def to_csv(table: PredictionTable) -> str:
@@ -91,13 +85,14 @@ def to_csv(table: PredictionTable) -> str:
     return tables.to_csv([_COLUMNS, *rows])
 
 
-def from_csv(text: str, artists: list[str]) -> PredictionTable:
-    """Reads what `to_csv` returned.
+def from_csv(*texts: str, artists: list[str] | None = None) -> PredictionTable:
+    """Reads what `to_csv` returned, with probabilities rounded to six decimals; several tables become one.
 
-    Returns:
-        The table, with probabilities rounded to six decimals.
+    Args:
+        artists: the classes; None: those of the tables, sorted.
     """
-    rows = tables.rows(Path("plots/predictions.csv"), text)
+    rows = [row for text in texts for row in tables.rows(Path("plots/predictions.csv"), text)]
+    artists = artists or sorted({row[name] for row in rows for name in ("artist", "predicted")})
     index_of = {artist: index for index, artist in enumerate(artists)}
 
     def column(name: str, convert: Callable[[str], Any]) -> np.ndarray:
@@ -117,10 +112,6 @@ def from_csv(text: str, artists: list[str]) -> PredictionTable:
 
 
 def leaked_images(rows: list[dict[str, str]]) -> set[str]:
-    """Returns the images that have a near-duplicate in train.
-
-    Returns:
-        Identities, "<artist>/<stem>".
-    """
+    """Returns the identities of the images of data/images.csv that have a near-duplicate in train."""
     in_train = {row["near_duplicates"] for row in rows if row["split"] == "train"} - {""}
     return {row["image"] for row in rows if row["near_duplicates"] in in_train}

@@ -10,12 +10,11 @@ thirty. Of images cropped by 2 % on each side, re-encoded, resized or mirrored t
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
-from itertools import combinations
 from pathlib import Path
 
 import cv2
+import faiss
 import imagehash
-import joblib
 import numpy as np
 from PIL import Image
 from scipy.sparse import coo_array
@@ -35,10 +34,7 @@ _BLUR = 3.0  # px of the grid
 # Grey values, root mean square: a smoother image has no edges except those of blurring at the border. Of 760 paintings
 # the smoothest has 6.5.
 _MIN_CONTRAST = 6.0
-_BLOCK = 2**22  # pairs of hashes compared at once: 32 MB
-_PARTS = (13, 13, 13, 13, 12)  # bits of a hash
-_PART_BITS = _MAX_BITS // len(_PARTS)  # that may differ in one of the parts
-_MIN_INDEXED = 50_000  # fewer images are compared faster without an index
+_BLOCK = 10_000  # hashes that are compared with all others between two steps of the progress bar
 
 
 @dataclass(frozen=True)
@@ -141,9 +137,6 @@ def _hash(grey: np.ndarray) -> int:
 def near_hashes(hashes: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
     """Returns the pairs of images with similar hashes, also if one of the images is mirrored.
 
-    From 50,000 images on, only hashes with a similar part are compared: of 14 differing bits in five parts, one part
-    has two at most (M. Norouzi and others, "Fast search in Hamming space with multi-index hashing", 2012).
-
     Args:
         hashes: (n,), uint64: of the images.
         mirrored: (n,), uint64: of their mirror images.
@@ -151,57 +144,16 @@ def near_hashes(hashes: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
     Returns:
         (pairs, 2), int64: indices, the smaller first, sorted.
     """
-    widths = _PARTS if len(hashes) >= _MIN_INDEXED else (0,)
-    jobs = []
-    for shift, width in zip(np.cumsum([0, *widths[:-1]]).tolist(), widths, strict=True):
-        rows = _Buckets(hashes, shift, width)
-        for columns in (rows, _Buckets(mirrored, shift, width)):
-            jobs += [(rows, columns, keys) for keys in np.array_split(np.arange(2**width), min(64, 2**width))]
-    # Threads are enough: NumPy compares without Python's lock.
-    parallel = joblib.Parallel(n_jobs=workers.count(), prefer="threads", return_as="generator")
-    found = parallel(joblib.delayed(_compare)(*job) for job in jobs)
-    return np.unique(np.concatenate(list(progress(found, len(jobs), "comparing hashes"))), axis=0)
-
-
-class _Buckets:
-    """Hashes by the value of one part of their bits."""
-
-    def __init__(self, hashes: np.ndarray, shift: int, width: int):
-        self.hashes = hashes
-        values = (hashes >> np.uint64(shift)) & np.uint64(2**width - 1)
-        self._order = np.argsort(values, kind="stable")
-        self._starts = np.searchsorted(values[self._order], np.arange(2**width + 1, dtype=np.uint64))
-        bits = [1 << bit for bit in range(width)]
-        self._masks = [sum(chosen) for count in range(_PART_BITS + 1) for chosen in combinations(bits, count)]
-
-    def members(self, key: int) -> np.ndarray:
-        """The indices of the hashes whose part has a value."""
-        return self._order[self._starts[key] : self._starts[key + 1]]
-
-    def near(self, key: int, from_key: int) -> np.ndarray:
-        """The indices of the hashes whose part has a similar value, and not less than `from_key`."""
-        return np.concatenate([self.members(key ^ mask) for mask in self._masks if key ^ mask >= from_key])
-
-
-def _compare(rows: _Buckets, columns: _Buckets, keys: np.ndarray) -> np.ndarray:
-    """The pairs of similar hashes of some buckets and the buckets near them: (pairs, 2), not sorted."""
+    index = faiss.IndexBinaryFlat(64)
+    index.add(hashes.view(np.uint8).reshape(-1, 8))
     found = [np.empty((0, 2), np.int64)]
-    for key in keys.tolist():
-        one = rows.members(key)
-        if not len(one):
-            continue
-        # Pairs of the same hashes are found from the smaller key.
-        other = columns.near(key, from_key=key if rows is columns else 0)
-        step = max(1, _BLOCK // max(len(other), 1))
-        for start in range(0, len(one), step):
-            block = one[start : start + step]
-            differ = np.bitwise_count(rows.hashes[block, None] ^ columns.hashes[other])
-            first, second = np.nonzero(differ <= _MAX_BITS)
-            pairs = np.stack([block[first], other[second]], axis=1)
-            # A mirrored pair counts only from its smaller index.
-            pairs = np.sort(pairs, axis=1) if rows is columns else pairs
+    for start in progress(range(0, len(hashes), _BLOCK), -(-len(hashes) // _BLOCK), "comparing hashes", "blocks"):
+        for asked in (hashes, mirrored):
+            block = asked[start : start + _BLOCK].view(np.uint8).reshape(-1, 8)
+            ends, _, others = index.range_search(block, _MAX_BITS + 1)
+            pairs = np.stack([others, start + np.repeat(np.arange(len(block)), np.diff(ends.astype(np.int64)))], axis=1)
             found.append(pairs[pairs[:, 0] < pairs[:, 1]])
-    return np.concatenate(found)
+    return np.unique(np.concatenate(found), axis=0)
 
 
 def _correlate(one: Fingerprint, other: Fingerprint) -> bool:

@@ -26,10 +26,7 @@ def main() -> None:
     data, artists = model.metadata.data, model.metadata.artists
     test = dataset.load_as_trained("test", artists, model.side, model.metadata.jpeg_quality)
     predicted = model.predict_dataset(test, f"evaluating {settings.model}")
-    table = predictions.tabulate(
-        artists, test.ids, test.labels, predicted.logits, predicted.probabilities, predicted.calibrated,
-        predicted.in_distribution,
-    )  # fmt: skip
+    table = predictions.tabulate(test, predicted)
     numbers = {
         "test_accuracy": metrics.accuracy(test.labels, predicted.logits),
         "test_top5_accuracy": metrics.top_k_accuracy(test.labels, predicted.logits),

@@ -7,7 +7,7 @@ from redarte.evaluation import curves, predictions
 from redarte.inference.predictor import Predictor
 from redarte.reporting import pages, report
 from redarte.reporting.report import gallery
-from redarte.runtime import outputs
+from redarte.runtime import outputs, tables
 from redarte.runtime.console import run_stage, say
 
 MODELS = Path("models")
@@ -20,7 +20,7 @@ def main() -> None:
     settings = params.load()
     name = settings.model
     model = Predictor(MODELS / f"{name}.onnx")
-    table = predictions.from_csv((PLOTS / "predictions.csv").read_text(encoding="utf-8"), model.metadata.artists)
+    table = predictions.from_csv(tables.read_text(PLOTS / "predictions.csv"), artists=model.metadata.artists)
     documents = {stem: outputs.read_json(METRICS / f"{stem}.json") for stem in ("fetch", "split", "evaluate")}
     documents["train"] = outputs.read_json(METRICS / f"train_{name}.json")
     curve = curves.read(PLOTS / f"train_{name}.csv") if "epochs_run" in documents["train"] else None

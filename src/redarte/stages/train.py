@@ -21,7 +21,6 @@ def main() -> None:
     # Keras reads it on import.
     os.environ["KERAS_BACKEND"] = settings.keras_backend
     from redarte import devices
-    from redarte.devices import machines
     from redarte.models import base
     from redarte.training import history
 
@@ -30,8 +29,6 @@ def main() -> None:
     train, val = model.load_data(settings)
     history_file = PLOTS / f"train_{name}.csv"
     trained = model.fit(name, settings, train, val, history_file)
-    if not machines.is_first():
-        return
     outputs.write_json(METRICS / f"train_{name}.json", trained.metrics | devices.facts())
     outputs.write_text(history_file, history.to_csv(trained.history))
     base.save(trained.model, train.artists, MODELS / f"{name}.keras", trained.embeddings)

@@ -25,7 +25,7 @@ def training_batches(
     seed: int,
     epochs: range,
     devices: int = 1,
-    replicas: range | None = None,
+    split: bool = False,
     crop: bool = False,
     weights: np.ndarray | None = None,
 ) -> Iterator[Batch]:
@@ -35,7 +35,7 @@ def training_batches(
         epochs: from 0.
         devices: how many devices share a batch. An epoch leaves out the few images, different ones each time, that
             would leave a device without an image in the last batch.
-        replicas: the devices whose parts of each batch are yielded, one after the other; None: whole batches.
+        split: whether the parts of each batch for the devices are yielded, one after the other.
         weights: (artists,), float32: the weight of an image of each artist; None: no sample weights.
 
     Yields:
@@ -46,8 +46,7 @@ def training_batches(
         for epoch in epochs:
             order = np.random.default_rng([seed, epoch]).permutation(len(dataset))
             for indices in _split_into(order[: images_per_epoch(dataset, devices)], batch_size):
-                parts = [indices] if replicas is None else np.split(indices, devices)[replicas.start : replicas.stop]
-                yield from ((part, epoch) for part in parts)
+                yield from ((part, epoch) for part in (np.split(indices, devices) if split else [indices]))
 
     def load(indices: np.ndarray, epoch: int) -> Batch:
         pixels, labels = dataset.batch(indices)

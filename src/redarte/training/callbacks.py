@@ -9,7 +9,6 @@ import numpy as np
 from tqdm import tqdm
 
 from redarte import devices
-from redarte.devices import machines
 from redarte.devices.backend import keras
 from redarte.runtime import outputs
 from redarte.runtime.errors import UserError
@@ -32,7 +31,7 @@ class TrainingCallback(keras.callbacks.Callback):
 
     def __init__(self, job: TrainingJob, checkpoint: Checkpoint, history_file: Path):
         super().__init__()
-        count = devices.count()
+        count = devices.accelerator.count()
         self.job = job
         self.checkpoint = checkpoint
         self.history_file = history_file
@@ -48,9 +47,8 @@ class TrainingCallback(keras.callbacks.Callback):
         return len(rows) >= self.job.settings.epochs or bool(patience and waited >= patience)
 
     def write_history(self) -> None:
-        """Writes the history so far, on the first machine."""
-        if machines.is_first():
-            outputs.write_text(self.history_file, history.to_csv(self.checkpoint.history))
+        """Writes the history so far."""
+        outputs.write_text(self.history_file, history.to_csv(self.checkpoint.history))
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         self._bar = tqdm(
@@ -105,6 +103,4 @@ class TrainingCallback(keras.callbacks.Callback):
                 measured = self.model.test_on_batch(pixels, labels, return_dict=True)
                 for name in totals:
                     totals[name] += float(measured[name]) * len(pixels)
-        # Machines that measure slightly different values must not stop in different epochs.
-        means = devices.broadcast([total / len(val) for total in totals.values()])
-        return {f"val_{name}": value for name, value in zip(totals, means, strict=True)}
+        return {f"val_{name}": total / len(val) for name, total in totals.items()}

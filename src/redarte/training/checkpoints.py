@@ -35,30 +35,26 @@ class Checkpoint:
         fingerprint: a hash of everything that the weights depend on except the number of epochs.
         epochs: a checkpoint with more epochs is not used, and stays.
         keep_best: store the weights of the best epoch.
-        write: False on all but one of several machines, which share the folder.
 
     Attributes:
         model: the model after the last complete epoch; None where there is no usable checkpoint.
         history: one row for each epoch done.
     """
 
-    def __init__(self, name: str, fingerprint: str, epochs: int, keep_best: bool, write: bool):
+    def __init__(self, name: str, fingerprint: str, epochs: int, keep_best: bool):
         self.model: keras.Model | None = None
         self.history: list[Row] = []
         self._name, self._root = name, FOLDER / name / fingerprint[:16]
         self._fingerprint, self._epochs = fingerprint, epochs
-        self._keep_best, self._write = keep_best, write
+        self._keep_best = keep_best
         if not self._find():
             self.delete()
-        if write:
-            _delete_oldest(self._root)
+        _delete_oldest(self._root)
 
     def write(self, model: keras.Model, row: Row) -> None:
         """Adds an epoch: writes the new state beside the previous one, and deletes the previous one afterwards."""
         previous = self._folder
         self.history.append(row)
-        if not self._write:
-            return
         with outputs.atomic_folder(self._folder) as folder:
             model.save(folder / _MODEL)
             np.savez(folder / _VARIABLES, *map(keras.ops.convert_to_numpy, _variables(model)))
@@ -77,7 +73,7 @@ class Checkpoint:
 
     def delete(self) -> None:
         """Deletes the checkpoints of this training, except those with more epochs than it has."""
-        if not self._write or not self._root.is_dir():
+        if not self._root.is_dir():
             return
         for folder in self._root.iterdir():
             if not self._has_more_epochs(folder):

@@ -56,8 +56,7 @@ def compile_model(model: keras.Model, settings: Train, policy: str, steps: int) 
         optimizer=keras.optimizers.LossScaleOptimizer(adam) if policy == "mixed_float16" else adam,
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing),
         metrics=["accuracy"],
-        # Keras does not compile for several devices of TensorFlow.
-        jit_compile=devices.compiles(settings.jit),
+        jit_compile=settings.jit or devices.accelerator.always_compiles,
     )
     return model
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from redarte import devices
-from redarte.devices import machines
 from redarte.devices.backend import NAME, VERSION, keras
 from redarte.runtime import provenance
 from redarte.runtime.console import say
@@ -52,14 +51,13 @@ def train(job: TrainingJob, history_file: Path) -> Trained:
         The trained model.
 
     Raises:
-        UserError: the loss is NaN; the device has too little memory; or, with several machines, one is lost or has
-            other images, parameters or code.
+        UserError: the loss is NaN, or the device has too little memory.
         KeyboardInterrupt: Ctrl-C, with a message that says what is kept.
     """
     settings = job.settings
     devices.prepare(job.seed, settings)
     policy = devices.precision(settings.precision)
-    count = devices.count()
+    count = devices.accelerator.count()
     say(f"{job.name}: {len(job.train)} images, {count} × {devices.facts()['device']}, {policy}, by {NAME}")
     if not job.train.in_memory:
         say(
@@ -67,26 +65,21 @@ def train(job: TrainingJob, history_file: Path) -> Trained:
             f"{job.train.decoded_size / 1e9:.1f} GB, more than REDARTE_MEMORY or half of the free memory"
         )
     fingerprint = _fingerprint(job, policy)
-    with devices.scope():
-        checkpoint = Checkpoint(
-            job.name, fingerprint, settings.epochs, keep_best=settings.patience > 0, write=machines.is_first()
-        )
+    with devices.accelerator.scope():
+        checkpoint = Checkpoint(job.name, fingerprint, settings.epochs, keep_best=settings.patience > 0)
         model = checkpoint.model or compile_model(job.build(policy), settings, policy, job.steps(count))
     if checkpoint.history:
         say(f"{job.name}: resuming after epoch {len(checkpoint.history)}")
     callback = TrainingCallback(job, checkpoint, history_file)
     try:
-        _check_machines(job, fingerprint, checkpoint)
         _fit(job, model, callback)
     except BaseException:
-        if machines.is_first():
-            history_file.unlink(missing_ok=True)
+        history_file.unlink(missing_ok=True)
         raise
     epoch = len(checkpoint.history)
     if settings.patience:
         epoch = history.best_epoch(checkpoint.history)
-        if machines.is_first():
-            checkpoint.restore_best(model)
+        checkpoint.restore_best(model)
     float32_model = job.build("float32")
     float32_model.set_weights(model.get_weights())
     metrics = _metrics(checkpoint.history, epoch) | {
@@ -117,22 +110,11 @@ def _metrics(rows: list[Row], epoch: int) -> Metrics:
     }
 
 
-def _check_machines(job: TrainingJob, fingerprint: str, checkpoint: Checkpoint) -> None:
-    """Checks that several machines are about to train the same model, from the same epoch on."""
-    # As much of the fingerprint as a float32 represents exactly, twice.
-    states = devices.all_gather([len(checkpoint.history), int(fingerprint[:6], 16), int(fingerprint[6:12], 16)])
-    if any(state != states[0] for state in states):
-        raise UserError(
-            f"{job.name}: the machines of TF_CONFIG do not have the same images, parameters, code, precision and "
-            "models/.checkpoints; let them share the project's folder, and set train.precision if their devices differ."
-        )
-
-
 def _fit(job: TrainingJob, model: keras.Model, callback: TrainingCallback) -> None:
     if callback.is_over():
         callback.write_history()
         return
-    first, count = len(callback.checkpoint.history), devices.count()
+    first, count = len(callback.checkpoint.history), devices.accelerator.count()
     batch_size, crop = job.batch_size(count), job.settings.random_crop_flip
     if min(job.settings.batch_size, len(job.train)) < count:
         raise UserError(f"{count} devices need at least as many images in a batch; raise train.batch_size.")
@@ -141,10 +123,8 @@ def _fit(job: TrainingJob, model: keras.Model, callback: TrainingCallback) -> No
         train = job.train if crop else job.train.with_decoded(devices.to_device)
         weights, epochs = class_weights(train, job.settings), range(first, job.settings.epochs)
         model.fit(
-            devices.distribute(
-                lambda replicas: batches.training_batches(
-                    train, batch_size, job.seed, epochs, count, replicas, crop, weights
-                )
+            devices.accelerator.distribute(
+                lambda split: batches.training_batches(train, batch_size, job.seed, epochs, count, split, crop, weights)
             ),
             initial_epoch=first,
             epochs=job.settings.epochs,
@@ -158,15 +138,10 @@ def _fit(job: TrainingJob, model: keras.Model, callback: TrainingCallback) -> No
         raise KeyboardInterrupt(f"interrupted; `dvc repro` resumes after {kept} complete epochs.") from None
     except Exception as error:
         # Each backend has its own exceptions.
-        if devices.is_out_of_memory(error):
+        if devices.accelerator.is_out_of_memory(error):
             raise UserError(
                 f"{job.name} needs more memory than the device has; lower train.batch_size (now {batch_size}) "
                 "or resize.side."
-            ) from None
-        if devices.is_lost(error):
-            raise UserError(
-                f"{job.name}: another machine of TF_CONFIG was lost; start the stage again on all machines: the "
-                f"training resumes after epoch {len(callback.checkpoint.history)}."
             ) from None
         raise
 

@@ -1,10 +1,8 @@
 """Downloads a file from an http(s) address, and resumes an interrupted download."""
 
-import gzip
 import hashlib
 import os
 import re
-import ssl
 import sys
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urljoin, urlsplit
@@ -21,8 +19,6 @@ _CHUNK = 1 << 16  # bytes; an interrupted chunk is lost
 _MAX_REDIRECTS = 20
 _QUERY = "REDARTE_ARCHIVE_QUERY"  # a query for the address that is in no file, because it may have a token
 _MAX_NAME = 80  # characters of the address's file name that are kept
-# OpenSSL's codes for certificate errors (openssl-verify).
-_NOT_YET_VALID, _EXPIRED, _OTHER_HOST = 9, 10, 62
 
 
 class TooLargeError(UserError):
@@ -63,8 +59,13 @@ def download(address: str, max_gigabytes: float) -> Path:
             f"fetch.archive.path is {address}, which is not an address ({first_line(error)}); correct it."
         ) from None
     except (requests.RequestException, HTTPError) as error:
-        reason = _reason(error)
-        raise UserError(f"{address} cannot be downloaded ({reason[0]}); {reason[1]}.") from None
+        again = "check the address and the network and run it again: the download resumes"
+        if isinstance(error, requests.exceptions.SSLError):
+            again = (
+                "check the address and the date of this machine; where a proxy or server of your own signs the "
+                "certificate, name the file of its authority in the environment variable REQUESTS_CA_BUNDLE"
+            )
+        raise UserError(f"{address} cannot be downloaded ({_reason(error)}); {again}.") from None
     part.replace(target)
     return target
 
@@ -120,8 +121,6 @@ def _receive(address: str, part: Path, version: Path, max_gigabytes: float) -> N
         _save(response, part, have, total, max_gigabytes)
     if total is not None and part.stat().st_size != total:
         raise requests.ConnectionError("the connection was closed early")
-    if "gzip" in response.headers.get("Content-Encoding", ""):
-        _unzip(part, max_gigabytes)
 
 
 def _get(session: requests.Session, address: str, headers: dict[str, str]) -> requests.Response:
@@ -188,67 +187,15 @@ def _check_size(size: int, max_gigabytes: float) -> None:
         )
 
 
-def _unzip(part: Path, max_gigabytes: float) -> None:
-    """Decompresses a zip that a server compressed with gzip for transport. A tar that is compressed with gzip stays
-    as it is.
-    """
-    with gzip.open(part) as packed:
-        try:
-            if packed.read(2) != b"PK":
-                return
-        except (OSError, EOFError):
-            return
-        packed.seek(0)
-        unpacked = part.with_name(part.name + ".unpacked")
-        try:
-            with unpacked.open("wb") as file:
-                while chunk := packed.read(_CHUNK):
-                    _check_size(file.tell() + len(chunk), max_gigabytes)
-                    file.write(chunk)
-            unpacked.replace(part)
-        finally:
-            unpacked.unlink(missing_ok=True)
-
-
-def _reason(error: Exception) -> tuple[str, str]:
-    """Why a download failed, and what to do."""
-    again = "check the address and the network and run it again: the download resumes"
+def _reason(error: Exception) -> str:
     if isinstance(error, requests.HTTPError) and error.response is not None:
-        return f"{error.response.status_code} {printable(error.response.reason)}", again
-    if isinstance(error, requests.Timeout):
-        return f"no response for {_TIMEOUT} s", again
+        return f"{error.response.status_code} {printable(error.response.reason)}"
     if isinstance(error, requests.exceptions.SSLError):
-        return _reason_of_tls(error)
+        # OpenSSL's own words, from the middle of a long message.
+        known = re.search(r"\[SSL[^]]*\] (.+?) \(_ssl", str(error))
+        return f"TLS: {known[1] if known else first_line(error)}"
+    if isinstance(error, requests.Timeout):
+        return f"no response for {_TIMEOUT} s"
     if isinstance(error, requests.ConnectionError | HTTPError):
-        return "the connection failed or was closed early", again
-    return first_line(error), again
-
-
-def _reason_of_tls(error: Exception) -> tuple[str, str]:
-    code = next((found.verify_code for found in _chain(error) if isinstance(found, ssl.SSLCertVerificationError)), None)
-    if code in (_EXPIRED, _NOT_YET_VALID):
-        return (
-            "the certificate of the server has expired or is not valid yet",
-            "check the date of this machine; otherwise only the owner of the server can renew it",
-        )
-    if code == _OTHER_HOST:
-        return "the certificate of the server is of another host", "check the host in the address"
-    if code is not None:
-        return (
-            "this machine does not trust the certificate of the server",
-            "where a proxy or server of your own signs it, name the file of its authority in the environment variable "
-            "REQUESTS_CA_BUNDLE",
-        )
-    return "the server does not use TLS", "check the port, or whether the address begins with http://"
-
-
-def _chain(error: BaseException) -> list[BaseException]:
-    """An exception with all exceptions that it wraps."""
-    found: list[BaseException] = []
-    waiting: list[object] = [error]
-    while waiting:
-        one = waiting.pop()
-        if isinstance(one, BaseException) and one not in found:
-            found.append(one)
-            waiting += [one.__cause__, one.__context__, getattr(one, "reason", None), *one.args]
-    return found
+        return "the connection failed or was closed early"
+    return first_line(error)

@@ -1,6 +1,6 @@
-"""The interface of a Keras backend's devices, with the answers for one machine with one CPU."""
+"""The interface of a Keras backend's devices, with the answers for one CPU."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +24,7 @@ class Gpu:
 
 
 class Accelerator:
-    """The devices of one Keras backend. `redarte.devices` documents what the methods are for.
+    """The devices of one Keras backend.
 
     Attributes:
         fast_bfloat16_on_cpu: whether a CPU with bfloat16 instructions trains faster in mixed_bfloat16.
@@ -55,13 +55,13 @@ class Accelerator:
         """Returns the context in which a model is built and compiled for all devices."""
         return nullcontext()
 
-    def distribute(self, batches: Callable[[range | None], Iterator[Any]]) -> Any:
-        """Returns the data for `fit`; see `devices.distribute`.
+    def distribute(self, batches: Callable[[bool], Iterator[Any]]) -> Any:
+        """Returns the data to fit a model to, on all devices.
 
         Args:
-            batches: makes the batches for some of the devices, or whole batches for None.
+            batches: makes the batches; for True, the parts of each batch for the devices, one after the other.
         """
-        return batches(None)
+        return batches(False)
 
     def free_memory(self) -> float:
         """Returns the bytes on the GPU that images may occupy."""
@@ -81,11 +81,3 @@ class Accelerator:
     def is_out_of_memory(self, error: Exception) -> bool:
         """Returns whether a device ran out of memory."""
         raise NotImplementedError
-
-    def is_lost(self, error: Exception) -> bool:
-        """Returns whether another machine became unreachable."""
-        return False
-
-    def all_gather(self, numbers: Sequence[float]) -> Any:
-        """Returns what each device of each machine passes: (devices, numbers)."""
-        return [numbers]

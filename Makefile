@@ -117,13 +117,13 @@ $(VENV)/.campaigns: $(VENV)/.tested requirements-campaigns.txt
 	$(call INSTALL,-r requirements-campaigns.txt)
 	@touch $@
 
-campaign: $(VENV)/.campaigns ## Attack a guarantee of docs/promises.md (NAME=kills COUNT=100 SEED=0)
-	python -m tests.campaigns $(NAME) --count $(or $(COUNT),100) --seed $(or $(SEED),0)
+campaign: $(VENV)/.campaigns ## Attack a guarantee of docs/guarantees.md (NAME=kills COUNT=100 SEED=0)
+	python -m campaigns $(NAME) --count $(or $(COUNT),100) --seed $(or $(SEED),0)
 
 dependencies: $(VENV)/.campaigns ## Audit the dependencies, list their licences, and write an SBOM (sbom.json)
 	cyclonedx-py environment --output-file sbom.json
 	pip-licenses --order=license
-	@# The vulnerability of diskcache has no fixed version: docs/promises.md explains what to do.
+	@# The vulnerability of diskcache has no fixed version: docs/guarantees.md explains what to do.
 	pip-audit --strict --no-deps --disable-pip --ignore-vuln CVE-2025-69872 --requirement constraints.txt
 
 clean: ## Delete the outputs of the stages and the environment; DVC's cache stays

@@ -11,9 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from redarte import params
-from redarte.images import decoding, duplicates
-from redarte.images.collection import checks
-from redarte.images.decoding import folders
+from redarte.images import decoding, duplicates, folders
+from redarte.ingestion import checks
 
 
 def main() -> None:

@@ -29,10 +29,10 @@ import joblib
 import numpy as np
 
 from redarte import params
+from redarte.images import folders
 from redarte.images.dataset import shards
-from redarte.images.decoding import folders
 from redarte.params import Augment, Resize
-from redarte.runtime import workers
+from redarte.runtime import paths, workers
 from redarte.stages import augment, resize
 
 SIDE = 512
@@ -222,7 +222,7 @@ def main() -> None:
     listed = folders.list_images(source)
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        chosen = augment.TRAIN
+        chosen = paths.SPLIT / "train"
         for file in spread(listed, options.count):
             (chosen / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / file, chosen / file)

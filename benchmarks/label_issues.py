@@ -22,11 +22,12 @@ import numpy as np
 
 from benchmarks.learning_curve import set_all, stage
 from redarte import params
-from redarte.commands.corrections_file import IMAGES, listed
-from redarte.commands.label_issues import described
-from redarte.evaluation import label_issues
 from redarte.inference.predictor import Predictor
+from redarte.labelling import judgement
+from redarte.labelling.corrections_file import listed
+from redarte.labelling.findings import described
 from redarte.params import STUDY
+from redarte.runtime import paths
 
 SHARES = (0.03, 0.1)
 SEED = 0
@@ -52,15 +53,15 @@ class Images:
         self.labels = self.all_labels[self.train]
         self.groups = [rows[name]["near_duplicates"] or name for name in self.ids[self.train]]
 
-    def judge(self, labels: np.ndarray, descriptors: np.ndarray, features: np.ndarray) -> label_issues.Judgement:
+    def judge(self, labels: np.ndarray, descriptors: np.ndarray, features: np.ndarray) -> judgement.Judgement:
         ids = [f"{self.artists[label]}/{number}" for number, label in enumerate(labels)]
-        return label_issues.judge(self.artists, ids, descriptors, features, self.groups, SEED)
+        return judgement.judge(self.artists, ids, descriptors, features, self.groups, SEED)
 
     def accuracy(self, labels: np.ndarray) -> float:
         """The test accuracy of the classifier of label-issues, fitted to the training images with some labels."""
-        components = label_issues.principal_components(self.descriptors[self.train | self.test], SEED)
+        components = judgement.principal_components(self.descriptors[self.train | self.test], SEED)
         is_train = self.train[self.train | self.test]
-        fitted = label_issues.classifier().fit(components[is_train], labels)
+        fitted = judgement.classifier().fit(components[is_train], labels)
         return float((fitted.predict(components[~is_train]) == self.all_labels[self.test]).mean())
 
 
@@ -86,7 +87,7 @@ class Retrained:
             folder.mkdir(parents=True, exist_ok=True)
             # Sorted by number, so that the descriptors can be matched.
             os.link(self.files[name], folder / f"{number:06d}{self.files[name].suffix}")
-        shutil.copy(IMAGES, self.root / IMAGES)
+        shutil.copy(paths.IMAGES, self.root / paths.IMAGES)
         for command in (["augment"], ["resize"], ["train", self.model], ["export", self.model], ["evaluate"]):
             stage(self.root, *command)
         metrics = json.loads((self.root / "metrics/evaluate.json").read_text(encoding="utf-8"))

@@ -23,7 +23,7 @@ import yaml
 from scipy.stats import binomtest
 
 from redarte import params
-from redarte.images.decoding import folders
+from redarte.images import folders
 from redarte.params import STUDY
 
 TRAIN = Path("data/split/train")

@@ -24,7 +24,7 @@ import joblib
 import ray
 
 from redarte import params
-from redarte.images.decoding import folders
+from redarte.images import folders
 from redarte.runtime import cluster, workers
 from redarte.stages import augment
 
@@ -86,8 +86,8 @@ def main() -> None:
         count = min(options.count, len(listed))
         files = [listed[number * len(listed) // count] for number in range(count)]
         for file in files:
-            (augment.TRAIN / file).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source / file, augment.TRAIN / file)
+            (augment._TRAIN / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / file, augment._TRAIN / file)
         for turn in range(options.repeat + 1):
             for name, run in METHODS.items():
                 target = Path(f"{turn} {name}")

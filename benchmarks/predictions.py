@@ -17,10 +17,10 @@ from pathlib import Path
 KERAS = """
 import sys, time
 import numpy as np
-from redarte.models import base
+from redarte.models import saving
 from redarte.images import decoding
 from pathlib import Path
-model, artists = base.load(Path(sys.argv[1]))
+model, artists = saving.load(Path(sys.argv[1]))
 side = model.input_shape[1]
 files = [Path(line) for line in sys.stdin.read().splitlines()]
 started = time.perf_counter()
@@ -34,7 +34,7 @@ ONNX = """
 import os, sys, time
 from redarte.commands import predict
 from redarte.inference.predictor import Predictor
-from redarte.images.collection import checks
+from redarte.ingestion import checks
 from redarte.runtime.sandbox import Sandbox
 from pathlib import Path
 model = Predictor(Path(sys.argv[1]))

@@ -6,7 +6,7 @@ import numpy as np
 
 from redarte import params
 from redarte.images import decoding
-from redarte.images.sources import sample
+from redarte.ingestion.sources import sample
 
 CELL, GAP, COLUMNS = 150, 6, 6
 

@@ -18,7 +18,7 @@ with atheris.instrument_imports(include=["PIL", "yaml", "redarte"]):
     from PIL import Image
 
     from redarte import params
-    from redarte.images.collection import checks
+    from redarte.ingestion import checks
     from redarte.runtime.errors import UserError
 
 from tests.conftest import ROOT, painting

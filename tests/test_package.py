@@ -203,7 +203,7 @@ def test_the_oldest_allowed_versions_predict(finished: Workspace, tmp_path: Path
     subprocess.run(install, **succeeded)  # type: ignore[call-overload]
     image = min((finished.path / "data/split/test").rglob("*.*"))
     code = (
-        f"import redarte.commands.service; print(redarte.load('models/red1.onnx').predict({str(image)!r}).probability)"
+        f"import redarte.serving.service; print(redarte.load('models/red1.onnx').predict({str(image)!r}).probability)"
     )
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
     done = subprocess.run([python, "-c", code], cwd=finished.path, env=environment, **succeeded)  # type: ignore[call-overload]

@@ -6,12 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from redarte.images import decoding
-from redarte.images.collection import checks
 from redarte.images.decoding import ImageArray
 from redarte.inference.predictor import Predictor
+from redarte.ingestion import checks
 from redarte.runtime.errors import UserError, printable
-
-MAX_PIXELS = 100e6  # of an untrusted image
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ class Classifier:
             )
         source = image if isinstance(image, bytes) else Path(image)
         try:
-            pixels = checks.read_resized(source, self.side, MAX_PIXELS, quality)
+            pixels = checks.read_resized(source, self.side, checks.MAX_PIXELS, quality)
         except UserError as error:
             raise UserError(f"{'the image' if isinstance(source, bytes) else printable(source)} {error}") from None
         return self._predicted(pixels)

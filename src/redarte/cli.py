@@ -28,14 +28,8 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Runs a subcommand.
 
-        Args:
-            ctx: of the command line.
-
         Returns:
             None.
-
-        Raises:
-            Exit: the subcommand failed.
         """
         try:
             return super().invoke(ctx)
@@ -85,18 +79,18 @@ def check(
 ) -> None:
     """Check params.yaml, and that the next run deletes no file of yours. Prints nothing if all is well."""
     from redarte import params
-    from redarte.commands import own_files, repository
+    from redarte.history import own_files, repository
 
     settings = params.load()
     repository.check()
     if not lock and not cache:
         own_files.check(settings)
     if lock:
-        from redarte.commands import lock as lock_file
+        from redarte.history import lock as lock_file
 
         lock_file.check()
     if cache:
-        from redarte.commands import cache as dvc_cache
+        from redarte.history import dvc_cache
 
         dvc_cache.repair()
 
@@ -127,11 +121,11 @@ def experiments(
     if as_html and all_commits:
         raise UserError("use --html or --all, not both.")
     if as_html:
-        from redarte.commands import experiments_page
+        from redarte.history import experiments_page
 
         console.say(experiments_page.write())
     else:
-        from redarte.commands import experiments
+        from redarte.history import experiments
 
         experiments.report(all_commits)
 
@@ -160,7 +154,7 @@ def crossval(
 ) -> None:
     """Cross-validate models; an interrupted run continues."""
     from redarte import params
-    from redarte.commands import crossval
+    from redarte.history import crossval
 
     console.say(crossval.run(params.load(), models or params.STUDY, folds, changes or []))
 
@@ -202,7 +196,7 @@ def push_runs(
     ] = None,
 ) -> None:
     """Push every run of this clone, so that a teammate's `dvc repro --pull` restores it instead of running."""
-    from redarte.commands import push_runs
+    from redarte.history import push_runs
 
     console.say(f"{push_runs.push(remote)} files pushed")
 
@@ -218,13 +212,12 @@ def predict(
     as_csv: Annotated[bool, typer.Option("--csv", help="Print a table as CSV, for a spreadsheet.")] = False,
 ) -> None:
     """Predict the artists of images, with probabilities."""
-    from redarte.classifier import MAX_PIXELS
     from redarte.commands import predict
 
     if as_json and as_csv:
         raise UserError("use --json or --csv, not both.")
     style: predict.Style = "json" if as_json else "csv" if as_csv else "table"
-    failed = predict.report(model, images, top, style, MAX_PIXELS)
+    failed = predict.report(model, images, top, style)
     if failed:
         raise typer.Exit(1)
 
@@ -254,10 +247,9 @@ def explain(
     ] = None,
 ) -> None:
     """Show which regions of an image speak for an artist."""
-    from redarte.classifier import MAX_PIXELS
     from redarte.commands import explain
 
-    console.say(explain.write(model, image, out, artist, MAX_PIXELS))
+    console.say(explain.write(model, image, out, artist))
 
 
 @app.command()
@@ -281,7 +273,7 @@ def serve(
     ] = False,
 ) -> None:
     """Serve a page for predictions, and an API."""
-    from redarte.commands import service
+    from redarte.serving import service
 
     service.serve(models or [], host, port, names or [], behind_proxy)
 
@@ -289,6 +281,6 @@ def serve(
 @app.command()
 def offline_plots() -> None:
     """Make `dvc plots show` work without internet in this clone (`make install` does it)."""
-    from redarte.commands import plots_page
+    from redarte.commands import offline_plots
 
-    plots_page.install()
+    offline_plots.install()

@@ -13,9 +13,10 @@ import pytest
 import requests
 from rich.console import Console
 
-from redarte.commands import experiments, service
 from redarte.commands.predict import SAMPLE_ONLY
-from redarte.images.collection import files
+from redarte.history import experiments
+from redarte.ingestion.collection import files
+from redarte.serving import service
 from tests.conftest import ROOT, Workspace, write_painting
 
 

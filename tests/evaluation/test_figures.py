@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from redarte.evaluation import figures, metrics
+from redarte.evaluation import figures
+from redarte.evaluation.predictions import most_confused
 from tests.conftest import painting
 
 NAMES = [f"Artist_{letter}" for letter in "ABCDEFGH"]
@@ -21,13 +22,17 @@ DRAWINGS: dict[str, Callable[[Path], None]] = {
         {name: {"train": [(1, 0.3), (2, 0.5)], "val": [(1, 0.2), (2, 0.4)]} for name in ("Red 1", "Red 2")},
         {"Red 1": (0.6, 0.3), "Red 2": (0.5, 0.3)},
     ),
-    "confusion": lambda path: figures.confusion(path, COUNTS, NAMES, "title"),
-    "confusion_50": lambda path: figures.confusion(path, np.eye(50, dtype=int), [f"A_{n}" for n in range(50)], "t"),
-    "confusion_700": lambda path: figures.confusion(path, MANY, [f"A_{n}" for n in range(700)], "t"),
-    "recalls_700": lambda path: figures.recalls(path, np.linspace(0, 1, 700), np.full(700, 3), ["A_"] * 700, 0.5),
-    "names": lambda path: figures.confusion(path, np.eye(8, dtype=int), figures.labels(HARD), "Ca$$h"),
+    "confusion": lambda path: figures.confusion(path, COUNTS, np.arange(3), NAMES, "title"),
+    "confusion_50": lambda path: figures.confusion(
+        path, np.eye(50, dtype=int), np.arange(50), [f"A_{n}" for n in range(50)], "t"
+    ),
+    "confusion_700": lambda path: figures.confusion(
+        path, MANY, most_confused(MANY), [f"A_{n}" for n in range(700)], "t"
+    ),
+    "recalls_700": lambda path: figures.recalls(path, np.linspace(0, 1, 700), np.full(700, 3), ["A_"] * 700, 0.5, 60),
+    "names": lambda path: figures.confusion(path, np.eye(8, dtype=int), np.arange(8), figures.labels(HARD), "Ca$$h"),
     "recalls": lambda path: figures.recalls(
-        path, np.array([0.5, np.nan, 1.0]), np.array([2, 0, 3]), ["Ana", "Ben", "Cleo"], 0.8
+        path, np.array([0.5, np.nan, 1.0]), np.array([2, 0, 3]), ["Ana", "Ben", "Cleo"], 0.8, 60
     ),
     "confused_pairs": lambda path: figures.confused_pairs(path, [("Ana", "Ben", 3), ("Ana", "Cleo", 1)]),
     "no_confused_pairs": lambda path: figures.confused_pairs(path, []),
@@ -61,14 +66,14 @@ def test_names_without_glyphs_are_numbers() -> None:
 
 
 def test_no_glyph_is_missing(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
-    figures.confusion(tmp_path / "a.png", np.eye(8, dtype=int), figures.labels(HARD), "title")
+    figures.confusion(tmp_path / "a.png", np.eye(8, dtype=int), np.arange(8), figures.labels(HARD), "title")
     assert not [str(warning.message) for warning in recwarn if "missing from font" in str(warning.message)]
 
 
 def test_of_many_artists_the_most_confused_are_shown() -> None:
     counts = np.diag(np.full(100, 5))
     counts[7, 93] = counts[50, 3] = 2
-    shown = metrics.most_confused(counts)
+    shown = most_confused(counts)
     assert len(shown) == 60 and {7, 93, 50, 3} < set(shown.tolist())
     assert (np.diff(shown) > 0).all()
-    assert metrics.most_confused(counts[:40, :40]).tolist() == list(range(40))
+    assert most_confused(counts[:40, :40]).tolist() == list(range(40))

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import precision_recall_fscore_support
 
-from redarte.evaluation import metrics
+from redarte.evaluation import comparison, metrics
 from redarte.inference import predictor
 
 TRUTH = np.array([0, 0, 1, 2])
@@ -150,11 +150,11 @@ def test_mcnemar() -> None:
 
 
 def test_a_small_p_value_is_not_printed_as_zero() -> None:
-    assert "(p = 2.5e-24)" in metrics.verdict("Red 1", "Fine-tuned", 2.5346874e-24)
-    assert metrics.verdict("Red 1", "Red 2", 0.039) == (
+    assert "(p = 2.5e-24)" in comparison.verdict("Red 1", "Fine-tuned", 2.5346874e-24)
+    assert comparison.verdict("Red 1", "Red 2", 0.039) == (
         "The difference between Red 1 and Red 2 is significant (p = 0.039)."
     )
     for p_value in (0.05, 0.62):
-        assert metrics.verdict("Red 1", "Red 2", p_value) == (
+        assert comparison.verdict("Red 1", "Red 2", p_value) == (
             f"The difference between Red 1 and Red 2 is not significant (p = {p_value})."
         )

@@ -9,8 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from redarte.images import decoding, splitting
-from redarte.images.decoding import folders
+from redarte.images import decoding, folders, splitting
 from redarte.runtime import outputs, tables
 from redarte.runtime.errors import UserError
 from redarte.stages import split as stage

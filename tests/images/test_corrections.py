@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from redarte.images.decoding import folders
+from redarte.images import folders
 from redarte.images.splitting import corrections
 from redarte.runtime.errors import UserError
 from tests.conftest import write_painting
@@ -34,7 +34,7 @@ def corrected(tree: Path, table: str | bytes, is_applied: bool = True) -> Found:
     file = tree.parent / "corrections.csv"
     file.write_bytes(table.encode() if isinstance(table, str) else table)
     originals, metrics = corrections.apply(file, corrections.read(file), tree, folders.list_images(tree), is_applied)
-    return Found({one.corrected: tree / one.raw for one in originals if one.corrected}, metrics)
+    return Found({one.corrected_path: tree / one.raw_path for one in originals if one.corrected_path}, metrics)
 
 
 def test_actions(tree: Path) -> None:

@@ -11,9 +11,8 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms
 
-from redarte.images import decoding
-from redarte.images.collection import checks
-from redarte.images.decoding import folders
+from redarte.images import decoding, folders
+from redarte.ingestion import checks
 from redarte.runtime.errors import UserError
 from tests.conftest import painting, write_painting
 from tests.images import profiles
@@ -365,7 +364,7 @@ def test_a_compressed_tiff_without_imagecodecs_is_reported(tmp_path: Path) -> No
     assert problem(file, 1e6) is None
     program = (
         "import sys; sys.modules['imagecodecs'] = None\n"
-        "from pathlib import Path\nfrom redarte.images.collection import checks\nfile = Path(sys.argv[1])\n"
+        "from pathlib import Path\nfrom redarte.ingestion import checks\nfile = Path(sys.argv[1])\n"
         "print(checks.problem(file.read_bytes(), 1e6))\nchecks.read_resized(file, 32, 1e6)"
     )
     done = subprocess.run([sys.executable, "-c", program, str(file)], capture_output=True, text=True)

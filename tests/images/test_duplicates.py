@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from redarte.evaluation import predictions
-from redarte.images import decoding, duplicates
-from redarte.images.decoding import ImageArray, folders
+from redarte.images import decoding, duplicates, folders
+from redarte.images.decoding import ImageArray
 from redarte.images.duplicates import fingerprint, pairs
-from redarte.images.sources import sample
+from redarte.ingestion.sources import sample
 from redarte.params import Params, Sample
 from tests.conftest import Workspace, new_workspace, painting
 

@@ -16,8 +16,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from redarte.images import collection, decoding
-from redarte.images.collection import checks
+from redarte.images import decoding
+from redarte.ingestion import checks, collection
 from tests.conftest import painting
 from tests.images import profiles
 

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from redarte.images import dataset
+from redarte.images import dataset, folders
 from redarte.images.dataset import Dataset, shards
-from redarte.images.decoding import folders
 from redarte.runtime.errors import UserError
 from redarte.stages.resize import write_shard
 from tests.conftest import write_painting

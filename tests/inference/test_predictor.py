@@ -13,11 +13,11 @@ from redarte.commands import predict
 from redarte.commands.predict import SAMPLE_ONLY
 from redarte.devices.backend import keras
 from redarte.images import dataset, decoding
-from redarte.images.collection import checks
-from redarte.images.decoding.folders import image_id
+from redarte.images.folders import image_id
 from redarte.images.overlays import overlay
 from redarte.inference import predictor
 from redarte.inference.predictor import Predictor
+from redarte.ingestion import checks
 from redarte.models import study
 from redarte.params import Penalty
 from redarte.runtime.errors import UserError
@@ -264,11 +264,11 @@ def test_predict_starts_without_tensorflow(finished: Workspace, strange: Path) -
 
 def test_more_images_than_a_batch_come_in_order(red3: keras.Model, tmp_path: Path) -> None:
     model = written(red3, tmp_path / "n.onnx")
-    many = 2 * decoding.inference_batch_size(model.side) + 3
+    many = 2 * dataset.inference_batch_size(model.side) + 3
     paths = [write_painting(tmp_path / f"{number}.jpg", seed=number) for number in range(many)]
     paths[5].write_bytes(b"broken")
     with Sandbox(2, checks.max_memory(1e6)) as sandbox:
-        message = list(predict.predict(model, paths, 1e6, sandbox))
+        message = list(predict.predict(model, paths, sandbox))
     assert [path for path, _ in message] == paths
     for number in (0, 4, 6, 40, 66):
         alone = model.predict([decoding.read_resized(paths[number], 32)[None]])

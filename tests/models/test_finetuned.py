@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from redarte.commands import estimates, page
+from redarte.commands import estimates
 from redarte.devices.backend import keras
 from redarte.images import dataset
 from redarte.images.dataset import Dataset
 from redarte.inference.predictor import Predictor
-from redarte.models import backbones, base, finetuned, layers
+from redarte.models import backbones, finetuned, layers, saving
 from redarte.models.layers import Descriptor, Moments, by_region
 from redarte.params import Finetuned, Params
 from redarte.runtime.errors import UserError
+from redarte.serving import serve_page
 from tests.conftest import Workspace, finetuning_params, new_workspace, save_backbone, write_painting
 from tests.exports import exported
 
@@ -418,8 +419,8 @@ def test_a_region_has_its_positions() -> None:
 def test_the_model_is_saved_and_loaded_in_safe_mode(chosen: Callable[..., Finetuned], tmp_path: Path) -> None:
     section = chosen()
     model = finetuned.build(backbones.load(section), 2, section)
-    base.save(model, ["Ana", "Bente"], tmp_path / "n.keras")
-    again, artists = base.load(tmp_path / "n.keras")
+    saving.save(model, ["Ana", "Bente"], tmp_path / "n.keras")
+    again, artists = saving.load(tmp_path / "n.keras")
     seen = np.random.default_rng(0).integers(0, 256, (2, 48, 48, 3)).astype(np.float32)
     np.testing.assert_array_equal(model(seen).numpy(), again(seen).numpy())
     assert artists == ["Ana", "Bente"]
@@ -512,6 +513,6 @@ def test_doctor_estimates_by_the_backbone(settings: MakeSettings, tiny: Path, mo
 @pytest.mark.long
 def test_the_page_begins_with_the_configured_model(extra_models: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(extra_models.path)
-    models = page.load_models([])
+    models = serve_page.load_models([])
     assert list(models) == ["red1", "red2", "red3", "fisher", "finetuned"]
-    assert page.first_choice(models) == "finetuned"
+    assert serve_page.first_choice(models) == "finetuned"

@@ -13,7 +13,7 @@ import pytest
 from redarte.images import dataset
 from redarte.inference.predictor import Predictor
 from redarte.models import base
-from redarte.params import MODELS
+from redarte.params import REGISTRY
 from redarte.runtime.errors import UserError
 from tests.conftest import ROOT, Workspace, new_workspace, ran
 
@@ -27,7 +27,7 @@ def block(language: str, number: int = 0) -> str:
 def write_model(clone: Workspace) -> None:
     """Does steps 1 to 3 of the page."""
     (clone.path / "src/redarte/models/gap.py").write_text(block("python"), encoding="utf-8")
-    module = clone.path / "src/redarte/params.py"
+    module = clone.path / "src/redarte/params/__init__.py"
     code = module.read_text(encoding="utf-8")
     for old, new in (
         ("class Export(Section):", f"{block('python', 1)}\n\nclass Export(Section):"),
@@ -81,7 +81,7 @@ def test_lint_passes_with_the_model_of_the_page(tmp_path: Path) -> None:
     clone.run("ruff", "format", "--check")
     clone.run("ruff", "check")
     clone.run("mypy")
-    clone.run("python", "-m", "pytest", "-q", "tests/test_params.py", "tests/test_architecture.py",
+    clone.run("python", "-m", "pytest", "-q", "tests/params/test_params.py", "tests/test_architecture.py",
               "-k", "not dvc.lock", PYTHONPATH=str(clone.path / "src"))  # fmt: skip
 
 
@@ -89,6 +89,6 @@ def test_a_file_without_the_interface_is_one_sentence(monkeypatch: pytest.Monkey
     half = ModuleType("redarte.models.half")
     half.DESCRIPTION = "half"  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, half.__name__, half)
-    monkeypatch.setitem(MODELS, "half", "half")
+    monkeypatch.setitem(REGISTRY, "half", "half")
     with pytest.raises(UserError, match=r"models/half\.py lacks LICENSE, .* of a model's interface \(docs/new-model"):
         base.module("half")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from redarte.devices.backend import keras
-from redarte.models import base, study
+from redarte.models import saving, study
 from redarte.params import Penalty, StudyName
 from redarte.runtime import errors
 from redarte.runtime.errors import UserError
@@ -87,8 +87,8 @@ def test_outputs_are_float32_probabilities(precision: str) -> None:
 
 def test_a_saved_model_predicts_the_same_and_has_its_artists(tmp_path: Path) -> None:
     model = study.build("red3", 16, 3, ELASTIC)
-    base.save(model, ["Ana", "Ben", "Zoë"], tmp_path / "n.keras")
-    loaded, artists = base.load(tmp_path / "n.keras")
+    saving.save(model, ["Ana", "Ben", "Zoë"], tmp_path / "n.keras")
+    loaded, artists = saving.load(tmp_path / "n.keras")
     images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
     assert artists == ["Ana", "Ben", "Zoë"]
     assert (loaded.predict(images, verbose=0) == model.predict(images, verbose=0)).all()
@@ -99,16 +99,16 @@ def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
     for number in range(2):
         keras.utils.set_random_seed(3)
         files.append(tmp_path / f"{number}.keras")
-        base.save(study.build("red1", 16, 3, NONE), ["Ana", "Ben", "Cleo"], files[-1])
+        saving.save(study.build("red1", 16, 3, NONE), ["Ana", "Ben", "Cleo"], files[-1])
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
 def test_a_model_with_code_is_refused(tmp_path: Path) -> None:
     """Keras's safe mode refuses a Lambda layer; one sentence says so."""
     harmful = keras.Sequential([keras.Input((4,)), keras.layers.Lambda(lambda x: x + 1, output_shape=(4,))])
-    base.save(harmful, ["a", "b", "c", "d"], tmp_path / "n.keras")
+    saving.save(harmful, ["a", "b", "c", "d"], tmp_path / "n.keras")
     with pytest.raises(UserError, match=r"n\.keras is not a model that redarte saved") as caught:
-        base.load(tmp_path / "n.keras")
+        saving.load(tmp_path / "n.keras")
     assert "\n" not in str(caught.value)
 
 
@@ -118,12 +118,12 @@ def test_a_corrupt_or_missing_file_is_refused(tmp_path: Path, content: bytes | N
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(UserError, match=r"n\.keras is (missing|not a model)"):
-        base.load(file)
+        saving.load(file)
 
 
 def test_a_truncated_model_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "n.keras"
-    base.save(study.build("red1", 16, 3, NONE), ["Ana", "Ben", "Cleo"], file)
+    saving.save(study.build("red1", 16, 3, NONE), ["Ana", "Ben", "Cleo"], file)
     with zipfile.ZipFile(file) as opened:
         parts = {name: opened.read(name) for name in opened.namelist()}
     assert json.loads(parts["metadata.json"])["date_saved"] == ""
@@ -132,7 +132,7 @@ def test_a_truncated_model_is_refused(tmp_path: Path) -> None:
         for name, data in parts.items():
             opened.writestr(name, data)
     with pytest.raises(UserError, match="is not a model"):
-        base.load(file)
+        saving.load(file)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pytest
 from pebble import ProcessFuture
 
 from redarte.runtime.errors import UserError
-from redarte.runtime.sandbox import EndedError, LostError, Sandbox
+from redarte.runtime.sandbox import Sandbox, TaskFailedError, WorkersKilledError
 
 MEMORY = 2**30
 
@@ -50,7 +50,7 @@ def test_a_file_that_kills_its_worker_is_the_only_one_lost() -> None:
     with Sandbox(2, MEMORY, timeout=0.5) as sandbox:
         results = list(sandbox.map(work, items))
     message = {item: str(result) for item, result in zip(items, results, strict=True)}
-    assert [result.reason for result in results if isinstance(result, LostError)] == [
+    assert [result.reason for result in results if isinstance(result, TaskFailedError)] == [
         "crashes_the_decoder", "takes_too_long", "crashes_the_decoder",
     ]  # fmt: skip
     assert message["wrong"] == "is wrong"
@@ -93,7 +93,7 @@ def test_a_file_that_no_worker_takes_is_not_reported_as_slow() -> None:
         for worker in stopped:
             worker.suspend()
         try:
-            with pytest.raises(EndedError):
+            with pytest.raises(WorkersKilledError):
                 sandbox.call(work, "b")
         finally:
             for worker in stopped:
@@ -129,7 +129,7 @@ def test_workers_that_are_killed_repeatedly_are_not_reported_as_a_bad_file() -> 
         ending = threading.Thread(target=end_them)
         ending.start()
         try:
-            with pytest.raises(EndedError):
+            with pytest.raises(WorkersKilledError):
                 sandbox.call(work, "hang")
         finally:
             done.set()
@@ -167,5 +167,5 @@ def test_a_lower_limit_of_the_process_is_kept() -> None:
 def test_a_worker_that_is_killed_from_outside_loses_no_file(tmp_path: Path) -> None:
     with Sandbox(1, MEMORY) as sandbox:
         assert sandbox.call(die_once, tmp_path / "mark") == "whole"
-        with pytest.raises(EndedError, match="killed from outside"):
+        with pytest.raises(WorkersKilledError, match="killed from outside"):
             list(sandbox.map(work, ["a", "killed", "b"]))

@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from redarte.images.decoding import folders
+from redarte.images import folders
 from redarte.runtime import console, tables
 from redarte.runtime.errors import escaped
 from tests.conftest import Workspace, write_painting

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from redarte.commands import repository
+from redarte.history import repository
 from redarte.runtime import provenance
 from tests.conftest import Workspace, new_workspace, ran, tree_bytes
 

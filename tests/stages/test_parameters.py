@@ -106,8 +106,8 @@ TABLE: dict[str, tuple[Any, str, dict[str, Any]]] = {
 # Those that decide no byte of an output here, and why.
 WITHOUT = {
     "extra_models": "it makes stages; tests of fisher and finetuned run them",
-    "split.apply_corrections": "corrections.csv has no rows here: tests/commands/test_label_issues.py",
-    "fetch.archive.encoding": "the wrong one is refused or changes names alone: tests/images/test_archive.py",
+    "split.apply_corrections": "corrections.csv has no rows here: tests/labelling/test_label_issues.py",
+    "fetch.archive.encoding": "the wrong one is refused or changes names alone: tests/ingestion/test_archive.py",
     "fetch.archive.sha256": "it takes a file or refuses it",
     "fetch.folder.sha256": "it takes a folder or refuses it",
     "fetch.archive.max_gigabytes": "it takes a file or refuses it",

@@ -11,8 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from redarte.images import dataset
-from redarte.images.decoding import folders
+from redarte.images import dataset, folders
 from tests.conftest import ROOT, Workspace, new_workspace, tree_bytes, write_painting
 
 

@@ -15,7 +15,7 @@ import yaml
 from dvc.dependency import ParamsDependency
 from dvc.repo import Repo
 
-from redarte.params import MODELS
+from redarte.params import REGISTRY
 from tests.conftest import ROOT, Workspace, environment_for, ran, write_params
 
 STAGES = (
@@ -162,8 +162,8 @@ def file_of(module: str) -> str:
 
 
 def decides(file: str) -> bool:
-    """Whether a module may decide the bytes of an output: all but runtime/, devices/ and params.py."""
-    is_undeclared = file.startswith(("src/redarte/runtime/", "src/redarte/devices/", "src/redarte/params.py"))
+    """Whether a module may decide the bytes of an output: all but runtime/, devices/ and params/."""
+    is_undeclared = file.startswith(("src/redarte/runtime/", "src/redarte/devices/", "src/redarte/params/"))
     # Nor does what starts every stage or names what `import redarte` offers, or a module with only a docstring.
     is_start = file in ("src/redarte/__init__.py", "src/redarte/stages/__init__.py")
     return not is_undeclared and not is_start and has_code(ROOT / file)
@@ -199,7 +199,7 @@ def with_comment(workspace: Workspace, file: str) -> set[str]:
         path.write_bytes(before)
 
 
-UNDECLARED = ("params.py", "cli.py", "runtime", "devices", "commands")
+UNDECLARED = ("params", "cli.py", "runtime", "devices", "commands", "serving", "labelling", "history")
 
 
 def test_a_comment_in_undeclared_modules_makes_nothing_stale(finished: Workspace) -> None:
@@ -232,8 +232,8 @@ EDITS = {
     "evaluation/calibration.py": EXPORTS,
     "images/transforms.py": {"augment"},
     "images/duplicates.py": {"split"},
-    "images/sources/sample/__init__.py": {"fetch"},
-    "images/sources/archive/__init__.py": set(),
+    "ingestion/sources/sample/__init__.py": {"fetch"},
+    "ingestion/sources/archive/__init__.py": set(),
     "models/study.py": TRAININGS | EXPORTS,
     "models/fisher.py": set(),
     "models/layers.py": set(),
@@ -259,7 +259,7 @@ def test_a_comment_in_a_file_makes_stale_the_stages_that_use_it(finished: Worksp
         ("evaluation/figures.py", ["evaluate", "compare"]),
         ("devices/__init__.py", []),
         ("runtime/console.py", []),
-        ("params.py", []),
+        ("params/__init__.py", []),
         ("models/fisher.py", []),
         ("models/study.py", ["train_red1", "train_red2", "train_red3", "export@red1", "export@red2", "export@red3"]),
         ("training/checkpoints.py", ["train_red1", "train_red2", "train_red3"]),
@@ -380,7 +380,7 @@ def committed_parameters(known: Iterable[str]) -> list[str]:
     """The parameters of params.yaml, without those of a new model (docs/new-model.md) that a table does not know."""
     sections = {name.partition(".")[0] for name in known}
     document = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    return list(leaves({name: document[name] for name in document if name in sections or name not in MODELS}))
+    return list(leaves({name: document[name] for name in document if name in sections or name not in REGISTRY}))
 
 
 def test_the_table_has_every_parameter() -> None:

@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.table import Table
 
 from redarte import devices, params
-from redarte.commands import estimates, repository
+from redarte.commands import estimates
 from redarte.commands.estimates import Amount
 from redarte.devices import backend
+from redarte.history import repository
 from redarte.params import STUDY, Params
 from redarte.runtime import memory, workers
 from redarte.runtime.console import markup
@@ -26,9 +27,6 @@ def report(settings: Params, model: str | None) -> None:
 
     Args:
         model: as if `model` (and `extra_models`) named it; None: params.yaml as it is.
-
-    Raises:
-        UserError: there is no such model, or DVC fails.
     """
     if model is not None:
         settings = with_model(settings, model)
@@ -65,22 +63,14 @@ def report(settings: Params, model: str | None) -> None:
 
 
 def with_model(settings: Params, model: str) -> Params:
-    """Returns the same parameters for another model.
-
-    Raises:
-        UserError: there is no such model.
-    """
+    """Returns the same parameters for another model."""
     params.check_model(model)
     extra = settings.extra_models if model in settings.trained_models else [*settings.extra_models, model]
     return settings.model_copy(update={"model": model, "extra_models": extra})
 
 
 def stages_to_run(model: str | None) -> tuple[list[str], list[str]]:
-    """Returns the stages that `dvc repro` would run, and those that it would restore from the run cache, in its order.
-
-    Raises:
-        UserError: DVC fails.
-    """
+    """Returns the stages that `dvc repro` would run, and those that it would restore from the run cache, in order."""
     with repository.opened("the stages cannot be listed") as repo:
         changed = set(repo.status())
         # DVC's edges point from a stage to its dependencies, and dvc.yaml lists dependencies first.

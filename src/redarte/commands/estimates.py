@@ -11,8 +11,9 @@ import numpy as np
 
 from redarte import devices
 from redarte.images import decoding, duplicates, transforms
-from redarte.images.collection import checks, files
-from redarte.images.sources import archive, sample
+from redarte.ingestion import checks
+from redarte.ingestion.collection import files
+from redarte.ingestion.sources import archive, sample
 from redarte.models import backbones, fisher, study
 from redarte.params import STUDY, Params, Sample
 from redarte.runtime import workers
@@ -35,11 +36,7 @@ class Amount:
 
 
 def source_amount(settings: Params) -> Amount | None:
-    """Returns the size of the configured source; None where it is unknown before fetch.
-
-    Raises:
-        UserError: the archive cannot be read.
-    """
+    """Returns the size of the configured source; None where it is unknown before fetch."""
     fetch = settings.fetch
     path = Path(getattr(getattr(fetch, fetch.source), "path", None) or "not set").expanduser()
     match fetch.source:

@@ -5,13 +5,12 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from redarte.commands.predict import model_file, reader
 from redarte.images import decoding
-from redarte.images.collection import checks
 from redarte.images.decoding import ImageArray
-from redarte.images.decoding.folders import display_name
+from redarte.images.folders import display_name
 from redarte.images.overlays import overlay
-from redarte.inference.predictor import Predictor
+from redarte.inference.predictor import Predictor, model_file
+from redarte.ingestion import checks
 from redarte.runtime import outputs
 from redarte.runtime.errors import UserError
 from redarte.runtime.sandbox import Sandbox
@@ -19,24 +18,18 @@ from redarte.runtime.sandbox import Sandbox
 _MAX_SIDE = 1024  # px: of the written image
 
 
-def write(model_name: str | None, image: Path, out: Path, artist: str | None, max_pixels: float) -> str:
+def write(model_name: str | None, image: Path, out: Path, artist: str | None) -> str:
     """Writes an image with the evidence map for its predicted artist, or for another artist.
 
     Args:
         artist: by name; None: the predicted artist.
-
-    Returns:
-        One sentence about what was written.
-
-    Raises:
-        UserError: the image cannot be read, the artist is unknown, or `out` cannot be written.
     """
     if out.exists() and image.exists() and out.samefile(image):
         raise UserError(f"{out} is the image itself, and would be overwritten: choose another file with --out.")
-    with Sandbox(1, checks.max_memory(max_pixels), checks.__name__) as sandbox:
+    with Sandbox(1, checks.max_memory(checks.MAX_PIXELS), checks.__name__) as sandbox:
         model = Predictor(model_file(model_name))
         try:
-            resized, original = sandbox.call(partial(_read, reader(model, max_pixels)), image)
+            resized, original = sandbox.call(partial(_read, model.reader(checks.MAX_PIXELS)), image)
         except UserError as error:
             raise UserError(f"{image} {error}.") from None
     predictions = model.predict([resized[None]])
@@ -53,11 +46,7 @@ def write(model_name: str | None, image: Path, out: Path, artist: str | None, ma
 
 
 def artist_index(artist: str, artists: list[str]) -> int:
-    """Returns an artist's index by the name, with spaces or underscores.
-
-    Raises:
-        UserError: the model does not know the artist.
-    """
+    """Returns an artist's index by the name, with spaces or underscores."""
     for number, known in enumerate(artists):
         if display_name(known).casefold() == display_name(artist).casefold():
             return number

@@ -1,22 +1,19 @@
 """`redarte predict`: predicts the artists of images."""
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from redarte.images import decoding
-from redarte.images.collection import checks
-from redarte.images.collection import files as tree
-from redarte.images.decoding import ImageArray
-from redarte.images.decoding.folders import display_name
+from redarte.images import dataset
+from redarte.images.folders import display_name
+from redarte.ingestion import checks
+from redarte.ingestion.collection import files as listing
 from redarte.runtime import tables, workers
-from redarte.runtime.console import progress, say, warn
-from redarte.runtime.errors import UNPRINTABLE, UserError, escaped, printable
+from redarte.runtime.console import json_line, progress, say, warn
+from redarte.runtime.errors import UserError, escaped, printable
 from redarte.runtime.sandbox import Sandbox
 
 if TYPE_CHECKING:
@@ -24,7 +21,6 @@ if TYPE_CHECKING:
 
 Style = Literal["table", "json", "csv"]
 
-MODELS = Path("models")
 SAMPLE_ONLY = (
     "this model was trained on the built-in sample, invented schools of painting; it cannot recognise real painters "
     "(train on your own images: redarte train)"
@@ -37,36 +33,28 @@ Result = tuple[Path, "tuple[Predictions, int] | UserError"]
 
 
 def files(paths: Sequence[Path]) -> tuple[list[Path], int]:
-    """Lists the named files and the images in the named folders.
-
-    Returns:
-        The files, and the number of other files in the folders.
-
-    Raises:
-        UserError: a folder cannot be read.
-    """
+    """Returns the named files and the images in the named folders, and the number of other files in the folders."""
     found: list[Path] = []
     others = 0
     for path in paths:
         if not path.is_dir():
             found.append(path)
             continue
-        for name, reason in tree.walk(path):
-            if reason in tree.NOT_CANDIDATES:
+        for name, reason in listing.walk(path):
+            if reason in listing.NOT_CANDIDATES:
                 others += 1
             else:
                 found.append(path / name)
     return found, others
 
 
-def predict(model: "Predictor", paths: Sequence[Path], max_pixels: float, sandbox: Sandbox) -> Iterator[Result]:
-    """Predicts files in their order; the next files are decoded during the prediction.
+def predict(model: "Predictor", paths: Sequence[Path], sandbox: Sandbox) -> Iterator[Result]:
+    """Yields files in their order with their predictions, or with the reason why they cannot be read.
 
-    Yields:
-        Each file with its predictions, or with the reason why it cannot be read.
+    The next files are decoded during the prediction.
     """
-    many = decoding.inference_batch_size(model.side)
-    images = zip(paths, sandbox.map(reader(model, max_pixels), paths), strict=True)
+    many = dataset.inference_batch_size(model.side)
+    images = zip(paths, sandbox.map(model.reader(checks.MAX_PIXELS), paths), strict=True)
     while decoded := list(islice(images, many)):
         readable = [image for _, image in decoded if not isinstance(image, UserError)]
         predictions = model.predict([np.stack(readable)] if readable else [])
@@ -75,49 +63,8 @@ def predict(model: "Predictor", paths: Sequence[Path], max_pixels: float, sandbo
             yield path, image if isinstance(image, UserError) else (predictions, next(rows))
 
 
-def reader(model: "Predictor", max_pixels: float) -> Callable[[Path | bytes], ImageArray]:
-    """Returns the function that reads an unchecked file as a model sees it; see `checks.read_resized`."""
-    return partial(
-        checks.read_resized, side=model.side, max_pixels=max_pixels, jpeg_quality=model.metadata.jpeg_quality
-    )
-
-
-def as_json(predictions: "Predictions", index: int, top: int) -> dict[str, Any]:
-    """Returns one image's prediction as JSON values; probabilities are calibrated."""
-    ranking = [
-        {"artist": artist, "probability": round(probability, 6)}
-        for artist, probability in predictions.ranking(index, top)
-    ]
-    return {**ranking[0], "top": ranking, "in_distribution": bool(predictions.in_distribution[index])}
-
-
-def model_file(name: str | None) -> Path:
-    """Returns the .onnx file of a model.
-
-    Args:
-        name: a path, a model's name, or None for params.yaml's `model`.
-
-    Raises:
-        UserError: no model is named, and params.yaml is missing or cannot be read.
-    """
-    if name is None:
-        if not Path("params.yaml").exists():
-            raise UserError("there is no params.yaml here that names a model; name one, such as --model red1.onnx.")
-        from redarte import params
-
-        name = params.load().model
-    return Path(name) if name.endswith(".onnx") else MODELS / f"{name}.onnx"
-
-
-def report(model_name: str | None, paths: Sequence[Path], top: int, style: Style, max_pixels: float) -> int:
-    """Prints the predictions of a model.
-
-    Returns:
-        The number of files that could not be read.
-
-    Raises:
-        UserError: there are no images, or no such model.
-    """
+def report(model_name: str | None, paths: Sequence[Path], top: int, style: Style) -> int:
+    """Prints the predictions of a model, and returns how many files could not be read."""
     found, others = files(paths)
     if not found:
         raise UserError(f"there are no images in {', '.join(map(str, paths))}.")
@@ -125,16 +72,16 @@ def report(model_name: str | None, paths: Sequence[Path], top: int, style: Style
         warn(f"{others} other files in these folders are not images")
     failed = 0
     processes = 1 if len(found) == 1 else min(workers.count(), len(found))
-    with Sandbox(processes, checks.max_memory(max_pixels), checks.__name__) as sandbox:
+    with Sandbox(processes, checks.max_memory(checks.MAX_PIXELS), checks.__name__) as sandbox:
         # Imported while the first worker of the sandbox starts.
-        from redarte.inference.predictor import Predictor
+        from redarte.inference.predictor import Predictor, model_file
 
         model = Predictor(model_file(model_name))
         if model.metadata.data == "sample" and not all(map(_is_of_project, found)):
             warn(SAMPLE_ONLY)
-        predicted = predict(model, found, max_pixels, sandbox)
+        predicted = predict(model, found, sandbox)
         write: Callable[[str], None] = say
-        if len(found) > decoding.inference_batch_size(model.side):
+        if len(found) > dataset.inference_batch_size(model.side):
             from tqdm import tqdm
 
             # Prints above the bar.
@@ -159,13 +106,8 @@ def json_rows(predicted: Iterable[Result], top: int) -> Iterator[tuple[str, bool
         if isinstance(result, UserError):
             yield json_line({"path": str(path), "error": str(result)}), False
         else:
-            yield json_line({"path": str(path), **as_json(*result, top)}), True
-
-
-def json_line(values: dict[str, Any]) -> str:
-    """Returns a JSON object on one line, with control characters as JSON escapes."""
-    line = json.dumps(values, ensure_ascii=False)
-    return UNPRINTABLE.sub(lambda found: json.dumps(found[0])[1:-1], line)
+            predictions, index = result
+            yield json_line({"path": str(path), **predictions.as_json(index, top)}), True
 
 
 def csv_rows(predicted: Iterable[Result], top: int, artists: int) -> Iterator[tuple[str, bool]]:

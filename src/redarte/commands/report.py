@@ -11,32 +11,25 @@ import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
-from redarte.commands import repository
-from redarte.runtime import outputs
+from redarte.history import repository
+from redarte.runtime import outputs, paths
 from redarte.runtime.errors import UserError
 
-PAGE = Path("plots/report.html")
-_LOCK = Path("dvc.lock")
 _RUN = re.compile(r'(?<=<p id="run">).*?(?=</p>)', re.DOTALL)
 
 
 def write(copy: Path) -> str:
-    """Writes the copy.
-
-    Returns:
-        A sentence with its name and the run.
-
-    Raises:
-        UserError: there is no page, or it is not the page of dvc.lock; or the copy would replace another kind of file.
-    """
+    """Writes the copy."""
     repository.check()
     try:
-        content = PAGE.read_bytes()
+        content = paths.REPORT_PAGE.read_bytes()
     except FileNotFoundError:
-        raise UserError(f"{PAGE} is missing; create it with `dvc repro`, or get it with `dvc pull`.") from None
+        raise UserError(
+            f"{paths.REPORT_PAGE} is missing; create it with `dvc repro`, or get it with `dvc pull`."
+        ) from None
     page = content.decode("utf-8")
     if not _RUN.search(page) or hashlib.md5(content).hexdigest() != _hash_in_lock():
-        raise UserError(f"{PAGE} is not the page of {_LOCK}; type `dvc repro` first.")
+        raise UserError(f"{paths.REPORT_PAGE} is not the page of {paths.LOCK}; type `dvc repro` first.")
     described = run()
     with outputs.user_file(copy, "the argument", ".html", ".htm") as partial:
         partial.write_text(_RUN.sub(html.escape(f"{described}."), page, count=1), encoding="utf-8", newline="\n")
@@ -45,17 +38,17 @@ def write(copy: Path) -> str:
 
 def run() -> str:
     """Returns the commit and the date of the results in dvc.lock, as text."""
-    if _git("status", "--porcelain", "--", str(_LOCK)) == "":
-        committed = _git("log", "-1", "--format=%h of %cs", "--", str(_LOCK))
+    if _git("status", "--porcelain", "--", str(paths.LOCK)) == "":
+        committed = _git("log", "-1", "--format=%h of %cs", "--", str(paths.LOCK))
         if committed:
             return f"commit {committed}"
-    written = datetime.fromtimestamp(_LOCK.stat().st_mtime, UTC)
+    written = datetime.fromtimestamp(paths.LOCK.stat().st_mtime, UTC)
     return f"not committed; run on {written:%Y-%m-%d}"
 
 
 def _hash_in_lock() -> str | None:
     outs = repository.lock().get("report", {}).get("outs", ())
-    return next((out.get("md5") for out in outs if out["path"] == str(PAGE)), None)
+    return next((out.get("md5") for out in outs if out["path"] == str(paths.REPORT_PAGE)), None)
 
 
 def _git(*command: str) -> str | None:

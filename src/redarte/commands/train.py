@@ -11,17 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from redarte import params
-from redarte.commands import own_files
-from redarte.commands.experiments import assignment
-from redarte.commands.report import PAGE
 from redarte.evaluation import metrics
-from redarte.images.decoding.folders import display_name
-from redarte.images.sources import folder
+from redarte.history import own_files
+from redarte.history.experiments import assignment
+from redarte.images.folders import display_name
+from redarte.ingestion.sources import folder
 from redarte.params import STUDY, Params
-from redarte.runtime import outputs
+from redarte.runtime import outputs, paths
 from redarte.runtime.cache import keras_weights
 from redarte.runtime.console import say
-from redarte.runtime.errors import UserError
+from redarte.runtime.errors import UserError, listed
 
 _ADDRESS = re.compile(r"https?://", re.IGNORECASE)
 _QUICK: dict[str, dict[str, Any]] = {
@@ -39,11 +38,6 @@ def run(images: str, model: str, backbone: str | None, changes: list[str], quick
     Args:
         images: a folder, an archive or an http(s) address.
         backbone: for finetuned; None: that of params.yaml.
-        changes: parameters and values, as for `dvc exp run -S`.
-        quick: for a first look, with smaller images.
-
-    Raises:
-        UserError: there is no such model, the images or the weights are missing, or the run fails.
     """
     settings = params.load()
     params.check_model(model)
@@ -90,19 +84,15 @@ def _source(images: str, settings: Params) -> dict[str, Any]:
 
 
 def _check_weights(settings: Params, values: dict[str, Any], changes: list[str]) -> None:
-    """Loads the backbone where its weights are not on this machine: that may need a network, or fail.
-
-    Raises:
-        UserError: the backbone cannot be loaded.
-    """
+    """Loads the backbone where its weights are not on this machine: that may need a network, or fail."""
     typed = dict(change.partition("=")[::2] for change in changes)
     chosen = {name: typed.get(f"finetuned.{name}", values.get(f"finetuned.{name}")) for name in ("backbone", "weights")}
     section = settings.finetuned.model_copy(update={name: value for name, value in chosen.items() if value is not None})
     if section.weights == "none":
         return
-    wanted = _comparable(section.backbone)
+    wanted = _letters_and_digits(section.backbone)
     files = keras_weights().glob("*") if section.weights == "imagenet" else []
-    if any(_comparable(file.name).startswith(wanted) for file in files):
+    if any(_letters_and_digits(file.name).startswith(wanted) for file in files):
         return
     if section.backbone.endswith(".keras") and Path(section.backbone).expanduser().is_file():
         return
@@ -116,7 +106,7 @@ def _check_weights(settings: Params, values: dict[str, Any], changes: list[str])
         raise UserError(f"{error} The model fisher needs no weights: redarte train --model fisher.") from None
 
 
-def _comparable(name: str) -> str:
+def _letters_and_digits(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
@@ -139,12 +129,11 @@ def _summary(model: str) -> Iterator[str]:
     for key, what in (("left_out", "left out, with too few images"), ("never_tested", "without test images")):
         names = [display_name(name) for name in split[f"names_{key}"]]
         if names:
-            more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
-            yield f"artists {what}: {', '.join(names[:_MAX_NAMES])}{more}"
+            yield f"artists {what}: {listed(names, _MAX_NAMES)}"
     groups = split["near_duplicates"]["groups"]
     if groups:
         yield f"near-duplicates: {groups} groups, each in one split ({split['near_duplicates']['images']} images)"
-    yield f"report: {PAGE}"
+    yield f"report: {paths.REPORT_PAGE}"
     yield ""
     yield "next: open the report; redarte label-issues (find wrong labels); redarte predict image.jpg; redarte serve;"
     yield f"to keep and share it: {COMMIT} 'My images'; dvc push"

@@ -57,9 +57,6 @@ def prepare(seed: int, settings: Train) -> None:
     """Seeds the random number generators, and chooses between GPU and CPU by trying a small step.
 
     Call it before anything is computed.
-
-    Raises:
-        UserError: train.device or train.jit ask for what this machine or backend cannot do.
     """
     accelerator.prepare(settings.deterministic)
     if settings.device == "cpu":
@@ -92,9 +89,6 @@ def to_device(pixels: np.ndarray) -> Any:
 
     Args:
         pixels: (n, side, side, 3), uint8.
-
-    Returns:
-        An array on the GPU, or the images.
     """
     fits = accelerator.count() == 1 and pixels.nbytes <= _MEMORY_SHARE * accelerator.free_memory()
     return accelerator.put(pixels) if accelerator.gpus() and fits else pixels

@@ -15,7 +15,6 @@ class Gpu:
     """A GPU.
 
     Attributes:
-        name: the model.
         capability: the CUDA compute capability (9.0 for an H100); 0 for a GPU that is not NVIDIA's.
     """
 
@@ -72,9 +71,6 @@ class Accelerator:
 
         Args:
             pixels: (n, side, side, 3), uint8.
-
-        Returns:
-            An array on the GPU that is indexed by positions.
         """
         return keras.ops.convert_to_tensor(pixels)
 

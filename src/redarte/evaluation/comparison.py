@@ -48,9 +48,6 @@ def table_one(
 
     Args:
         rows: model -> accuracy, val_accuracy and test_accuracy.
-        fetched: the content of metrics/fetch.json.
-        baseline: the test accuracy of the majority class.
-        tests: from `p_values`.
     """
     columns = ["Model", "Accuracy", "Val accuracy", "Test accuracy"]
     cells = [[title(name), *(f"{value:.2f}" for value in ours.values())] for name, ours in rows.items()]
@@ -70,27 +67,26 @@ def table_one(
 
 def verdicts(tests: dict[tuple[str, str], float]) -> list[str]:
     """Returns the results of `p_values` as sentences."""
-    return [metrics.verdict(title(one), title(other), p_value) for (one, other), p_value in tests.items()]
+    return [verdict(title(one), title(other), p_value) for (one, other), p_value in tests.items()]
+
+
+def verdict(first: str, second: str, p_value: float) -> str:
+    """Returns the result of McNemar's test as a sentence."""
+    significant = "is not significant" if p_value >= 0.05 else "is significant"
+    return f"The difference between {first} and {second} {significant} (p = {p_value:.2g})."
 
 
 def published(fetched: dict[str, Any]) -> dict[str, tuple[float, float]]:
     """Returns TABLE_ONE, or nothing for images that the study did not use: its numbers mean nothing beside theirs.
 
     Beside the sample they show that the pipeline works; `describe` says so.
-
-    Args:
-        fetched: the content of metrics/fetch.json.
     """
     is_of_study = _DATA_SET in fetched["data_set"].casefold()
     return TABLE_ONE if is_of_study or fetched["source"] == "sample" else {}
 
 
 def describe(fetched: dict[str, Any]) -> str:
-    """Returns where the images come from, so that nobody mistakes the sample's numbers for the study's.
-
-    Args:
-        fetched: the content of metrics/fetch.json.
-    """
+    """Returns where the images come from, so that nobody mistakes the sample's numbers for the study's."""
     if fetched["source"] == "sample":
         return "the built-in sample (invented schools of painting), not the study's paintings"
     return f"{fetched['data_set']} (fetch.source: {fetched['source']})"

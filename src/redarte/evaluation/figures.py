@@ -15,7 +15,7 @@ import numpy as np
 
 from redarte.evaluation import metrics
 from redarte.images.decoding import ImageArray
-from redarte.images.decoding.folders import display_name
+from redarte.images.folders import display_name
 from redarte.runtime import outputs
 from redarte.runtime.console import quiet
 
@@ -88,16 +88,16 @@ def curves(path: Path, histories: dict[str, "Curve"], published: dict[str, tuple
     _save(figure, path, panels)
 
 
-def confusion(path: Path, counts: np.ndarray, artists: Sequence[str], title: str) -> None:
+def confusion(path: Path, counts: np.ndarray, order: np.ndarray, artists: Sequence[str], title: str) -> None:
     """Draws the confusion matrix: rows are the truth, columns the predictions.
 
-    Columns have the artists' numbers, because fifty vertical names cannot be read. Of more than `metrics.MAX_SHOWN`
-    artists only the most confused are shown.
+    Columns have the artists' numbers, because fifty vertical names cannot be read.
 
     Args:
         counts: (artists, artists), from `metrics.confusion`.
+        order: (shown artists,), int64: the artists to show.
     """
-    shares, order = metrics.normalise_rows(counts), metrics.most_confused(counts)
+    shares = metrics.normalise_rows(counts)
     if len(order) < len(artists):
         title = f"{title}\nthe {len(order)} of {len(artists)} artists that are confused most often"
     small = len(order) <= _MAX_ANNOTATED
@@ -128,8 +128,10 @@ def confusion(path: Path, counts: np.ndarray, artists: Sequence[str], title: str
     _save(figure, path, [])
 
 
-def recalls(path: Path, recall: np.ndarray, images: np.ndarray, artists: Sequence[str], accuracy: float) -> None:
-    """Draws each artist's recall in descending order; the best and the worst if there are many artists.
+def recalls(
+    path: Path, recall: np.ndarray, images: np.ndarray, artists: Sequence[str], accuracy: float, most: int
+) -> None:
+    """Draws each artist's recall in descending order; the best and the worst if there are more than `most`.
 
     Args:
         recall: (artists,), NaN for an artist without images.
@@ -137,9 +139,9 @@ def recalls(path: Path, recall: np.ndarray, images: np.ndarray, artists: Sequenc
     """
     tested = np.flatnonzero(images)
     order = tested[np.lexsort((tested, -images[tested], -recall[tested]))]
-    hidden = max(0, len(order) - metrics.MAX_SHOWN)
+    hidden = max(0, len(order) - most)
     if hidden:
-        order = np.concatenate([order[: metrics.MAX_SHOWN // 2], order[-metrics.MAX_SHOWN // 2 :]])
+        order = np.concatenate([order[: most // 2], order[-most // 2 :]])
     figure = Figure(figsize=(7.5, max(2.6, 0.24 * len(order) + 1.2)), layout="constrained")
     panel = figure.subplots()
     panel.barh(range(len(order)), recall[order], color=BLUE, height=0.7)
@@ -150,10 +152,10 @@ def recalls(path: Path, recall: np.ndarray, images: np.ndarray, artists: Sequenc
         panel.text(recall[artist] + 0.01, y, text, va="center", fontsize=8, bbox=background)
     panel.axvline(accuracy, color=ORANGE, linewidth=1, linestyle="--", label=f"all images: {accuracy:.2f}")
     if hidden:
-        panel.axhline(metrics.MAX_SHOWN // 2 - 0.5, color=GREY, linewidth=1)
+        panel.axhline(most // 2 - 0.5, color=GREY, linewidth=1)
         gap = {"facecolor": "w", "edgecolor": GREY, "boxstyle": "round"}
         between = f"{hidden} more artists"
-        panel.text(0.2, metrics.MAX_SHOWN // 2 - 0.5, between, va="center", fontsize=8, bbox=gap)
+        panel.text(0.2, most // 2 - 0.5, between, va="center", fontsize=8, bbox=gap)
     panel.set_yticks(range(len(order)), [artists[artist] for artist in order], fontsize=8)
     panel.set_xlim(0, 1.12)
     panel.set_xticks(np.linspace(0, 1, 6))

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-MAX_SHOWN = 60  # artists in a confusion matrix or a list of recalls: more cannot be read, and take gigabytes to draw
-
 
 def accuracy(truth: np.ndarray, logits: np.ndarray) -> float:
     """Returns the share of images whose predicted class, the one with the highest logit, is the true one.
@@ -119,26 +117,11 @@ def confused_pairs(counts: np.ndarray, most: int) -> list[tuple[int, int, int]]:
     return sorted(pairs, key=lambda pair: (-pair[2], pair[0], pair[1]))[:most]
 
 
-def most_confused(counts: np.ndarray, most: int = MAX_SHOWN) -> np.ndarray:
-    """Returns the artists to show in a confusion matrix: all, or those of the most confused pairs if there are more.
-
-    Args:
-        counts: (artists, artists), from `confusion`.
-
-    Returns:
-        (at most `most`,), int64, in ascending order.
-    """
-    artists = range(len(counts))
-    of_pairs = (artist for one, other, _ in confused_pairs(counts, most) for artist in (one, other))
-    return np.array(sorted(list(dict.fromkeys([*of_pairs, *artists]))[:most]))
-
-
 def baseline_accuracy(train: list[str], test: list[str]) -> float:
     """Returns the test accuracy of the majority class: the artist with the most training images.
 
     Args:
         train: the identities of the training images, "<artist>/<stem>".
-        test: those of the test images.
     """
     counts = Counter(image_id.partition("/")[0] for image_id in train)
     largest = min(counts, key=lambda artist: (-counts[artist], artist))
@@ -172,9 +155,6 @@ def reliability(right: np.ndarray, confidence: np.ndarray, bins: int = 10) -> Re
     Args:
         right: (n,), bool: whether each prediction is right.
         confidence: (n,), the probability of each prediction, above 0, to 1.
-
-    Returns:
-        Confidence, accuracy and number of images of each bin.
     """
     bin_of = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     images = np.bincount(bin_of, minlength=bins)
@@ -214,12 +194,6 @@ def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> float:
     different = only_first + only_second
     tail = sum(math.comb(different, k) for k in range(min(only_first, only_second) + 1))
     return min(1.0, 2 * tail / (1 << different))
-
-
-def verdict(first: str, second: str, p_value: float) -> str:
-    """Returns the result of McNemar's test as a sentence."""
-    significant = "is not significant" if p_value >= 0.05 else "is significant"
-    return f"The difference between {first} and {second} {significant} (p = {p_value:.2g})."
 
 
 def _counts(truth: np.ndarray, predicted: np.ndarray, artists: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

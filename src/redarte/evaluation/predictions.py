@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from redarte.images.dataset import Dataset
     from redarte.inference.predictor import Predictions
 
+MAX_SHOWN = 60  # artists in a confusion matrix or a list of recalls: more cannot be read, and take gigabytes to draw
 _COLUMNS = (
     "image", "artist", "predicted", "probability", "uncalibrated_probability", "true_class_probability", "rank",
     "in_distribution",
@@ -25,7 +26,6 @@ class PredictionTable:
     """The predictions for n test images; artists are indices into `artists`.
 
     Attributes:
-        artists: the classes.
         ids: "<artist>/<stem>" of each image.
         truth: (n,), int.
         predicted: (n,), int.
@@ -109,6 +109,20 @@ def from_csv(*texts: str, artists: list[str] | None = None) -> PredictionTable:
         column("rank", int),
         column("in_distribution", lambda text: text == "yes"),
     )
+
+
+def most_confused(counts: np.ndarray, most: int = MAX_SHOWN) -> np.ndarray:
+    """Returns the artists to show in a confusion matrix: all, or those of the most confused pairs if there are more.
+
+    Args:
+        counts: (artists, artists), from `metrics.confusion`.
+
+    Returns:
+        (at most `most`,), int64, in ascending order.
+    """
+    artists = range(len(counts))
+    of_pairs = (artist for one, other, _ in metrics.confused_pairs(counts, most) for artist in (one, other))
+    return np.array(sorted(list(dict.fromkeys([*of_pairs, *artists]))[:most]))
 
 
 def leaked_images(rows: list[dict[str, str]]) -> set[str]:

@@ -8,13 +8,13 @@ import onnxruntime
 from redarte.devices.backend import keras
 from redarte.evaluation import calibration, metrics
 from redarte.export import onnx
-from redarte.images import dataset
+from redarte.images import dataset, folders
 from redarte.images.dataset import Dataset
-from redarte.images.decoding import folders
 from redarte.inference.features import MOMENTS, Graph
 from redarte.inference.predictor import Metadata, softmax
-from redarte.models import base
+from redarte.models import base, saving
 from redarte.params import Params
+from redarte.runtime import paths
 from redarte.runtime.errors import UserError
 
 _MAX_DIFFERENCE = 1e-4  # between Keras's probabilities and those of the exported file
@@ -22,19 +22,12 @@ _SLACK = 1 + 1e-4  # the file computes in float32: the image that defines the th
 
 
 def export_model(name: str, settings: Params, file: Path) -> tuple[bytes, Metadata, dict[str, float]]:
-    """Exports one model.
-
-    Returns:
-        The content of the .onnx file, its metadata, and the content of metrics/export_<model>.json.
-
-    Raises:
-        UserError: the file is not a model of redarte's, or the exported probabilities differ from Keras's.
-    """
+    """Exports one model."""
     module = base.module(name)
-    model, artists = base.load(file)
+    model, artists = saving.load(file)
     side = model.input_shape[1]
     jpeg_quality = settings.resize.quality if module.READS_RESIZED else None
-    images = dataset.RESIZED if module.READS_RESIZED else dataset.ORIGINALS
+    images = paths.RESIZED if module.READS_RESIZED else paths.SPLIT
     parts = module.decompose(model)
     val = dataset.load(images / "val", artists, side, decode=parts.trunk is None)
     proto = onnx.convert(side, parts)
@@ -97,7 +90,7 @@ def _training_embeddings(
     A model that was fitted to computed features has stored them in its file.
     """
     ids = [image_id for image_id in dataset.image_files(folder) if not folders.is_copy(image_id)]
-    stored = base.load_embeddings(file)
+    stored = saving.load_embeddings(file)
     if set(ids) <= set(stored):
         return {image_id: stored[image_id] for image_id in ids}
     images = dataset.load(folder, artists, side, with_copies=False, decode=False)

@@ -41,9 +41,6 @@ def convert(side: int, parts: Decomposition) -> onnx.ModelProto:
 
     Args:
         side: of the images that the model takes, in px.
-
-    Returns:
-        A model with all outputs but similarity and ood_score, which `complete` adds.
     """
     image = keras.Input((side, side, 3), dtype="uint8", name="image")
     found = parts.forward(keras.ops.cast(image, "float32"))
@@ -82,9 +79,6 @@ def complete(
         embeddings: (training images, features), float32.
         mean: (features,), from `calibration.whitening` of the embeddings.
         whitening: (features, features), from the same.
-
-    Returns:
-        The content of an .onnx file.
     """
     length = np.linalg.norm(embeddings, axis=1, keepdims=True)
     constants = {

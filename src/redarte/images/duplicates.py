@@ -20,8 +20,8 @@ from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from redarte.images import decoding
-from redarte.images.decoding import ImageArray, folders
+from redarte.images import decoding, folders
+from redarte.images.decoding import ImageArray
 from redarte.runtime import provenance, workers
 from redarte.runtime.cache import Cache
 from redarte.runtime.console import progress
@@ -43,7 +43,6 @@ class Fingerprint:
 
     Attributes:
         hash: pHash of the image, 64 bits.
-        mirrored: pHash of its mirror image.
         edges: (32, 32), float32: mean 0, L2-normalised; zeros for an image that is too smooth to have edges.
     """
 
@@ -72,9 +71,6 @@ def read(folder: Path, path: str) -> Fingerprint:
 
     Args:
         path: "<artist>/<file>".
-
-    Raises:
-        UserError: the file cannot be decoded.
     """
     return fingerprint(decoding.read_within(folder / path, _MAX_SIDE))
 
@@ -96,9 +92,6 @@ def groups(folder: Path, paths: list[str]) -> list[list[str]]:
 
     Returns:
         The groups of two images and more, in the order of `paths`.
-
-    Raises:
-        UserError: a file cannot be decoded.
     """
     fingerprints = _fingerprints(folder, paths)
     found = np.array(pairs(fingerprints), dtype=np.int64).reshape(-1, 2)

@@ -28,9 +28,6 @@ def copies(image: ImageArray, path: str, settings: Augment, seed: int) -> Iterat
         image: RGB, (height, width, 3), uint8.
         path: the image's "<artist>/<file>". The random numbers depend only on the path, the seed and the name of the
             copy, and not on the order of the images or the number of workers.
-
-    Yields:
-        The name of a copy and the copy, of the image's shape.
     """
     for name in settings.copies:
         # Creating a transform takes as long as applying it, so each is created once a process.

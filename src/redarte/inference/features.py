@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from redarte.images import decoding
+from redarte.images import dataset
 from redarte.images.dataset import Dataset
 from redarte.runtime import provenance, workers
 from redarte.runtime.cache import Cache
@@ -49,12 +49,11 @@ def groups(
 
     Args:
         compute: maps images (batch, side, side, 3), uint8, to moments (batch, features), float32.
-        label: the text of the progress bar.
 
     Yields:
         Moments (16, features), float32; the last group is padded.
     """
-    size = decoding.inference_batch_size(images.side)
+    size = dataset.inference_batch_size(images.side)
     each = progress(_each(images, stored, compute, size), len(images), label)
     for start in range(0, len(images), _GROUP):
         group = [next(each) for _ in range(min(_GROUP, len(images) - start))]
@@ -94,8 +93,6 @@ class Graph:
     """An exported model, computed for the images of the project.
 
     Args:
-        content: of an .onnx file.
-        session: of the same file.
         trunk: a hash of its layers up to the output `moments`; None where it has no such output.
         descriptor: a hash of its layers up to the output `descriptor`; None as for the trunk.
     """

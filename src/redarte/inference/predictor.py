@@ -10,14 +10,16 @@ import json
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import onnxruntime
 from pydantic import Field, TypeAdapter
 
 from redarte.images.decoding import ImageArray
+from redarte.runtime import paths
 from redarte.runtime.errors import UserError, first_line
 
 if TYPE_CHECKING:
@@ -39,8 +41,6 @@ class Metadata:
         data: the source of the images that it was trained on (fetch.source).
         jpeg_quality: of the images of data/resized that it was trained on; None: it was trained on the originals.
         artists: its classes, in the order of its outputs.
-        val_accuracy: its accuracy on val.
-        temperature: the divisor of its logits.
         coverage: the share of val images with an out-of-distribution score up to the threshold.
         ood_threshold: an image with a higher score is out of distribution.
         training_images: the identities, "<artist>/<stem>", of the images it was trained on, without copies.
@@ -68,7 +68,6 @@ class Predictions:
     """A model's predictions for n images.
 
     Attributes:
-        metadata: of the model.
         logits: (n, artists), float64.
         similarity: (n, training images), float32: cosine similarities, -1 to 1.
         ood_score: (n,), float32: the distance to the training images, 0 or more.
@@ -119,19 +118,20 @@ class Predictions:
         probabilities = self.calibrated[index]
         return [(self.metadata.artists[artist], float(probabilities[artist])) for artist in order]
 
+    def as_json(self, index: int, most: int) -> dict[str, Any]:
+        """Returns one of the predictions as JSON values; probabilities are calibrated."""
+        ranking = [
+            {"artist": artist, "probability": round(probability, 6)}
+            for artist, probability in self.ranking(index, most)
+        ]
+        return {**ranking[0], "top": ranking, "in_distribution": bool(self.in_distribution[index])}
+
 
 class Predictor:
     """A model in an .onnx file that redarte exported.
 
-    Args:
-        path: the file.
-
     Attributes:
-        metadata: of the model.
         side: of the square images that it takes, in px.
-
-    Raises:
-        UserError: the file is missing, or redarte did not export it.
     """
 
     def __init__(self, path: Path):
@@ -150,11 +150,7 @@ class Predictor:
         self._weights: np.ndarray | None = None
 
     def reloaded(self) -> "Predictor":
-        """Returns this model, or a new one if its file has been replaced.
-
-        Raises:
-            UserError: as for the class.
-        """
+        """Returns this model, or a new one if its file has been replaced."""
         return self if _identity(self._path) == self._file else Predictor(self._path)
 
     def predict(self, batches: Iterable[np.ndarray]) -> Predictions:
@@ -165,9 +161,6 @@ class Predictor:
 
         Returns:
             The predictions for all images, in order.
-
-        Raises:
-            UserError: the file turns out to be corrupt.
         """
         # Without batches the arrays are empty: not every model accepts an empty batch.
         empty = [
@@ -191,6 +184,14 @@ class Predictor:
         descriptors, embeddings = self._checked(lambda: [*self._graph().described(images, label)])
         return descriptors, embeddings
 
+    def reader(self, max_pixels: float) -> Callable[[Path | bytes], ImageArray]:
+        """Returns the function that reads an unchecked file as the model sees it; see `checks.read_resized`."""
+        # The stages read checked files.
+        from redarte.ingestion import checks
+
+        quality = self.metadata.jpeg_quality
+        return partial(checks.read_resized, side=self.side, max_pixels=max_pixels, jpeg_quality=quality)
+
     def _graph(self) -> "Graph":
         # Not in the small install.
         from redarte.inference.features import Graph
@@ -213,13 +214,9 @@ class Predictor:
 
         Args:
             image: (side, side, 3), uint8, RGB.
-            artist: a class index.
 
         Returns:
             (rows, columns), float32.
-
-        Raises:
-            UserError: the file turns out to be corrupt.
         """
         feature_maps = self.run(["feature_maps"], image[None])[0][0]
         if self._weights is None:
@@ -231,12 +228,6 @@ class Predictor:
 
         Args:
             images: (n, side, side, 3), uint8, RGB.
-
-        Returns:
-            One array for each output.
-
-        Raises:
-            UserError: the file turns out to be corrupt.
         """
         options = onnxruntime.RunOptions()
         options.only_execute_path_to_fetches = True
@@ -250,6 +241,21 @@ class Predictor:
         except Exception as error:
             # onnxruntime has its own exceptions, as in `_session`.
             raise UserError(f"{self._path} is not a model that redarte exported ({first_line(error)}).") from None
+
+
+def model_file(name: str | None) -> Path:
+    """Returns the .onnx file of a model.
+
+    Args:
+        name: a path, a model's name, or None for params.yaml's `model`.
+    """
+    if name is None:
+        if not paths.PARAMS.exists():
+            raise UserError("there is no params.yaml here that names a model; name one, such as --model red1.onnx.")
+        from redarte import params
+
+        name = params.load().model
+    return Path(name) if name.endswith(".onnx") else paths.MODELS / f"{name}.onnx"
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

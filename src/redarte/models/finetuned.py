@@ -10,7 +10,6 @@ are trained too.
 """
 
 import difflib
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,8 +21,7 @@ from redarte.devices.backend import keras
 from redarte.images import dataset
 from redarte.images.dataset import Dataset
 from redarte.inference import features
-from redarte.models import backbones, base, frozen, layers, projection, svm
-from redarte.models.backbones import applications, common, hub
+from redarte.models import backbones, frozen, layers, projection, saving, svm
 from redarte.models.base import Decomposition, Parts
 from redarte.models.layers import MIN_VARIANCE, Descriptor, Moments, sum_regions
 from redarte.models.svm import Features
@@ -51,23 +49,12 @@ _ROOT_WEIGHT = 2  # relative to means and deviations: docs/research/finetuned.md
 
 
 def load_data(settings: Params) -> tuple[Dataset, Dataset]:
-    """Returns train and val of the originals, resized to `finetuned.input_size`.
-
-    Raises:
-        UserError: a split has no images.
-    """
+    """Returns train and val of the originals, resized to `finetuned.input_size`."""
     return dataset.load_originals(settings.finetuned.input_size, decode=settings.finetuned.fine_tune.epochs > 0)
 
 
 def fit(name: str, settings: Params, train: Dataset, val: Dataset, history_file: Path) -> "Trained":
-    """Fits the head, and then fine-tunes the backbone of the section `finetuned`.
-
-    Returns:
-        The trained model.
-
-    Raises:
-        UserError: the backbone cannot be used, or the training fails.
-    """
+    """Fits the head, and then fine-tunes the backbone of the section `finetuned`."""
     from redarte.training import jobs, loop
 
     chosen = settings.finetuned
@@ -85,7 +72,7 @@ def fit(name: str, settings: Params, train: Dataset, val: Dataset, history_file:
         "input_size": chosen.input_size,
     }
     if not chosen.fine_tune.epochs:
-        by_id = base.embeddings_by_id(train, embeddings)
+        by_id = saving.embeddings_by_id(train, embeddings)
         return loop.Trained(model, svm.metrics(row) | facts, [row], embeddings=by_id)
     phase_one = model.get_weights()
 
@@ -94,10 +81,9 @@ def fit(name: str, settings: Params, train: Dataset, val: Dataset, history_file:
         rebuilt.set_weights(phase_one)
         return rebuilt
 
-    modules = (backbones, applications, common, hub, features, frozen, layers, projection, svm, sys.modules[__name__])
     job = jobs.TrainingJob(
         name, _fine_tuning(settings.train, chosen), settings.seed, train, val, rebuild,
-        origin=[chosen.model_dump(), backbones.digest(model), *map(loop.source_of, modules)],
+        origin=[chosen.model_dump(), backbones.digest(model)],
     )  # fmt: skip
     trained = loop.train(job, history_file)
     return loop.Trained(trained.model, facts | trained.metrics, trained.history, trained.checkpoint)
@@ -112,9 +98,6 @@ def build(backbone: keras.Model, artists: int, settings: Finetuned, policy: str 
     Returns:
         A model that maps images (batch, side, side, 3), 0 to 255, to probabilities (batch, artists). The layers that
         `settings.unfreeze` selects are trainable, except batch normalization: a batch is too small for its statistics.
-
-    Raises:
-        UserError: `settings.unfreeze` names no layer of the backbone.
     """
     copy = backbones.with_policy(backbone, policy)
     first = _first_trainable(copy, settings)
@@ -182,9 +165,6 @@ def decompose(model: keras.Model) -> Decomposition:
 
     A mean is the sum of the positions' values / n. A deviation d about a mean m is the sum of
     ((value - m)² + MIN_VARIANCE) / (n d).
-
-    Returns:
-        The parts of the model.
     """
     moments, descriptor = (model.get_layer(name) for name in (features.MOMENTS, "descriptor"))
     trunk = keras.Model(model.inputs, moments.maps)

@@ -23,7 +23,7 @@ from redarte import devices
 from redarte.devices.backend import WIDEST, keras
 from redarte.images import dataset
 from redarte.images.dataset import Dataset
-from redarte.models import base, projection, svm
+from redarte.models import base, projection, saving, svm
 from redarte.models.base import Decomposition, Parts
 from redarte.models.layers import MIN_VARIANCE, by_region
 from redarte.params import Fisher, Params
@@ -60,7 +60,6 @@ class Cells(keras.layers.Layer):
 
     Args:
         size: of a cell, in px.
-        options: of `keras.layers.Layer`.
     """
 
     def __init__(self, size: int, **options: Any):
@@ -89,11 +88,6 @@ class FisherVector(keras.layers.Layer):
     normalised (Sánchez et al., "Image classification with the Fisher vector: theory and practice", 2013, equations 16
     to 18), followed by a signed square root and L2 normalisation. (batch, rows, columns, channels) -> (batch,
     components * (1 + 2 * channels)): priors, means, deviations.
-
-    Args:
-        components: the number of Gaussians, with a diagonal covariance each.
-        trainable: whether the mixture is trainable.
-        options: of `keras.layers.Layer`.
     """
 
     def __init__(self, components: int, trainable: bool = False, **options: Any):
@@ -153,23 +147,12 @@ class FisherVector(keras.layers.Layer):
 
 
 def load_data(settings: Params) -> tuple[Dataset, Dataset]:
-    """Returns train and val of the originals, resized to `fisher.input_size`.
-
-    Raises:
-        UserError: a split has no images.
-    """
+    """Returns train and val of the originals, resized to `fisher.input_size`."""
     return dataset.load_originals(settings.fisher.input_size)
 
 
 def fit(name: str, settings: Params, train: Dataset, val: Dataset, _history_file: Path) -> "Trained":
-    """Fits the model of the section `fisher`.
-
-    Returns:
-        The fitted model.
-
-    Raises:
-        UserError: the images have fewer patches than there are principal or mixture components.
-    """
+    """Fits the model of the section `fisher`."""
     from redarte.training.loop import Trained
 
     devices.prepare(settings.seed, settings.train)
@@ -180,7 +163,7 @@ def fit(name: str, settings: Params, train: Dataset, val: Dataset, _history_file
     train_features, val_features = (np.stack(list(base.predict(descriptor, images, name))) for images in (train, val))
     row = svm.fit(model, (train_features, train.labels), (val_features, val.labels), settings.fisher.C, settings)
     facts = {"parameters": model.count_params(), "precision": "float32", "input_size": train.side}
-    embeddings = base.embeddings_by_id(train, train_features[:, : settings.fisher.mixture_components])
+    embeddings = saving.embeddings_by_id(train, train_features[:, : settings.fisher.mixture_components])
     return Trained(model, svm.metrics(row) | facts, [row], embeddings=embeddings)
 
 
@@ -205,11 +188,7 @@ def build(settings: Fisher, side: int, artists: int) -> keras.Model:
 
 
 def fit_mixture(model: keras.Model, train: Dataset, seed: int) -> None:
-    """Fits the layers `patches` and `fisher` of a model to the training images, without their labels.
-
-    Raises:
-        UserError: there are fewer patches than principal or mixture components.
-    """
+    """Fits the layers `patches` and `fisher` of a model to the training images, without their labels."""
     vector = model.get_layer("fisher")
     projected = projection.fit_projection(model, train, seed)
     projection.check_enough(len(projected), model, "mixture_components", vector.components)
@@ -228,11 +207,7 @@ def fit_mixture(model: keras.Model, train: Dataset, seed: int) -> None:
 
 
 def decompose(model: keras.Model) -> Decomposition:
-    """Splits the Fisher vector into the contribution of each region of the image.
-
-    Returns:
-        The parts of the model.
-    """
+    """Splits the Fisher vector into the contribution of each region of the image."""
     vector, dense = model.get_layer("fisher"), model.get_layer("artists")
     trunk = keras.Model(model.inputs, vector.input)
 

@@ -15,12 +15,7 @@ from redarte.models import backbones
 
 
 def moments(model: keras.Model, images: Dataset, label: str) -> Iterator[tuple[np.ndarray, int]]:
-    """Yields the moments of all images, as `features.groups`.
-
-    Args:
-        model: has a layer `moments`.
-        label: the text of the progress bar.
-    """
+    """Yields the moments of all images, as `features.groups`."""
     stored = features.cache(digest(model, features.MOMENTS), _engine())
     compute = keras.Model(model.input, model.get_layer(features.MOMENTS).output).predict_on_batch
     yield from features.groups(images, stored, compute, label)

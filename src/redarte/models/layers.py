@@ -23,7 +23,6 @@ class Moments(keras.layers.Layer):
 
     Args:
         border: how many positions at each edge of the first map are ignored for the covariance.
-        options: of `keras.layers.Layer`.
     """
 
     def __init__(self, border: int = 0, **options: Any):
@@ -67,10 +66,7 @@ class Descriptor(keras.layers.Layer):
     distances of the matrices. (batch, moments) -> (batch, 2 * sum(channels) + components * (components + 1) / 2)
 
     Args:
-        channels: of each map of `Moments`.
         components: the number of principal components, the columns of the weight `kernel`.
-        trainable: whether the components are trainable.
-        options: of `keras.layers.Layer`.
     """
 
     def __init__(self, channels: list[int], components: int, trainable: bool = False, **options: Any):
@@ -115,7 +111,6 @@ class Descriptor(keras.layers.Layer):
 
         Args:
             maps: the first map of `Moments`: (batch, height, width, channels).
-            border: of `Moments`.
         """
         inverse = self._roots(moments)[1]
         inner = without_border(ops.matmul(maps, self.kernel), border)

@@ -21,9 +21,6 @@ def fit_projection(model: keras.Model, train: Dataset, seed: int) -> np.ndarray:
 
     Returns:
         Some patches of the training images, projected: (n, components), float32.
-
-    Raises:
-        UserError: there are fewer patches than components.
     """
     projection = model.get_layer("patches")
     patches = _sample_patches(model, train, seed)
@@ -35,11 +32,7 @@ def fit_projection(model: keras.Model, train: Dataset, seed: int) -> np.ndarray:
 
 
 def fit_components(model: keras.Model, train: Dataset, seed: int) -> None:
-    """Fits the principal components of the layer `descriptor` to the positions of some training images.
-
-    Raises:
-        UserError: there are fewer positions than components.
-    """
+    """Fits the principal components of the layer `descriptor` to the positions of some training images."""
     layer, moments = model.get_layer("descriptor"), model.get_layer(features.MOMENTS)
     sample = _sample(train, np.random.default_rng(seed))
     positions = np.prod(without_border(moments.maps[0], moments.border).shape[1:3])
@@ -57,11 +50,7 @@ def fit_components(model: keras.Model, train: Dataset, seed: int) -> None:
 
 
 def check_enough(patches: int, model: keras.Model, parameter: str, components: int) -> None:
-    """Checks that there are more patches than components.
-
-    Raises:
-        UserError: there are not.
-    """
+    """Checks that there are more patches than components."""
     if patches <= components:
         raise UserError(
             f"the training images have {patches} patches, too few for {components} components "

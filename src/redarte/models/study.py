@@ -9,7 +9,6 @@ The one layer that the figures do not show divides 0–255 by 255. It has no par
 a saved model takes images as they are.
 """
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -41,11 +40,7 @@ _FILTERS: dict[StudyName, tuple[tuple[int, ...], ...]] = {
 
 
 def load_data(_settings: Params) -> tuple[Dataset, Dataset]:
-    """Returns train and val of data/resized: originals and copies in train, originals in val.
-
-    Raises:
-        UserError: a split has no images.
-    """
+    """Returns train and val of data/resized: originals and copies in train, originals in val."""
     return dataset.load_resized()
 
 
@@ -54,12 +49,6 @@ def fit(name: str, settings: Params, train: Dataset, val: Dataset, history_file:
 
     Args:
         name: red1, red2 or red3.
-
-    Returns:
-        The trained model.
-
-    Raises:
-        UserError: see `training.loop.train`.
     """
     from redarte.training import loop
 
@@ -72,14 +61,13 @@ def training_job(name: StudyName, settings: Params, train: Dataset, val: Dataset
     Args:
         name: red1, red2 or red3.
     """
-    from redarte.training import loop
     from redarte.training.jobs import TrainingJob
 
     penalty: Penalty = getattr(settings, name)
     return TrainingJob(
         name, settings.train, settings.seed, train, val,
         build=lambda policy: build(name, train.side, len(train.artists), penalty, policy),
-        origin=[penalty.model_dump(), loop.source_of(sys.modules[__name__])],
+        origin=[penalty.model_dump()],
     )  # fmt: skip
 
 

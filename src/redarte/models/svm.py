@@ -24,9 +24,6 @@ def fit(model: keras.Model, train: Features, val: Features, C: float, settings: 
     With many more features than images this is more accurate than gradient descent on the cross-entropy, by two points
     (docs/research/finetuned.md). Support vector machines have no probabilities: the scale of the logits is fitted on
     val.
-
-    Returns:
-        Accuracy and loss on both.
     """
     rotated, axes = _rotated(train[0])
     machine = LinearSVC(

@@ -45,11 +45,7 @@ class Cache:
                 self._folders = sorted(path for path in (root / kind).iterdir() if path.is_dir())
 
     def has(self, name: str) -> bool:
-        """Returns whether there is an array for an image; it may be corrupt.
-
-        Args:
-            name: the hash of the image file's content.
-        """
+        """Returns whether there is an array for an image; it may be corrupt."""
         return any(_path(folder, name).exists() for folder in self._folders)
 
     def read(self, name: str) -> np.ndarray | None:

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-import redarte
 from redarte.runtime import outputs, workers
 from redarte.runtime.console import progress
 from redarte.runtime.errors import UserError
@@ -36,11 +35,6 @@ def map_parallel(function: Callable[[Item], Result], items: Sequence[Item], labe
 
     Yields:
         function(item), in the order of the items.
-
-    Raises:
-        UserError: Ray is not installed; its cluster cannot be reached, does not share the project's folder or is lost;
-            or as `workers.map_parallel`.
-        Exception: whatever the function raises.
     """
     if not os.environ.get(_ADDRESS):
         return workers.map_parallel(function, items, label)
@@ -94,7 +88,7 @@ def _connection(ray: Any, label: str) -> Iterator[None]:
     """Connects to the cluster for the duration of the block; tasks that still run at its end are stopped."""
     address = os.environ[_ADDRESS]
     # Every machine runs the code of this checkout, whatever is installed there.
-    code = str(Path(redarte.__file__).parent)
+    code = str(Path(__file__).parents[1])
     try:
         _check_reachable(address)
         ray.init(address, runtime_env={"py_modules": [code]}, log_to_driver=False, logging_level=logging.ERROR)

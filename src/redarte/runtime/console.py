@@ -3,6 +3,7 @@
 import errno
 import getpass
 import io
+import json
 import logging
 import os
 import signal
@@ -15,21 +16,17 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from redarte.runtime import outputs, provenance
-from redarte.runtime.errors import UserError, escaped
+from redarte.runtime import outputs, paths, provenance
+from redarte.runtime.errors import UNPRINTABLE, UserError, escaped
 
 Item = TypeVar("Item")
 LOG_INTERVAL = 30.0  # seconds between two lines of progress in a log
 
 
 def run_stage(stage: Callable[[], None]) -> None:
-    """Runs a stage as a program, and exits with 1 after an error, 130 after Ctrl-C and 143 after SIGTERM.
-
-    Raises:
-        SystemExit: the stage failed, with one sentence on stderr.
-    """
+    """Runs a stage as a program, and exits with 1 after an error, 130 after Ctrl-C and 143 after SIGTERM."""
     name = " ".join([Path(sys.argv[0]).stem, *sys.argv[1:]])
     setup_process()
     # During imports, Ctrl-C ends the process without a message (stages/__init__.py).
@@ -47,7 +44,7 @@ def run_stage(stage: Callable[[], None]) -> None:
         _fail(name, "this machine does not have enough free memory; close programs or lower resize.side.", 1)
     except OSError as error:
         missing = str(error.filename)
-        if error.errno == errno.ENOENT and missing.partition("/")[0] in outputs.OUTPUTS:
+        if error.errno == errno.ENOENT and Path(missing.partition("/")[0]) in paths.OUTPUTS:
             _fail(name, f"{missing} is missing; create it with `dvc repro`, or get it with `dvc pull`.", 1)
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -101,6 +98,12 @@ def say(text: str) -> None:
 def warn(text: str) -> None:
     """Prints a text on stderr, after the name of the program."""
     print(f"redarte: {escaped(text)}", file=sys.stderr, flush=True)
+
+
+def json_line(values: dict[str, Any]) -> str:
+    """Returns a JSON object on one line, with control characters as JSON escapes."""
+    line = json.dumps(values, ensure_ascii=False)
+    return UNPRINTABLE.sub(lambda found: json.dumps(found[0])[1:-1], line)
 
 
 def quiet_libraries() -> None:

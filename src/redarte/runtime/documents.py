@@ -11,14 +11,7 @@ _IGNORED_BY_DVC = frozenset({"size", "nfiles"})
 
 
 def read_yaml(path: Path) -> dict[Any, Any]:
-    """Reads a YAML 1.2 file with sections, as DVC reads params.yaml.
-
-    Returns:
-        The sections by name.
-
-    Raises:
-        UserError: the file is missing, has a merge conflict, is not YAML, or has no sections.
-    """
+    """Reads a YAML 1.2 file with sections, as DVC reads params.yaml."""
     # Imported where it is needed, because it takes a tenth of a second.
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
@@ -57,11 +50,7 @@ def _check_depth(events: Iterator[Any]) -> None:
 
 
 def check_seen_by_dvc(path: Path, document: object) -> None:
-    """Checks that DVC's run cache distinguishes the values of all keys (treeverse/dvc#10296).
-
-    Raises:
-        UserError: a key, at any depth, has a name that DVC ignores.
-    """
+    """Checks that DVC's run cache distinguishes the values of all keys (treeverse/dvc#10296)."""
     for key in keys(document):
         if key in _IGNORED_BY_DVC:
             raise UserError(
@@ -71,11 +60,7 @@ def check_seen_by_dvc(path: Path, document: object) -> None:
 
 
 def check_merged(path: Path, text: str) -> None:
-    """Checks that a file has no markers of a merge conflict.
-
-    Raises:
-        UserError: git left a conflict in the file.
-    """
+    """Checks that a file has no markers of a merge conflict."""
     line = next((number for number, line in enumerate(text.splitlines(), 1) if line.startswith("<<<<<<< ")), None)
     if line is None:
         return

@@ -1,6 +1,7 @@
 """The exception for mistakes that a user can fix, and helpers for its messages."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 # Control characters, line separators, characters that reverse the direction of a text, and undecodable bytes.
@@ -45,6 +46,12 @@ def printable(text: object) -> str:
     line = str(text)
     line = line if len(line) <= _MAX_LENGTH else f"{line[: _MAX_LENGTH // 2]}…{line[-_MAX_LENGTH // 2 :]}"
     return line if line.isprintable() else ascii(line)[1:-1]
+
+
+def listed(names: Iterable[object], most: int = 6) -> str:
+    """Returns names for a message, separated by commas: the first ones, and how many more there are."""
+    each = list(dict.fromkeys(map(printable, names)))
+    return ", ".join(each[:most]) + (f" and {len(each) - most} more" if len(each) > most else "") or "none"
 
 
 def escaped(text: str) -> str:

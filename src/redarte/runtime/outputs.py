@@ -14,9 +14,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from redarte.runtime import paths
 from redarte.runtime.errors import UserError
 
-OUTPUTS = ("data", "models", "metrics", "plots")
 _LOCK_TIMEOUT = 30  # seconds
 
 
@@ -50,11 +50,7 @@ def atomic_folders(parent: Path, names: Sequence[str]) -> Iterator[dict[str, Pat
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Creates a file that replaces `path` when the block ends without an exception.
-
-    Yields:
-        A path to write, with the same suffix.
-    """
+    """Creates a file that replaces `path` when the block ends without an exception."""
     partial = _new_name("partial", path)
     try:
         yield partial
@@ -65,11 +61,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def scratch_folder(path: Path) -> Iterator[Path]:
-    """Creates an empty folder beside `path` for the duration of the block.
-
-    Yields:
-        The folder.
-    """
+    """Creates an empty folder beside `path` for the duration of the block."""
     scratch = _new_folder("scratch", _resolve_link(path))
     try:
         yield scratch
@@ -79,17 +71,10 @@ def scratch_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def user_file(path: Path, option: str, *suffixes: str) -> Iterator[Path]:
-    """Creates a file where a person asked for it, atomically.
-
-    Yields:
-        A path to write.
-
-    Raises:
-        UserError: the path is a folder, has another suffix, is an output of the pipeline, or cannot be written.
-    """
+    """Creates a file where a person asked for it, atomically."""
     if path.suffix.lower() not in suffixes or path.is_dir():
         raise UserError(f"{path} is not a {suffixes[0]} file name; choose one with {option}.")
-    if Path("dvc.yaml").is_file() and path.resolve().parent in {Path(name).resolve() for name in OUTPUTS}:
+    if paths.PIPELINE.is_file() and path.resolve().parent in {folder.resolve() for folder in paths.OUTPUTS}:
         raise UserError(f"{path} is in a folder that the pipeline writes; choose another one with {option}.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -101,11 +86,7 @@ def user_file(path: Path, option: str, *suffixes: str) -> Iterator[Path]:
 
 @contextmanager
 def lock(path: Path) -> Iterator[None]:
-    """Waits for other threads and processes that change a file, and keeps them out for the duration of the block.
-
-    Raises:
-        UserError: another process keeps the lock.
-    """
+    """Waits for other threads and processes that change a file, and keeps them out for the duration of the block."""
     # Not in the small install.
     from filelock import FileLock, Timeout
 
@@ -120,12 +101,8 @@ def lock(path: Path) -> Iterator[None]:
 
 
 def check_links() -> None:
-    """Checks that no top folder of outputs is a symbolic link: DVC would refuse it only after the stage has run.
-
-    Raises:
-        UserError: one is.
-    """
-    for folder in map(Path, OUTPUTS):
+    """Checks that no top folder of outputs is a symbolic link: DVC would refuse it only after the stage has run."""
+    for folder in paths.OUTPUTS:
         if folder.is_symlink():
             raise UserError(
                 f"{folder} is a symbolic link, and DVC takes no outputs below one: make it a folder and link folders "
@@ -140,11 +117,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes metrics as JSON, one value a line, in the given order.
-
-    Raises:
-        UserError: a value is NaN or infinite, which JSON cannot represent.
-    """
+    """Writes metrics as JSON, one value a line, in the given order."""
     wrong = sorted(_not_finite(content))
     if wrong:
         raise UserError(
@@ -159,9 +132,6 @@ def read_json(path: Path) -> dict[str, Any]:
 
     Args:
         path: a UTF-8 file.
-
-    Returns:
-        The object.
 
     Raises:
         OSError: the file cannot be read.

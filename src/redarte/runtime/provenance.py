@@ -13,9 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from redarte.runtime import documents, outputs
+from redarte.runtime import documents, outputs, paths
 
-RECORDS = Path("data/inputs")
 _COMMAND = "sh src/stage "  # before a stage and its arguments in dvc.yaml
 _IGNORED = "__pycache__"  # by .dvcignore
 
@@ -33,7 +32,7 @@ def write() -> None:
     produced = {out["path"]: out["md5"] for other in lock["stages"].values() for out in other.get("outs", ())}
     dependencies = {path: produced.get(path) or _md5(Path(path)) for path in entry["deps"]}
     parameters = {name: _leaf(values, name) for name in entry.get("params", ())}
-    outputs.write_text(RECORDS / f"{'_'.join(name)}.json", _text(dependencies, parameters))
+    outputs.write_text(paths.RECORDS / f"{'_'.join(name)}.json", _text(dependencies, parameters))
 
 
 def code_digest(*packages: str) -> str:
@@ -45,7 +44,7 @@ def code_digest(*packages: str) -> str:
 
 def is_mixed(entry: dict[str, Any]) -> bool:
     """Returns whether an entry of dvc.lock, or of DVC's run cache, has the outputs of another run."""
-    recorded = [out["md5"] for out in entry.get("outs", ()) if Path(out["path"]).parent == RECORDS]
+    recorded = [out["md5"] for out in entry.get("outs", ()) if Path(out["path"]).parent == paths.RECORDS]
     dependencies = {dependency["path"]: dependency["md5"] for dependency in entry.get("deps", ())}
     text = _text(dependencies, entry.get("params", {}).get("params.yaml", {}))
     return bool(recorded) and recorded != [hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()]

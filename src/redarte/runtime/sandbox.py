@@ -35,19 +35,15 @@ _MAX_TEMP_DIR = 70  # bytes: a socket's address has 107, of which multiprocessin
 _EXTERNAL_SIGNALS = (-signal.SIGKILL, -signal.SIGTERM)
 
 
-class LostError(UserError):
-    """A file ended its worker twice, or took too long. The message continues a sentence that names the file.
-
-    Args:
-        reason: the key under which fetch counts the file.
-    """
+class TaskFailedError(UserError):
+    """A file ended its worker twice, or took too long. The message continues a sentence that names the file."""
 
     def __init__(self, reason: Literal["crashes_the_decoder", "takes_too_long"]):
         super().__init__(reason.replace("_", " "))
         self.reason = reason
 
 
-class EndedError(UserError):
+class WorkersKilledError(UserError):
     """Workers are killed from outside; no file is the cause."""
 
 
@@ -55,7 +51,6 @@ class Sandbox:
     """A pool of worker processes, to be used in a `with` block; running work is stopped at its end.
 
     Args:
-        workers: the number of processes.
         memory: bytes that each may allocate; a file that needs more raises MemoryError there.
         preload: the module whose functions are called, imported once for all workers.
         timeout: seconds for a file.
@@ -82,18 +77,17 @@ class Sandbox:
             function: a picklable function.
 
         Yields:
-            function(item), or the UserError that it raised or a LostError, in the order of the items.
+            function(item), or the UserError that it raised or a TaskFailedError, in the order of the items.
 
         Raises:
-            EndedError: workers are killed from outside.
-            Exception: whatever else the function raises.
+            WorkersKilledError: workers are killed from outside.
         """
         started = workers.look_ahead(lambda item: self._start(function, item), items, _FILES_PER_WORKER * self._workers)
         for item, future in started:
             result: Result | UserError
             try:
                 result = self._result(future, function, item)
-            except EndedError:
+            except WorkersKilledError:
                 raise
             except UserError as error:
                 result = error
@@ -109,9 +103,8 @@ class Sandbox:
             function(item).
 
         Raises:
-            LostError: the item ended its worker twice, or took too long.
-            EndedError: workers are killed from outside.
-            Exception: whatever the function raises.
+            TaskFailedError: the item ended its worker twice, or took too long.
+            WorkersKilledError: workers are killed from outside.
         """
         return self._result(self._start(function, item), function, item)
 
@@ -150,13 +143,13 @@ class Sandbox:
         try:
             return self._wait(second)
         except TimeoutError:
-            raise LostError("takes_too_long") from None
+            raise TaskFailedError("takes_too_long") from None
         except ProcessExpired as error:
             if error.exitcode not in _EXTERNAL_SIGNALS:
-                raise LostError("crashes_the_decoder") from None
+                raise TaskFailedError("crashes_the_decoder") from None
         except (BrokenProcessPool, CancelledError):
             pass
-        raise EndedError(
+        raise WorkersKilledError(
             "worker processes were killed from outside twice, usually because memory ran out; run the command again, "
             "with fewer workers (REDARTE_WORKERS=1) if the problem persists."
         )
@@ -177,11 +170,7 @@ class Sandbox:
 
 
 def short_temp_dir() -> None:
-    """Makes multiprocessing create its sockets where their addresses are short enough.
-
-    Raises:
-        UserError: neither TMPDIR nor /tmp can be used.
-    """
+    """Makes multiprocessing create its sockets where their addresses are short enough."""
     if len(os.fsencode(tempfile.gettempdir())) > _MAX_TEMP_DIR:
         original, tempfile.tempdir = tempfile.tempdir, "/tmp"
         try:

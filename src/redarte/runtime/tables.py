@@ -20,7 +20,6 @@ class Table:
     """The content of a CSV file.
 
     Attributes:
-        columns: their names.
         rows: the number of the first line of each row, from 1, and its cells by column.
     """
 
@@ -36,17 +35,12 @@ def read(file: Path) -> list[dict[str, str]]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        UserError: the file is corrupt.
     """
     return rows(file, read_text(file))
 
 
 def rows(file: Path, text: str) -> list[dict[str, str]]:
-    """Returns the rows of a table by its content; see `parse`.
-
-    Raises:
-        UserError: the table is corrupt.
-    """
+    """Returns the rows of a table by its content; see `parse`."""
     return [row for _, row in parse(file, text).rows]
 
 
@@ -55,7 +49,6 @@ def read_text(file: Path) -> str:
 
     Raises:
         FileNotFoundError: there is no such file.
-        UserError: the file cannot be read, or is not in UTF-8.
     """
     try:
         return file.read_bytes().decode("utf-8-sig")
@@ -68,12 +61,7 @@ def read_text(file: Path) -> str:
 
 
 def parse(file: Path, text: str) -> Table:
-    """Reads a table strictly, also after a spreadsheet has saved it: with semicolons or tabs, and any line ends.
-
-    Raises:
-        UserError: a quote is not closed or has text behind it, a row has more cells than columns, or two columns have
-            the same name.
-    """
+    """Reads a table strictly, also after a spreadsheet has saved it: with semicolons or tabs, and any line ends."""
     separator = _SEPARATOR.match(text)
     header = re.split(r"[\r\n]", text[separator.end() :] if separator else text, maxsplit=1)[0]
     delimiter = separator[1] if separator else max(",;\t", key=header.count)

@@ -22,9 +22,6 @@ def count() -> int:
     """Returns the number of worker processes: REDARTE_WORKERS, else every core that this process may use.
 
     This is an environment variable and not a parameter, because it changes no byte of any output.
-
-    Raises:
-        UserError: REDARTE_WORKERS is not a positive integer, or this machine cannot start worker processes.
     """
     requested = os.environ.get("REDARTE_WORKERS", "")
     if requested and (not requested.isdecimal() or int(requested) < 1):
@@ -45,10 +42,6 @@ def map_parallel(function: Callable[[Item], Result], items: Sequence[Item], labe
 
     Yields:
         function(item), in the order of the items.
-
-    Raises:
-        UserError: a worker process was killed from outside.
-        Exception: whatever the function raises.
     """
     processes = min(count(), max(len(items), 1))
     import joblib
@@ -83,11 +76,7 @@ def look_ahead(start: Callable[[Item], Started], items: Iterable[Item], count: i
 
 
 def check_semaphores() -> None:
-    """Checks that processes can share semaphores, which some containers do not allow.
-
-    Raises:
-        UserError: they cannot.
-    """
+    """Checks that processes can share semaphores, which some containers do not allow."""
     try:
         multiprocessing.get_context("fork").Lock()
     except (OSError, ImportError) as error:

@@ -6,22 +6,19 @@ from pathlib import Path
 from PIL import Image
 
 from redarte import params
-from redarte.images import contact_sheet, decoding, transforms
-from redarte.images.decoding import folders
+from redarte.images import contact_sheet, decoding, folders, transforms
 from redarte.params import Augment
-from redarte.runtime import cluster, outputs
+from redarte.runtime import cluster, outputs, paths
 from redarte.runtime.console import run_stage, say
 
-TRAIN = Path("data/split/train")
-AUGMENTED = Path("data/augmented")
-FIGURE = Path("plots/copies.png")
+_TRAIN = paths.SPLIT / "train"
 
 
 def main() -> None:
     settings = params.load()
-    images = folders.list_images(TRAIN)
-    with outputs.atomic_folder(AUGMENTED) as folder:
-        for artist in folders.classes(TRAIN):
+    images = folders.list_images(_TRAIN)
+    with outputs.atomic_folder(paths.AUGMENTED) as folder:
+        for artist in folders.classes(_TRAIN):
             (folder / artist).mkdir()
         work = partial(write_copies, folder, settings.augment, settings.seed)
         written = sum(cluster.map_parallel(work, images if settings.augment.copies else [], "augmenting"))
@@ -34,11 +31,8 @@ def write_copies(folder: Path, settings: Augment, seed: int, path: str) -> int:
 
     Args:
         path: "<artist>/<file>".
-
-    Returns:
-        The number of copies.
     """
-    image = decoding.read_within(TRAIN / path, settings.max_side)
+    image = decoding.read_within(_TRAIN / path, settings.max_side)
     target = (folder / path).with_suffix("")
     for name, copy in transforms.copies(image, path, settings, seed):
         decoding.write_jpeg(target.with_name(f"{folders.copy_stem(target.name, name)}.jpg"), copy, settings.quality)
@@ -53,11 +47,11 @@ def draw_copies(path: str) -> None:
     """
     artist, _, _ = path.partition("/")
     copies = folders.copies_of(
-        folders.image_id(path), {f"{artist}/{file.stem}": file for file in sorted((AUGMENTED / artist).iterdir())}
+        folders.image_id(path), {f"{artist}/{file.stem}": file for file in sorted((paths.AUGMENTED / artist).iterdir())}
     )
-    images = [decoding.read_within(file, max_side=400) for file in (TRAIN / path, *copies.values())]
+    images = [decoding.read_within(file, max_side=400) for file in (_TRAIN / path, *copies.values())]
     captions = ["original", *(name.replace("_", " ") for name in copies)]
-    with outputs.atomic_file(FIGURE) as partial_file:
+    with outputs.atomic_file(paths.PLOTS / "copies.png") as partial_file:
         Image.fromarray(contact_sheet.draw(images, captions, columns=4, side=300)).save(partial_file)
 
 

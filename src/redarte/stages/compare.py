@@ -1,6 +1,5 @@
 """Stage compare: the study's three models beside its published results, and beside each other: plots/study.html."""
 
-from pathlib import Path
 from typing import Any
 
 from redarte.evaluation import comparison, curves, figures, metrics
@@ -9,28 +8,24 @@ from redarte.evaluation.curves import Curve
 from redarte.images import dataset
 from redarte.inference.predictor import Predictor
 from redarte.reporting import study
-from redarte.runtime import outputs
+from redarte.runtime import outputs, paths
 from redarte.runtime.console import run_stage, say
-
-MODELS = Path("models")
-METRICS = Path("metrics")
-PLOTS = Path("plots")
 
 
 def main() -> None:
-    models = {name: Predictor(MODELS / f"{name}.onnx") for name in TABLE_ONE}
+    models = {name: Predictor(paths.MODELS / f"{name}.onnx") for name in TABLE_ONE}
     first = models["red1"]
     metadata = first.metadata
     # Decoded once for the three models.
-    test = dataset.load(dataset.ORIGINALS / "test", metadata.artists, first.side, metadata.jpeg_quality)
+    test = dataset.load(paths.SPLIT / "test", metadata.artists, first.side, metadata.jpeg_quality)
     predicted = {name: model.predict_dataset(test, f"evaluating {name}").predicted for name, model in models.items()}
     right = {name: classes == test.labels for name, classes in predicted.items()}
     rows = {}
     for name in models:
-        trained = outputs.read_json(METRICS / f"train_{name}.json")
+        trained = outputs.read_json(paths.METRICS / f"train_{name}.json")
         rows[name] = {measure: trained[measure] for measure in ("accuracy", "val_accuracy")}
         rows[name]["test_accuracy"] = round(float(right[name].mean()), 6)
-    fetched = outputs.read_json(METRICS / "fetch.json")
+    fetched = outputs.read_json(paths.METRICS / "fetch.json")
     baseline = metrics.baseline_accuracy(metadata.training_images, test.ids)
     tests = comparison.p_values(right)
     compared = {
@@ -41,13 +36,13 @@ def main() -> None:
         "baseline_test_accuracy": round(baseline, 6),
         "test_images": len(test),
     }
-    outputs.write_json(METRICS / "compare.json", compared)
-    outputs.write_text(PLOTS / "table_one.md", comparison.table_one(rows, fetched, baseline, len(test), tests))
-    histories = {name: curves.read(PLOTS / f"train_{name}.csv") for name in models}
+    outputs.write_json(paths.METRICS / "compare.json", compared)
+    outputs.write_text(paths.PLOTS / "table_one.md", comparison.table_one(rows, fetched, baseline, len(test), tests))
+    histories = {name: curves.read(paths.PLOTS / f"train_{name}.csv") for name in models}
     draw(rows, histories, fetched)
     page = study.render(compared, fetched, comparison.verdicts(tests), histories)
-    outputs.write_text(PLOTS / "study.html", page)
-    say(f"the three models beside each other: {PLOTS / 'study.html'}, {PLOTS / 'table_one.md'}")
+    outputs.write_text(paths.PLOTS / "study.html", page)
+    say(f"the three models beside each other: {paths.PLOTS / 'study.html'}, {paths.PLOTS / 'table_one.md'}")
 
 
 def draw(rows: dict[str, dict[str, float]], histories: dict[str, Curve], fetched: dict[str, Any]) -> None:
@@ -56,7 +51,6 @@ def draw(rows: dict[str, dict[str, float]], histories: dict[str, Curve], fetched
     Args:
         rows: model -> accuracy, val_accuracy and test_accuracy.
         histories: model -> its learning curve.
-        fetched: the content of metrics/fetch.json.
     """
     published = comparison.published(fetched)
     measured = {
@@ -66,9 +60,9 @@ def draw(rows: dict[str, dict[str, float]], histories: dict[str, Curve], fetched
         }
         for name in rows
     }
-    figures.table_one(PLOTS / "table_one.png", measured, f"Measured on: {comparison.describe(fetched)}")
+    figures.table_one(paths.PLOTS / "table_one.png", measured, f"Measured on: {comparison.describe(fetched)}")
     figures.curves(
-        PLOTS / "curves.png",
+        paths.PLOTS / "curves.png",
         {title(name): curve for name, curve in histories.items()},
         {title(name): values for name, values in published.items()},
     )

@@ -5,28 +5,24 @@
 
 import os
 import sys
-from pathlib import Path
 
 # tf2onnx converts TensorFlow graphs, whatever backend has trained the model.
 os.environ["KERAS_BACKEND"] = "tensorflow"
 
 from redarte import export, params
 from redarte.models import base
-from redarte.runtime import outputs
+from redarte.runtime import outputs, paths
 from redarte.runtime.console import run_stage, say
-
-MODELS = Path("models")
-METRICS = Path("metrics")
 
 
 def main() -> None:
     settings = params.load()
     name = base.name_argument("export", sys.argv[1:], settings)
-    content, metadata, metrics = export.export_model(name, settings, MODELS / f"{name}.keras")
-    with outputs.atomic_file(MODELS / f"{name}.onnx") as partial:
+    content, metadata, metrics = export.export_model(name, settings, paths.MODELS / f"{name}.keras")
+    with outputs.atomic_file(paths.MODELS / f"{name}.onnx") as partial:
         partial.write_bytes(content)
-    outputs.write_json(METRICS / f"export_{name}.json", metrics)
-    say(f"{name}: {MODELS / name}.onnx, {len(content) / 1e6:.1f} MB, temperature {metadata.temperature:.2f}")
+    outputs.write_json(paths.METRICS / f"export_{name}.json", metrics)
+    say(f"{name}: {paths.MODELS / name}.onnx, {len(content) / 1e6:.1f} MB, temperature {metadata.temperature:.2f}")
 
 
 if __name__ == "__main__":

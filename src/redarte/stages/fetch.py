@@ -6,29 +6,28 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from redarte import params
-from redarte.images import collection
-from redarte.images.decoding import folders
+from redarte.images import folders
+from redarte.ingestion import collection
 from redarte.params import Fetch
-from redarte.runtime import outputs
+from redarte.runtime import outputs, paths
 from redarte.runtime.console import run_stage, say
 
-RAW = Path("data/raw")
-METRICS = Path("metrics/fetch.json")
+_METRICS = paths.METRICS / "fetch.json"
 
 
 def main() -> None:
     settings = params.load().fetch
-    source = importlib.import_module(f"redarte.images.sources.{settings.source}")
-    with outputs.scratch_folder(RAW) as scratch, outputs.atomic_folder(RAW) as raw:
-        tree = source.tree(settings, scratch)
+    source = importlib.import_module(f"redarte.ingestion.sources.{settings.source}")
+    with outputs.scratch_folder(paths.RAW) as scratch, outputs.atomic_folder(paths.RAW) as raw:
+        tree = source.fetch_files(settings, scratch)
         section = getattr(settings, settings.source)
         root, parameter = getattr(section, "root", None), f"fetch.{settings.source}.root"
         found = collection.find_images(tree, settings.max_megapixels * 1e6, root, parameter)
         collection.copy_images(found, raw, move=tree == scratch)
         described = {"source": settings.source, "data_set": data_set(settings), "root": found.root or "."}
-        outputs.write_json(METRICS, described | found.metrics() | {"digest": folders.digest(raw)})
+        outputs.write_json(_METRICS, described | found.metrics() | {"digest": folders.digest(raw)})
     skipped = sum(map(len, found.skipped.values()))
-    say(f"{len(found.images)} images of {len(found.artists())} artists; {skipped} files skipped ({METRICS})")
+    say(f"{len(found.images)} images of {len(found.artists())} artists; {skipped} files skipped ({_METRICS})")
     for other in {"archive", "folder"} - {settings.source}:
         path = getattr(settings, other).path
         if path is not None:

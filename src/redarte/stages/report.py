@@ -7,23 +7,20 @@ from redarte.evaluation import curves, predictions
 from redarte.inference.predictor import Predictor
 from redarte.reporting import pages, report
 from redarte.reporting.report import gallery
-from redarte.runtime import outputs, tables
+from redarte.runtime import outputs, paths, tables
 from redarte.runtime.console import run_stage, say
 
-MODELS = Path("models")
-METRICS = Path("metrics")
-PLOTS = Path("plots")
 TEMPLATES = Path(report.__file__).parent
 
 
 def main() -> None:
     settings = params.load()
     name = settings.model
-    model = Predictor(MODELS / f"{name}.onnx")
-    table = predictions.from_csv(tables.read_text(PLOTS / "predictions.csv"), artists=model.metadata.artists)
-    documents = {stem: outputs.read_json(METRICS / f"{stem}.json") for stem in ("fetch", "split", "evaluate")}
-    documents["train"] = outputs.read_json(METRICS / f"train_{name}.json")
-    curve = curves.read(PLOTS / f"train_{name}.csv") if "epochs_run" in documents["train"] else None
+    model = Predictor(paths.MODELS / f"{name}.onnx")
+    table = predictions.from_csv(tables.read_text(paths.PLOTS / "predictions.csv"), artists=model.metadata.artists)
+    documents = {stem: outputs.read_json(paths.METRICS / f"{stem}.json") for stem in ("fetch", "split", "evaluate")}
+    documents["train"] = outputs.read_json(paths.METRICS / f"train_{name}.json")
+    curve = curves.read(paths.PLOTS / f"train_{name}.csv") if "epochs_run" in documents["train"] else None
     facts = report.facts(name, table, documents, curve) | {"metadata": model.metadata}
     images, most = gallery.Gallery(model, table), settings.evaluate.gallery
     page = pages.render(
@@ -36,11 +33,11 @@ def main() -> None:
             "hits": images.predictions(report.least_confident_hits(table, most)),
         },
     )
-    outputs.write_text(PLOTS / "report.html", page)
+    outputs.write_text(paths.PLOTS / "report.html", page)
     outputs.write_text(
-        PLOTS / "model_card.md", pages.render(TEMPLATES / "model_card.md.j2", facts | {"side": model.side})
+        paths.PLOTS / "model_card.md", pages.render(TEMPLATES / "model_card.md.j2", facts | {"side": model.side})
     )
-    say(f"{PLOTS / 'report.html'}: {len(page.encode()) / 1e6:.1f} MB; it needs no other file and no internet")
+    say(f"{paths.PLOTS / 'report.html'}: {len(page.encode()) / 1e6:.1f} MB; it needs no other file and no internet")
 
 
 if __name__ == "__main__":

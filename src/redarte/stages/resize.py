@@ -12,15 +12,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from redarte import params
-from redarte.images import decoding
-from redarte.images.decoding import folders
+from redarte.images import decoding, folders
 from redarte.params import Resize
-from redarte.runtime import cluster, outputs
+from redarte.runtime import cluster, outputs, paths
 from redarte.runtime.console import run_stage, say
 
-SPLIT = Path("data/split")
-AUGMENTED = Path("data/augmented")
-RESIZED = Path("data/resized")
 SPLITS = ("train", "val")
 
 
@@ -33,8 +29,10 @@ class _Job(NamedTuple):
 
 def main() -> None:
     settings = params.load().resize
-    jobs = sorted([*_jobs(AUGMENTED, "train"), *(job for split in SPLITS for job in _jobs(SPLIT / split, split))])
-    with outputs.atomic_folders(RESIZED, SPLITS) as targets:
+    jobs = sorted(
+        [*_jobs(paths.AUGMENTED, "train"), *(job for split in SPLITS for job in _jobs(paths.SPLIT / split, split))]
+    )
+    with outputs.atomic_folders(paths.RESIZED, SPLITS) as targets:
         work = partial(resized_jpeg, settings)
         contents = cluster.map_parallel(work, [job.source for job in jobs], "resizing")
         of_each_artist = groupby(zip(jobs, contents, strict=True), key=lambda pair: pair[0][:2])

@@ -5,15 +5,10 @@
 
 import os
 import sys
-from pathlib import Path
 
 from redarte import params
-from redarte.runtime import outputs
+from redarte.runtime import outputs, paths
 from redarte.runtime.console import run_stage
-
-MODELS = Path("models")
-METRICS = Path("metrics")
-PLOTS = Path("plots")
 
 
 def main() -> None:
@@ -21,17 +16,17 @@ def main() -> None:
     # Keras reads it on import.
     os.environ["KERAS_BACKEND"] = settings.keras_backend
     from redarte import devices
-    from redarte.models import base
+    from redarte.models import base, saving
     from redarte.training import history
 
     name = base.name_argument("train", sys.argv[1:], settings)
     model = base.module(name)
     train, val = model.load_data(settings)
-    history_file = PLOTS / f"train_{name}.csv"
+    history_file = paths.PLOTS / f"train_{name}.csv"
     trained = model.fit(name, settings, train, val, history_file)
-    outputs.write_json(METRICS / f"train_{name}.json", trained.metrics | devices.facts())
+    outputs.write_json(paths.METRICS / f"train_{name}.json", trained.metrics | devices.facts())
     outputs.write_text(history_file, history.to_csv(trained.history))
-    base.save(trained.model, train.artists, MODELS / f"{name}.keras", trained.embeddings)
+    saving.save(trained.model, train.artists, paths.MODELS / f"{name}.keras", trained.embeddings)
     if trained.checkpoint is not None:
         trained.checkpoint.delete()
 

@@ -37,9 +37,6 @@ def training_batches(
             would leave a device without an image in the last batch.
         split: whether the parts of each batch for the devices are yielded, one after the other.
         weights: (artists,), float32: the weight of an image of each artist; None: no sample weights.
-
-    Yields:
-        Batches; see `Batch`.
     """
 
     def items() -> Iterator[_Item]:

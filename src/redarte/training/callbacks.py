@@ -18,13 +18,7 @@ from redarte.training.jobs import TrainingJob
 
 
 class TrainingCallback(keras.callbacks.Callback):
-    """Validates after every epoch, writes history and checkpoint, and stops when patience is exhausted.
-
-    Args:
-        job: what is trained.
-        checkpoint: the state to write.
-        history_file: the CSV that grows with every epoch.
-    """
+    """Validates after every epoch, writes history and checkpoint, and stops when patience is exhausted."""
 
     # Keras need not wait for a batch's loss, and thus for the device, before it calls this callback.
     async_safe = True

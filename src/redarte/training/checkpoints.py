@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 
 from redarte.devices.backend import keras
-from redarte.runtime import outputs
+from redarte.runtime import outputs, paths
 from redarte.runtime.console import say
 from redarte.runtime.errors import first_line
 from redarte.training.history import Row, best_epoch
 
-FOLDER = Path("models/.checkpoints")
 _STATE, _MODEL, _VARIABLES, _BEST = "state.json", "model.keras", "variables.npz", "best.weights.h5"
 # Checkpoints of the same model with other parameters or code: how many are kept, and how many bytes they may take
 # together. The oldest are deleted first.
@@ -31,10 +30,8 @@ class Checkpoint:
     another value of a parameter has been tried.
 
     Args:
-        name: the model's.
         fingerprint: a hash of everything that the weights depend on except the number of epochs.
         epochs: a checkpoint with more epochs is not used, and stays.
-        keep_best: store the weights of the best epoch.
 
     Attributes:
         model: the model after the last complete epoch; None where there is no usable checkpoint.
@@ -44,7 +41,7 @@ class Checkpoint:
     def __init__(self, name: str, fingerprint: str, epochs: int, keep_best: bool):
         self.model: keras.Model | None = None
         self.history: list[Row] = []
-        self._name, self._root = name, FOLDER / name / fingerprint[:16]
+        self._name, self._root = name, paths.CHECKPOINTS / name / fingerprint[:16]
         self._fingerprint, self._epochs = fingerprint, epochs
         self._keep_best = keep_best
         if not self._find():

@@ -18,13 +18,9 @@ class TrainingJob:
     """One model to train, and everything that its weights depend on.
 
     Attributes:
-        name: the model's.
-        settings: how to train.
-        seed: the seed of params.yaml.
-        train: the training images.
-        val: the validation images.
         build: takes a dtype policy, and returns the model before training.
-        origin: what `build` depends on, as JSON values: a training is resumed only where this is the same.
+        origin: what `build` depends on beside the code, as JSON values: a training is resumed only where it is the
+            same.
     """
 
     name: str
@@ -45,11 +41,7 @@ class TrainingJob:
 
 
 def compile_model(model: keras.Model, settings: Train, policy: str, steps: int) -> keras.Model:
-    """Compiles a model for training.
-
-    Returns:
-        The same model.
-    """
+    """Compiles a model for training."""
     adam = keras.optimizers.Adam(_learning_rate(settings, steps))
     model.compile(
         # Without scaling, most gradients underflow in 16-bit numbers with a 5-bit exponent.

@@ -4,7 +4,6 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,6 @@ class Trained:
 
     Attributes:
         model: in float32, whatever the precision of the training, so that every machine can use it.
-        metrics: the content of metrics/train_<model>.json.
         history: one row an epoch; a single row for a model without epochs.
         checkpoint: to be deleted once the model is saved; None where there is none.
         embeddings: "<artist>/<stem>" -> (features,), float32, of the training images without copies, as `decompose`
@@ -46,13 +44,6 @@ def train(job: TrainingJob, history_file: Path) -> Trained:
 
     Args:
         history_file: the CSV that grows by two rows (train, val) with every epoch; it is deleted if the training fails.
-
-    Returns:
-        The trained model.
-
-    Raises:
-        UserError: the loss is NaN, or the device has too little memory.
-        KeyboardInterrupt: Ctrl-C, with a message that says what is kept.
     """
     settings = job.settings
     devices.prepare(job.seed, settings)
@@ -88,11 +79,6 @@ def train(job: TrainingJob, history_file: Path) -> Trained:
         "precision": policy,
     }
     return Trained(float32_model, metrics, checkpoint.history, checkpoint)
-
-
-def source_of(module: ModuleType) -> str:
-    """Returns the source text of a module, for `TrainingJob.origin`."""
-    return Path(str(module.__file__)).read_text(encoding="utf-8")
 
 
 def _metrics(rows: list[Row], epoch: int) -> Metrics:
@@ -159,6 +145,6 @@ def _fingerprint(job: TrainingJob, policy: str) -> str:
         keras.version(),
         NAME,
         VERSION,
-        provenance.code_digest("images/dataset", "images/decoding", "training"),
+        provenance.code_digest("images", "inference", "models", "training"),
     ]
     return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()

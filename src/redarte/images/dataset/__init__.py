@@ -12,15 +12,13 @@ from typing import Any
 import joblib
 import numpy as np
 
-from redarte.images import decoding
+from redarte.images import decoding, folders
 from redarte.images.dataset import shards
-from redarte.images.decoding import folders
-from redarte.runtime import memory, workers
+from redarte.runtime import memory, paths, workers
 from redarte.runtime.errors import UserError
 
-RESIZED = Path("data/resized")
-ORIGINALS = Path("data/split")
 ImageFile = Path | shards.Member
+_BATCH_SIZE = 32  # for images of 224 px
 _MEMORY_SHARE = 0.5  # of the free memory, for decoded images, without REDARTE_MEMORY
 
 
@@ -30,7 +28,6 @@ class Dataset:
 
     Attributes:
         ids: the images' identities, "<artist>/<stem>", sorted.
-        files: the image files.
         labels: (n,), int64: the artist of each image, as an index into `artists`.
         artists: the classes, in the order of the model's outputs.
         side: the width and height of the images as the model sees them, in px.
@@ -92,9 +89,9 @@ class Dataset:
         """Yields the images without labels, in order: (b, side, side, 3), uint8.
 
         Args:
-            size: the batch size; by default `decoding.inference_batch_size`.
+            size: the batch size; by default `inference_batch_size`.
         """
-        size = size or decoding.inference_batch_size(self.side)
+        size = size or inference_batch_size(self.side)
         for start in range(0, len(self), size):
             yield self.batch(np.arange(start, min(start + size, len(self))))[0]
 
@@ -111,11 +108,7 @@ class Dataset:
         return hashed.hexdigest()
 
     def read(self, index: int) -> decoding.ImageArray:
-        """Returns one image as the model sees it, from its file: (side, side, 3), uint8.
-
-        Raises:
-            UserError: the file cannot be decoded.
-        """
+        """Returns one image as the model sees it, from its file: (side, side, 3), uint8."""
         image = decoding.read_resized(self.files[index], self.side)
         return decoding.through_jpeg(image, self.jpeg_quality)
 
@@ -135,9 +128,6 @@ def load(
         artists: the classes, in the order of the model's outputs; None: the artists of the folder, sorted.
         side: images are resized to this side, in px; None: the side of the first image, which is square.
         decode: whether the images are decoded now, where they fit in memory; else when they are read.
-
-    Raises:
-        UserError: the folder has no images, or an artist that the model does not know.
     """
     files = {
         image_id: file for image_id, file in image_files(folder).items() if with_copies or not folders.is_copy(image_id)
@@ -171,13 +161,9 @@ def image_files(folder: Path) -> dict[str, ImageFile]:
 
 
 def load_resized() -> tuple[Dataset, Dataset]:
-    """Returns train and val of data/resized: originals and copies in train, originals in val.
-
-    Raises:
-        UserError: as `load`.
-    """
-    train = load(RESIZED / "train")
-    return train, load(RESIZED / "val", train.artists)
+    """Returns train and val of data/resized: originals and copies in train, originals in val."""
+    train = load(paths.RESIZED / "train")
+    return train, load(paths.RESIZED / "val", train.artists)
 
 
 def load_as_trained(split: str, artists: list[str], side: int, jpeg_quality: int | None) -> Dataset:
@@ -186,11 +172,8 @@ def load_as_trained(split: str, artists: list[str], side: int, jpeg_quality: int
     Args:
         side: in px.
         jpeg_quality: of the images of data/resized that the model was trained on; None: it read the originals.
-
-    Raises:
-        UserError: as `load`, or data/split is missing.
     """
-    folder = ORIGINALS / split
+    folder = paths.SPLIT / split
     if not folder.is_dir():
         raise UserError(f"{folder} is missing; create it with `dvc repro split`, or get it with `dvc pull`.")
     return load(folder, artists, side, jpeg_quality, decode=False)
@@ -202,12 +185,18 @@ def load_originals(side: int, decode: bool = True) -> tuple[Dataset, Dataset]:
     Args:
         side: in px.
         decode: as in `load`; False for a model that reads each image once.
-
-    Raises:
-        UserError: as `load`.
     """
-    train = load(ORIGINALS / "train", side=side, decode=decode)
-    return train, load(ORIGINALS / "val", train.artists, side=side, decode=decode)
+    train = load(paths.SPLIT / "train", side=side, decode=decode)
+    return train, load(paths.SPLIT / "val", train.artists, side=side, decode=decode)
+
+
+def inference_batch_size(side: int) -> int:
+    """Returns how many images a model predicts at once: more are no faster on a CPU, and take memory.
+
+    Args:
+        side: of the images, in px.
+    """
+    return max(1, min(_BATCH_SIZE, _BATCH_SIZE * 224**2 // side**2))
 
 
 def memory_limit() -> float:
@@ -215,9 +204,6 @@ def memory_limit() -> float:
 
     This is an environment variable and not a parameter, because it changes no byte of any output. With 0, every image
     is read from the disk each time.
-
-    Raises:
-        UserError: REDARTE_MEMORY is not a number.
     """
     requested = os.environ.get("REDARTE_MEMORY", "")
     try:

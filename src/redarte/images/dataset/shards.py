@@ -18,7 +18,6 @@ class Member:
     """An image in a tar file.
 
     Attributes:
-        shard: the tar file.
         name: "<artist>/<file>".
         offset: of the content in the tar file, in bytes.
         size: of the content, in bytes.
@@ -45,11 +44,7 @@ def path_of(folder: Path, artist: str) -> Path:
 
 
 def members(shard: Path) -> list[Member]:
-    """Returns the images of a tar file, in its order.
-
-    Raises:
-        UserError: the file is not a complete tar archive.
-    """
+    """Returns the images of a tar file, in its order."""
     try:
         with tarfile.open(shard, "r:") as tar:
             found = [Member(shard, member.name, member.offset_data, member.size) for member in tar]

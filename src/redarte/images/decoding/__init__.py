@@ -29,7 +29,6 @@ _REDUCED = {
     1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8,
 }  # fmt: skip
 _WHITE = (255, 255, 255)
-_BATCH_SIZE = 32  # for images of 224 px
 _PILLOW = threading.Lock()  # its limit of pixels is a global variable
 
 ImageArray = np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]
@@ -47,9 +46,6 @@ def read_within(path: Readable, max_side: int) -> ImageArray:
 
     Returns:
         (height, width, 3), uint8.
-
-    Raises:
-        UserError: the file cannot be decoded.
     """
 
     return _read(path, lambda size: _within(size, max_side))
@@ -63,20 +59,8 @@ def read_resized(path: Readable, side: int) -> ImageArray:
 
     Returns:
         (side, side, 3), uint8.
-
-    Raises:
-        UserError: the file cannot be decoded.
     """
     return _read(path, lambda _size: (side, side))
-
-
-def inference_batch_size(side: int) -> int:
-    """Returns how many images a model predicts at once: more are no faster on a CPU, and take memory.
-
-    Args:
-        side: of the images, in px.
-    """
-    return max(1, min(_BATCH_SIZE, _BATCH_SIZE * 224**2 // side**2))
 
 
 def shrink(pixels: ImageArray, max_side: int) -> ImageArray:
@@ -111,12 +95,6 @@ def jpeg(pixels: ImageArray, quality: int) -> bytes:
     Args:
         pixels: (height, width, 3), uint8.
         quality: 1 to 100.
-
-    Returns:
-        The file's content.
-
-    Raises:
-        UserError: OpenCV cannot encode an image of this size.
     """
     done, data = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
@@ -130,19 +108,12 @@ def write_jpeg(path: Path, pixels: ImageArray, quality: int) -> None:
     Args:
         pixels: (height, width, 3), uint8.
         quality: 1 to 100.
-
-    Raises:
-        UserError: as `jpeg`.
     """
     path.write_bytes(jpeg(pixels, quality))
 
 
 def opened(data: bytes) -> Image.Image:
-    """Opens a file's content with Pillow, which reads its header.
-
-    Raises:
-        Exception: of many kinds, where it is not an image.
-    """
+    """Opens a file's content with Pillow, which reads its header."""
     if HEIC and data[4:12] in HEIC_BRANDS:
         import pillow_heif
 
@@ -160,7 +131,7 @@ def opened(data: bytes) -> Image.Image:
 
 @contextmanager
 def _without_limit() -> Iterator[None]:
-    """Lifts Pillow's limit of pixels: collection.checks applies the one of params.yaml before anything is decoded."""
+    """Lifts Pillow's limit of pixels: ingestion.checks applies the one of params.yaml before anything is decoded."""
     with _PILLOW:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
@@ -177,9 +148,6 @@ def decode(data: bytes, fit: Callable[[tuple[int, int]], tuple[int, int]]) -> Im
 
     Returns:
         (height, width, 3), uint8.
-
-    Raises:
-        Exception: of many kinds, where the content is corrupt.
     """
     if tiff.is_tiff(data) and not tiff.is_read_by_pillow(data):
         pixels = _decode_tiff(data)

@@ -54,9 +54,6 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 
     Args:
         profile: an ICC profile, or None.
-
-    Returns:
-        An image in the mode RGB.
     """
     transform = conversion(profile, image.mode)
     return image.convert("RGB") if transform is None else transform.apply(image.convert(transform.input_mode))

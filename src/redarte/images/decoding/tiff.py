@@ -55,14 +55,7 @@ def is_tiff(data: bytes) -> bool:
 
 
 def header(data: bytes) -> Header:
-    """Reads the headers of all pages.
-
-    Returns:
-        The header of the first page, and the number of full pages.
-
-    Raises:
-        Exception: of any kind, where it is corrupt.
-    """
+    """Reads the headers of all pages."""
     with _first_page(data) as (first, file):
         if not isinstance(first.imagewidth, int) or not isinstance(first.imagelength, int):
             raise ValueError("more than one width or height")
@@ -81,11 +74,7 @@ def header(data: bytes) -> Header:
 
 
 def is_read_by_pillow(data: bytes) -> bool:
-    """Returns whether Pillow reads the samples correctly: it scales or truncates those of other depths.
-
-    Raises:
-        Exception: of any kind, where it is corrupt.
-    """
+    """Returns whether Pillow reads the samples correctly: it scales or truncates those of other depths."""
     with _first_page(data) as (first, _):
         channels, kind = first.samplesperpixel, int(first.photometric)
         return (
@@ -105,21 +94,13 @@ def palette_of_8_bits(data: bytes) -> bytes | None:
 
 
 def profile(data: bytes) -> tuple[bytes | None, str]:
-    """Returns the colour profile of the first page, and the mode of its colours: L, RGB or CMYK; "" for others.
-
-    Raises:
-        Exception: of any kind, where it is corrupt.
-    """
+    """Returns the colour profile of the first page, and the mode of its colours: L, RGB or CMYK; "" for others."""
     with _first_page(data) as (first, _):
         return _profile(first), _MODES.get(_CHANNELS.get(int(first.photometric), 0), "")
 
 
 def check_sums(data: bytes) -> None:
-    """Decodes a first page that is compressed by Deflate a second time: libtiff ignores the checksums.
-
-    Raises:
-        Exception: of any kind, where one is wrong.
-    """
+    """Decodes a first page that is compressed by Deflate a second time: libtiff ignores the checksums."""
     with _first_page(data) as (first, _):
         if int(first.compression) in _DEFLATE:
             first.asarray(maxworkers=1)
@@ -134,7 +115,6 @@ def read(data: bytes) -> tuple[Image.Image, Image.Image | None, int, bytes | Non
 
     Raises:
         UnsupportedError: the samples are signed, of different depths or of another colour space.
-        Exception: of any kind, where it is corrupt.
     """
     with _first_page(data) as (page, _):
         kind, bits, channels = int(page.photometric), page.bitspersample, page.samplesperpixel

@@ -9,7 +9,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from redarte.images.splitting.corrections import Original
+from redarte.images.splitting.corrections import RawImage
 from redarte.images.splitting.sizes import SplitSizes, split_sizes
 from redarte.params import Split
 from redarte.runtime.errors import UserError
@@ -33,7 +33,7 @@ class Assignment:
 
 
 def assign(
-    raw: Path, originals: list[Original], duplicates: list[list[str]], settings: Split, seed: int
+    raw: Path, images: list[RawImage], duplicates: list[list[str]], settings: Split, seed: int
 ) -> tuple[Assignment, set[str]]:
     """Assigns each image to a split.
 
@@ -42,12 +42,9 @@ def assign(
     Returns:
         The assignment, and the common test images, as paths in data/raw: those that are test images of the same artist
         with and without corrections.
-
-    Raises:
-        UserError: as `sizes.split_sizes`.
     """
-    sources = {original.raw: original.raw for original in originals}
-    corrected = {original.raw: original.corrected for original in originals if original.corrected}
+    sources = {image.raw_path: image.raw_path for image in images}
+    corrected = {image.raw_path: image.corrected_path for image in images if image.corrected_path}
     is_corrected = settings.apply_corrections and corrected != sources
 
     def attempt(names: dict[str, str], before: dict[str, str], is_used: bool) -> Assignment:
@@ -69,7 +66,7 @@ def assign(
     return with_them if is_corrected else without, common
 
 
-def copy_images(raw: Path, originals: list[Original], assignment: Assignment, targets: dict[str, Path]) -> None:
+def copy_images(raw: Path, images: list[RawImage], assignment: Assignment, targets: dict[str, Path]) -> None:
     """Copies the images to the folders of their splits.
 
     Args:
@@ -78,15 +75,15 @@ def copy_images(raw: Path, originals: list[Original], assignment: Assignment, ta
     from splitfolders.split import copy_files
 
     files: dict[tuple[str, str], list[Path]] = defaultdict(list)
-    for original in originals:
-        if original.corrected and original.raw in assignment.splits:
-            split = assignment.splits[original.raw]
-            if original.corrected == original.raw:
-                files[_artist(original.raw), split].append(raw / original.raw)
+    for image in images:
+        if image.corrected_path and image.raw_path in assignment.splits:
+            split = assignment.splits[image.raw_path]
+            if image.corrected_path == image.raw_path:
+                files[_artist(image.raw_path), split].append(raw / image.raw_path)
             else:
-                target = targets[split] / original.corrected
+                target = targets[split] / image.corrected_path
                 target.parent.mkdir(exist_ok=True)
-                shutil.copyfile(raw / original.raw, target)
+                shutil.copyfile(raw / image.raw_path, target)
     for artist in assignment.artists:
         for split in SPLITS:
             copy_files([(files[artist, split], "")], raw / artist, targets[split], prog_bar=None, move=False)

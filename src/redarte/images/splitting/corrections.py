@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from redarte.images.decoding import folders
-from redarte.images.decoding.folders import comparable, visible
+from redarte.images import folders
+from redarte.images.folders import comparable, visible
 from redarte.runtime import documents, outputs, tables
 from redarte.runtime.errors import UNPRINTABLE, UserError, printable
 
@@ -33,9 +33,6 @@ class Correction:
         line: its number in the file, from 1.
         image: "<artist>/<stem>" or a hash.
         artist: the new artist; "" where the action is not relabel.
-        action: relabel, exclude or keep.
-        reason: free text.
-        others: the cells of further columns.
     """
 
     line: int
@@ -47,24 +44,20 @@ class Correction:
 
 
 @dataclass(frozen=True)
-class Original:
+class RawImage:
     """An image of data/raw.
 
     Attributes:
-        raw: its path there, "<artist>/<file>".
-        corrected: its path after corrections; None if it is excluded.
+        raw_path: its path there, "<artist>/<file>".
+        corrected_path: its path after corrections; None if it is excluded.
     """
 
-    raw: str
-    corrected: str | None
+    raw_path: str
+    corrected_path: str | None
 
 
 def read(file: Path) -> list[Correction]:
-    """Returns the rows of corrections.csv; see `parse`.
-
-    Raises:
-        UserError: the file is missing, or as `parse`.
-    """
+    """Returns the rows of corrections.csv; see `parse`."""
     try:
         return parse(file, tables.read_text(file))
     except FileNotFoundError:
@@ -72,11 +65,7 @@ def read(file: Path) -> list[Correction]:
 
 
 def parse(file: Path, text: str) -> list[Correction]:
-    """Reads the content of corrections.csv.
-
-    Raises:
-        UserError: as `tables.parse`; the columns are others, a row is not valid by itself, or an image is in two rows.
-    """
+    """Reads the content of corrections.csv."""
     documents.check_merged(file, text)
     table = tables.parse(file, text)
     if not {"image", "artist", "action"} <= set(table.columns):
@@ -109,11 +98,7 @@ def to_csv(rows: list[Correction]) -> str:
 
 
 def check(file: Path, row: Correction) -> Correction:
-    """Returns a row that is valid by itself.
-
-    Raises:
-        UserError: the action is unknown, the artist is missing, no name or not used, or a value has control characters.
-    """
+    """Returns a row that is valid by itself."""
     where = f"{file}, line {row.line}" if row.line else printable(row.image)
     if row.action not in ACTIONS:
         raise UserError(f"{where}: action is {printable(repr(row.action))}; use {', '.join(ACTIONS)}.")
@@ -133,7 +118,7 @@ def check(file: Path, row: Correction) -> Correction:
 
 def apply(
     file: Path, rows: list[Correction], raw: Path, paths: list[str], is_applied: bool = True
-) -> tuple[list[Original], dict[str, Any]]:
+) -> tuple[list[RawImage], dict[str, Any]]:
     """Applies corrections to the images of data/raw; all of them, or none.
 
     Args:
@@ -143,23 +128,20 @@ def apply(
     Returns:
         The images in the same order, corrected also if `is_applied` is False; and the section `corrections` of
         metrics/split.json.
-
-    Raises:
-        UserError: a row matches no image, two rows match one, or a new artist has another spelling in data/raw.
     """
     row_of = matched(file, rows, raw, paths, must_match=is_applied)
     taken = {folders.image_id(path).casefold() for path in paths if path not in row_of or row_of[path].action == "keep"}
-    originals, relabelled = [], {}
+    images, relabelled = [], {}
     for path in paths:
         row, corrected = row_of.get(path), PurePosixPath(path)
         if row and row.action == "relabel":
             after = folders.unique_id(row.artist, corrected.stem, taken)
             relabelled[folders.image_id(path)] = after
-            originals.append(Original(path, f"{after}{corrected.suffix}"))
+            images.append(RawImage(path, f"{after}{corrected.suffix}"))
         else:
-            originals.append(Original(path, None if row and row.action == "exclude" else path))
-    excluded = sorted(folders.image_id(original.raw) for original in originals if original.corrected is None)
-    return originals, {
+            images.append(RawImage(path, None if row and row.action == "exclude" else path))
+    excluded = sorted(folders.image_id(image.raw_path) for image in images if image.corrected_path is None)
+    return images, {
         "applied": is_applied,
         "rows": len(rows),
         "rows_without_image": len(rows) - len(row_of),
@@ -178,9 +160,6 @@ def matched(
 
     Args:
         paths: its images, "<artist>/<file>".
-
-    Raises:
-        UserError: as `apply`.
     """
     exact = {folders.image_id(path): path for path in paths}
     alike: dict[str, list[str]] = defaultdict(list)  # the same names for people

@@ -2,16 +2,14 @@
 
 from typing import Any
 
-from redarte.images.decoding import folders
-from redarte.images.splitting.corrections import Original
+from redarte.images import folders
+from redarte.images.splitting.corrections import RawImage
 from redarte.runtime import tables
 
 COLUMNS = ("image", "source", "split", "near_duplicates", "common_test")
 
 
-def to_csv(
-    originals: list[Original], splits: dict[str, str], duplicates: list[list[str]], common_test: set[str]
-) -> str:
+def to_csv(images: list[RawImage], splits: dict[str, str], duplicates: list[list[str]], common_test: set[str]) -> str:
     """Returns data/images.csv, which has a row for each image of data/raw.
 
     Args:
@@ -24,26 +22,26 @@ def to_csv(
     group_of = {path: number for number, group in enumerate(duplicates, start=1) for path in group}
     rows = [
         [
-            folders.image_id(original.corrected) if original.corrected else "",
-            folders.image_id(original.raw),
-            splits.get(original.raw, ""),
-            group_of.get(original.raw, ""),
-            "yes" if original.raw in common_test else "no",
+            folders.image_id(image.corrected_path) if image.corrected_path else "",
+            folders.image_id(image.raw_path),
+            splits.get(image.raw_path, ""),
+            group_of.get(image.raw_path, ""),
+            "yes" if image.raw_path in common_test else "no",
         ]
-        for original in originals
+        for image in images
     ]
     return tables.to_csv([COLUMNS, *rows])
 
 
 def metrics(
-    originals: list[Original], artists: list[str], splits: dict[str, str], duplicates: list[list[str]]
+    images: list[RawImage], artists: list[str], splits: dict[str, str], duplicates: list[list[str]]
 ) -> dict[str, Any]:
     """Returns the content of metrics/split.json.
 
     Args:
         splits: path in data/raw -> split.
     """
-    artist_of = {original.raw: original.corrected.partition("/")[0] for original in originals if original.corrected}
+    artist_of = {image.raw_path: image.corrected_path.partition("/")[0] for image in images if image.corrected_path}
     left_out = sorted(set(artist_of.values()) - set(artists))
     untested = sorted(set(artists) - {artist_of[file] for file, split in splits.items() if split == "test"})
     count = list(splits.values()).count

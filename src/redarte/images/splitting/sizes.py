@@ -12,9 +12,6 @@ class SplitSizes(NamedTuple):
     """How many of one artist's groups of images each split gets.
 
     Attributes:
-        train: of train.
-        val: of val.
-        test: of test.
         before: the test groups come after so many other groups; of the rest, train comes first.
     """
 
@@ -71,12 +68,7 @@ def fold(count: int, artist: int, settings: Split) -> SplitSizes:
 
 
 def split_sizes(counts: dict[str, int], settings: Split) -> dict[str, SplitSizes]:
-    """Returns the split sizes of all artists.
-
-    Raises:
-        UserError: artists have fewer than three images, and split.too_small is `error`; fewer than two artists are
-            left; or no artist has an image for each fold.
-    """
+    """Returns the split sizes of all artists."""
     small = {artist: count for artist, count in counts.items() if count < _MIN_IMAGES}
     if small and settings.too_small == "error":
         names = ", ".join(f"{artist} ({count})" for artist, count in small.items())

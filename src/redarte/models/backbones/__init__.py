@@ -24,10 +24,6 @@ def load(settings: Finetuned) -> keras.Model:
     Returns:
         A functional model that maps images (batch, side, side, 3), 0 to 255, with `finetuned.input_size` as the side,
         to feature maps (batch, rows, columns, channels) without global pooling. Its weights are frozen.
-
-    Raises:
-        UserError: there is no such backbone, its file or weights cannot be used or downloaded, or it does not take
-            images of this size.
     """
     if settings.backbone.startswith(hub.PREFIX):
         backbone = hub.load(settings)
@@ -74,11 +70,7 @@ def feature_maps(backbone: keras.Model) -> list[Any]:
 
 
 def with_policy(backbone: keras.Model, policy: str) -> keras.Model:
-    """Copies a backbone into another precision.
-
-    Returns:
-        A model with the same weights.
-    """
+    """Copies a backbone into another precision."""
 
     def clone(layer: keras.Layer) -> keras.Layer:
         config = layer.get_config()

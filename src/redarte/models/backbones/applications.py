@@ -16,14 +16,7 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"  # the signature of a file of weights
 
 
 def load(settings: Finetuned) -> keras.Model:
-    """Builds a backbone by its name.
-
-    Returns:
-        As `backbones.load`.
-
-    Raises:
-        UserError: there is no such backbone, or its weights cannot be used or downloaded.
-    """
+    """Builds a backbone by its name."""
     names = [name for name in dir(keras.applications) if inspect.isfunction(getattr(keras.applications, name))]
     name, side = settings.backbone, settings.input_size
     if name not in names:

@@ -8,11 +8,7 @@ from redarte.runtime.errors import UserError, first_line
 
 
 def load_weights(backbone: keras.Model, path: Path) -> None:
-    """Loads the weights of finetuned.weights.
-
-    Raises:
-        UserError: the file is missing, or has the weights of another model.
-    """
+    """Loads the weights of finetuned.weights."""
     if not path.is_file():
         raise UserError(f"{path} (finetuned.weights) does not exist; set it to imagenet, none or a file of weights.")
     try:

@@ -21,10 +21,6 @@ def load(settings: Finetuned) -> keras.Model:
 
     Returns:
         As `backbones.load`. The tokens of a transformer are arranged as a feature map, without its class token.
-
-    Raises:
-        UserError: keras-hub is not installed, or the preset does not exist, cannot be downloaded, is no image backbone
-            or does not take images of this size.
     """
     try:
         import keras_hub

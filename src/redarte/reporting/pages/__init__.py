@@ -9,7 +9,7 @@ import jinja2
 from redarte.evaluation.curves import Curve
 from redarte.images import decoding
 from redarte.images.decoding import ImageArray
-from redarte.images.decoding.folders import display_name
+from redarte.images.folders import display_name
 
 _SHARED = Path(__file__).parent
 

@@ -8,8 +8,8 @@ from redarte.evaluation import comparison, metrics
 from redarte.evaluation.comparison import TABLE_ONE, title
 from redarte.evaluation.curves import Curve
 from redarte.evaluation.metrics import Reliability
-from redarte.evaluation.predictions import PredictionTable
-from redarte.images.decoding.folders import display_name
+from redarte.evaluation.predictions import PredictionTable, most_confused
+from redarte.images.folders import display_name
 from redarte.reporting import pages
 
 _LICENCES = {
@@ -90,7 +90,6 @@ def most_confident_confusion(p: PredictionTable, one: int, other: int) -> int:
     """Returns the index of the most confident mistake between two artists, in either direction.
 
     Args:
-        one: an artist's index.
         other: another artist's index, confused with the first at least once.
     """
     either = ((p.truth == one) & (p.predicted == other)) | ((p.truth == other) & (p.predicted == one))
@@ -100,7 +99,7 @@ def most_confident_confusion(p: PredictionTable, one: int, other: int) -> int:
 def _confusion(p: PredictionTable) -> dict[str, Any]:
     """The confusion matrix: artists as (number, name), rows of (count, share), and how many are hidden."""
     counts = p.confusion
-    shares, order = metrics.normalise_rows(counts), metrics.most_confused(counts)
+    shares, order = metrics.normalise_rows(counts), most_confused(counts)
     return {
         "hidden": len(counts) - len(order),
         "artists": [(int(artist) + 1, display_name(p.artists[artist])) for artist in order],

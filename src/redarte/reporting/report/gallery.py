@@ -6,23 +6,19 @@ import numpy as np
 
 from redarte.evaluation import metrics
 from redarte.evaluation.predictions import PredictionTable
-from redarte.images import dataset, decoding, overlays
-from redarte.images.decoding import ImageArray, folders
-from redarte.images.decoding.folders import display_name
+from redarte.images import dataset, decoding, folders, overlays
+from redarte.images.decoding import ImageArray
+from redarte.images.folders import display_name
 from redarte.inference.predictor import Predictions, Predictor
 from redarte.reporting import pages, report
+from redarte.runtime import paths
 from redarte.runtime.errors import UserError
 
 SIDE = 150  # px: the displayed size of an image
 
 
 class Gallery:
-    """Images of the test set with evidence maps, and pairs of confused images.
-
-    Args:
-        model: the evaluated model.
-        table: its predictions.
-    """
+    """Images of the test set with evidence maps, and pairs of confused images."""
 
     def __init__(self, model: Predictor, table: PredictionTable):
         self.model = model
@@ -49,9 +45,9 @@ class Gallery:
             image = self._image(index)
             predicted = p.artists[p.predicted[index]]
             similar = _most_similar(predictions, number, predicted)
-            similar_file = folders.find(dataset.ORIGINALS / "train", similar)
+            similar_file = folders.find(paths.SPLIT / "train", similar)
             if similar_file is None:
-                raise UserError(f"{dataset.ORIGINALS / 'train'} does not have {similar}: run `dvc checkout`.")
+                raise UserError(f"{paths.SPLIT / 'train'} does not have {similar}: run `dvc checkout`.")
             result.append(
                 {
                     "one": display_name(p.artists[one]),

@@ -15,9 +15,6 @@ def render(compared: dict[str, Any], fetched: dict[str, Any], verdicts: list[str
     """Returns the page.
 
     Args:
-        compared: the content of metrics/compare.json.
-        fetched: the content of metrics/fetch.json.
-        verdicts: McNemar's tests, as sentences.
         histories: model -> its learning curve.
     """
     published = comparison.published(fetched)

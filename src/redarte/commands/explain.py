@@ -5,11 +5,12 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from redarte import params
 from redarte.images import decoding
 from redarte.images.decoding import ImageArray
 from redarte.images.folders import display_name
 from redarte.images.overlays import overlay
-from redarte.inference.predictor import Predictor, model_file
+from redarte.inference.predictor import Predictor
 from redarte.ingestion import checks
 from redarte.runtime import outputs
 from redarte.runtime.errors import UserError
@@ -27,7 +28,7 @@ def write(model_name: str | None, image: Path, out: Path, artist: str | None) ->
     if out.exists() and image.exists() and out.samefile(image):
         raise UserError(f"{out} is the image itself, and would be overwritten: choose another file with --out.")
     with Sandbox(1, checks.max_memory(checks.MAX_PIXELS), checks.__name__) as sandbox:
-        model = Predictor(model_file(model_name))
+        model = Predictor(params.model_file(model_name))
         try:
             resized, original = sandbox.call(partial(_read, model.reader(checks.MAX_PIXELS)), image)
         except UserError as error:

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from redarte import params
 from redarte.images.folders import display_name
-from redarte.inference.predictor import model_file
 from redarte.labelling import findings, label_page
 from redarte.labelling.findings import Findings
 from redarte.runtime import paths
@@ -22,7 +22,7 @@ def report(model_name: str | None, top: int | None, as_json: bool) -> None:
     Args:
         top: how many images; None: 20 in print, 200 on the page and as JSON.
     """
-    found = findings.find(model_file(model_name), top or _ON_PAGE)
+    found = findings.find(params.model_file(model_name), top or _ON_PAGE)
     if as_json:
         for index in found.worst:
             say(json_line(row(found, index)))

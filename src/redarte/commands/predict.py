@@ -74,9 +74,10 @@ def report(model_name: str | None, paths: Sequence[Path], top: int, style: Style
     processes = 1 if len(found) == 1 else min(workers.count(), len(found))
     with Sandbox(processes, checks.max_memory(checks.MAX_PIXELS), checks.__name__) as sandbox:
         # Imported while the first worker of the sandbox starts.
-        from redarte.inference.predictor import Predictor, model_file
+        from redarte import params
+        from redarte.inference.predictor import Predictor
 
-        model = Predictor(model_file(model_name))
+        model = Predictor(params.model_file(model_name))
         if model.metadata.data == "sample" and not all(map(_is_of_project, found)):
             warn(SAMPLE_ONLY)
         predicted = predict(model, found, sandbox)

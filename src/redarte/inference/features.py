@@ -17,6 +17,7 @@ import onnxruntime
 
 from redarte.images import dataset
 from redarte.images.dataset import Dataset
+from redarte.inference.predictor import compute
 from redarte.runtime import provenance, workers
 from redarte.runtime.cache import Cache
 from redarte.runtime.console import progress
@@ -129,23 +130,12 @@ class Graph:
     def _parts(self, names: list[str], images: Dataset, label: str, any_engine: bool) -> Iterator[list[np.ndarray]]:
         if self._trunk is None:
             for batch in progress(images.batches(), 0, label, "batches"):
-                yield run(self._session, names, batch)
+                yield compute(self._session, names, batch)
             return
         stored = cache(self._trunk, None if any_engine else f"onnxruntime {onnxruntime.__version__}")
         rest = _after_moments(self._content, names)
-        for moments, count in groups(images, stored, lambda batch: run(self._session, [MOMENTS], batch)[0], label):
+        for moments, count in groups(images, stored, lambda batch: compute(self._session, [MOMENTS], batch)[0], label):
             yield [array[:count] for array in rest.run(names, {MOMENTS: moments})]
-
-
-def run(session: onnxruntime.InferenceSession, names: list[str], images: np.ndarray) -> list[np.ndarray]:
-    """Computes some of the outputs of a model, and nothing else.
-
-    Args:
-        images: (n, side, side, 3), uint8, RGB.
-    """
-    options = onnxruntime.RunOptions()
-    options.only_execute_path_to_fetches = True
-    return list(session.run(names, {"image": images}, options))
 
 
 def _after_moments(content: bytes, names: list[str]) -> onnxruntime.InferenceSession:

@@ -19,7 +19,6 @@ import onnxruntime
 from pydantic import Field, TypeAdapter
 
 from redarte.images.decoding import ImageArray
-from redarte.runtime import paths
 from redarte.runtime.errors import UserError, first_line
 
 if TYPE_CHECKING:
@@ -229,9 +228,7 @@ class Predictor:
         Args:
             images: (n, side, side, 3), uint8, RGB.
         """
-        options = onnxruntime.RunOptions()
-        options.only_execute_path_to_fetches = True
-        return self._checked(lambda: list(self._session.run(outputs, {"image": images}, options)))
+        return self._checked(lambda: compute(self._session, outputs, images))
 
     def _checked(self, compute: Callable[[], list[np.ndarray]]) -> list[np.ndarray]:
         try:
@@ -243,19 +240,15 @@ class Predictor:
             raise UserError(f"{self._path} is not a model that redarte exported ({first_line(error)}).") from None
 
 
-def model_file(name: str | None) -> Path:
-    """Returns the .onnx file of a model.
+def compute(session: onnxruntime.InferenceSession, outputs: list[str], images: np.ndarray) -> list[np.ndarray]:
+    """Computes some of the outputs of a model, and nothing else.
 
     Args:
-        name: a path, a model's name, or None for params.yaml's `model`.
+        images: (n, side, side, 3), uint8, RGB.
     """
-    if name is None:
-        if not paths.PARAMS.exists():
-            raise UserError("there is no params.yaml here that names a model; name one, such as --model red1.onnx.")
-        from redarte import params
-
-        name = params.load().model
-    return Path(name) if name.endswith(".onnx") else paths.MODELS / f"{name}.onnx"
+    options = onnxruntime.RunOptions()
+    options.only_execute_path_to_fetches = True
+    return list(session.run(outputs, {"image": images}, options))
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
 
 from redarte.params import validation
-from redarte.runtime import documents
+from redarte.runtime import documents, paths
 from redarte.runtime.errors import UserError
 
 CopyName = Literal["rotation", "vertical_mirror", "horizontal_mirror", "zoom", "shift_left", "shift_right"]
@@ -234,7 +234,20 @@ def check_model(name: str) -> None:
         raise UserError(f"there is no model {name}; the models are {', '.join(REGISTRY)}.")
 
 
-def load(path: Path = Path("params.yaml")) -> Params:
+def model_file(name: str | None) -> Path:
+    """Returns the .onnx file of a model.
+
+    Args:
+        name: a path, a model's name, or None for params.yaml's `model`.
+    """
+    if name is None:
+        if not paths.PARAMS.exists():
+            raise UserError("there is no params.yaml here that names a model; name one, such as --model red1.onnx.")
+        name = load().model
+    return Path(name) if name.endswith(".onnx") else paths.MODELS / f"{name}.onnx"
+
+
+def load(path: Path = paths.PARAMS) -> Params:
     """Reads and validates a params.yaml, as DVC reads it (YAML 1.2)."""
     document = documents.read_yaml(path)
     try:

@@ -7,45 +7,32 @@ ifeq ($(filter $(BACKEND),tensorflow jax torch),)
 $(error BACKEND is $(BACKEND); set it to tensorflow, jax or torch)
 endif
 GPU := $(if $(shell command -v nvidia-smi 2>/dev/null),-gpu)
-REQUIREMENTS := requirements$(filter-out -tensorflow,-$(BACKEND))$(if $(filter-out torch,$(BACKEND)),$(GPU)).txt
 INSTALLED := $(VENV)/.installed-$(BACKEND)$(GPU)
+comma := ,
 export KERAS_BACKEND := $(BACKEND)
-# The targets use the commands of the environment.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # DVC asks for the user's name, which does not exist for a user id without an entry in /etc/passwd (docker run --user).
-ifneq ($(shell id -un >/dev/null 2>&1 || echo nameless),)
-export LOGNAME ?= somebody
-endif
-
-.DEFAULT_GOAL := help
-.PHONY: help install repro test test-all lint lock-check constraints constraints-check update format doctor experiments \
-	crossval remote-demo campaign dependencies clean
-
+export LOGNAME ?= $(shell id -un 2>/dev/null || echo somebody)
+.PHONY: help install repro test test-all lint lock-check constraints constraints-check update format remote-demo campaign dependencies clean
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# uv takes a sixth of pip's time; pip is used if uv cannot be installed, or does not find the packages. Without bytecode, as
-# with PYTHONDONTWRITEBYTECODE, each stage would compile TensorFlow again, for 10 seconds.
+# uv takes a sixth of pip's time, and finds the build of PyTorch for this machine; pip is used if uv cannot be installed, or
+# does not find the packages. Without bytecode each stage would compile TensorFlow again, for 10 seconds.
 UV := $(VENV)/bin/uv pip
-# PyPI's PyTorch has CUDA; uv finds the build for this machine.
-# On a terminal it shows its progress.
 INSTALL = $(UV) install $(if $(shell test -t 2 && echo yes),,--quiet) --compile-bytecode --python $(VENV) --torch-backend auto --constraints constraints.txt $(1) || \
-	python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(1)
+	{ python -m pip install --quiet 'pip>=25.1'; python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(1); }
 
 install: $(INSTALLED) ## Create .venv with every dependency (about a minute, 3 GB; BACKEND=jax or torch: see docs/gpu.md)
-
-$(INSTALLED): $(REQUIREMENTS) requirements.txt constraints.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
-		{ echo "redarte needs Python 3.11, 3.12 or 3.13, for which TensorFlow 2.21 has packages; choose one with: make PYTHON=/path/to/python3.13"; exit 1; }
+$(INSTALLED): requirements.txt constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { echo "redarte needs Python 3.11, 3.12 or 3.13, for which TensorFlow 2.21 has packages; choose one with: make PYTHON=/path/to/python3.13"; exit 1; }
 	@test ! -L $(VENV) && { test -f $(VENV)/pyvenv.cfg || test -z "$$(ls -A $(VENV) 2>/dev/null)"; } || \
 		{ echo "$(VENV) is a link, or no environment of Python: move it away, and run make again"; exit 1; }
-	@# If Python has no ensurepip, as in Colab, its own pip installs pip.
 	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { $(PYTHON) -m venv --without-pip $(VENV) && \
-		$(PYTHON) -m pip --python $(VENV) install --quiet --disable-pip-version-check pip; }
+		$(PYTHON) -m pip --python $(VENV) install --quiet --disable-pip-version-check pip; } # Colab's Python has no ensurepip
 	@python -m pip install --quiet --disable-pip-version-check uv==0.13.9 || echo "uv cannot be installed: using pip"
-	@echo "Installing $(REQUIREMENTS) into $(VENV): about a minute, 3 GB"
-	@$(call INSTALL,-r $(REQUIREMENTS))
-	@$(call INSTALL,--no-deps --editable .)
+	@echo "Installing requirements.txt and redarte[$(BACKEND)$(GPU)] into $(VENV): about a minute, 3 GB"
+	@$(call INSTALL,-r requirements.txt --editable '.[$(BACKEND)$(GPU)]')
 	redarte offline-plots
 	@touch $@
 
@@ -57,75 +44,46 @@ repro: install ## Run the stages that are not up to date
 	@! git rev-parse --git-dir >/dev/null 2>&1 || git diff --quiet HEAD -- dvc.lock metrics || \
 		echo "This run is not committed: git commit -am 'A run on this machine' (before git restore or git checkout, or it runs again)"
 
-$(VENV)/.tested: $(INSTALLED) requirements-test.txt requirements-ray.txt requirements-hub.txt
-	$(call INSTALL,-r requirements-test.txt)
-	@touch $@
-
-# One process more than cores, because many tests wait for other processes.
+# One process more than cores: many tests wait for other processes.
 PYTEST := python -m pytest -n $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1) --maxprocesses 5 --dist loadfile --no-loadscope-reorder
+
+$(VENV)/.tested $(VENV)/.backends $(VENV)/.campaigns: $(INSTALLED)
+	$(call INSTALL,--editable '.[hub$(comma)ray$(if $(filter %.backends,$@),$(comma)jax$(comma)torch)]' --group $(if $(filter %.campaigns,$@),campaigns,test))
+	@touch $@
 
 test: $(VENV)/.tested ## Run the tests, without the longest (about 6 minutes on 2 CPU cores)
 	$(PYTEST) -m "not long"
-
-$(VENV)/.backends: $(VENV)/.tested requirements-jax.txt requirements-torch.txt
-	$(call INSTALL,-r requirements-jax.txt -r requirements-torch.txt)
-	@touch $@
-
-test-all: $(VENV)/.backends ## Run all tests, also with JAX and PyTorch (about 20 minutes on 2 CPU cores)
+test-all: $(VENV)/.tested $(VENV)/.backends ## Run all tests, also with JAX and PyTorch (about 20 minutes on 2 CPU cores)
 	$(PYTEST)
 
 lint: $(VENV)/.tested ## Check format, style and types
 	ruff format --check
 	ruff check
 	mypy
-
+format: $(VENV)/.tested ## Fix format and style
+	ruff format && ruff check --fix
 lock-check: install ## Check that dvc.lock matches the code and params.yaml
 	@redarte check --lock
 
-COMPILE = $(UV) compile --quiet --universal --python-version 3.11 --no-annotate --no-emit-index-url \
-	--custom-compile-command "make constraints" requirements*.txt
+COMPILE = $(UV) compile --quiet --universal --python-version 3.11 --no-annotate --no-emit-index-url --all-extras --group test \
+	--group campaigns --custom-compile-command "make constraints" requirements.txt pyproject.toml
 
-constraints: install ## Compile constraints.txt from the requirements files, keeping its versions
+constraints: install ## Compile constraints.txt from requirements.txt and pyproject.toml, keeping its versions
 	$(COMPILE) --output-file constraints.txt
-
-update: install ## Update constraints.txt to the newest versions that the requirements files allow
-	$(COMPILE) --upgrade --output-file constraints.txt
-
-constraints-check: install ## Check that constraints.txt matches the requirements files
-	@cp constraints.txt $(VENV)/constraints.txt
-	@$(COMPILE) --output-file $(VENV)/constraints.txt
-	@cmp -s constraints.txt $(VENV)/constraints.txt || \
-		{ echo "constraints.txt is stale: run \`make constraints\`, and commit it."; exit 1; }
-
-format: $(VENV)/.tested ## Fix format and style
-	ruff format
-	ruff check --fix
-
-doctor: install ## Print what this machine has, and which stages would run and for how long
-	@redarte doctor
-
-experiments: install ## List the experiments of this commit: what each changed, and its metrics
-	@redarte experiments
-
-crossval: install ## Cross-validate models in 5 folds (MODELS="red1 finetuned"; 5 trainings of each)
-	@redarte crossval $(MODELS)
+update: COMPILE += --upgrade
+update: constraints ## Update constraints.txt to the newest versions that these allow
+constraints-check: install ## Check that constraints.txt matches requirements.txt and pyproject.toml
+	@cp constraints.txt $(VENV) && $(COMPILE) --output-file $(VENV)/constraints.txt
+	@cmp -s constraints.txt $(VENV)/constraints.txt || { echo "constraints.txt is stale: type make constraints, and commit it."; exit 1; }
 
 remote-demo: install ## Demonstrate two teammates who share a run through a folder, in two temporary clones
 	@python docs/remote_demo.py
-
-$(VENV)/.campaigns: $(VENV)/.tested requirements-campaigns.txt
-	$(call INSTALL,-r requirements-campaigns.txt)
-	@touch $@
-
 campaign: $(VENV)/.campaigns ## Attack a guarantee of docs/guarantees.md (NAME=kills COUNT=100 SEED=0)
 	python -m campaigns $(NAME) --count $(or $(COUNT),100) --seed $(or $(SEED),0)
-
 dependencies: $(VENV)/.campaigns ## Audit the dependencies, list their licences, and write an SBOM (sbom.json)
 	cyclonedx-py environment --output-file sbom.json
 	pip-licenses --order=license
-	@# The vulnerability of diskcache has no fixed version: docs/guarantees.md explains what to do.
-	pip-audit --strict --no-deps --disable-pip --ignore-vuln CVE-2025-69872 --requirement constraints.txt
-
+	pip-audit --strict --no-deps --disable-pip --ignore-vuln CVE-2025-69872 --requirement constraints.txt # diskcache: docs/guarantees.md
 clean: ## Delete the outputs of the stages and the environment; DVC's cache stays
 	rm -rf $(VENV) data/raw data/split data/augmented data/resized data/inputs data/images.csv data/.downloads \
 		models/*.keras models/*.onnx models/.checkpoints plots/*

@@ -1,6 +1,6 @@
 """The API under schemathesis, which generates valid and invalid requests from its schema.
 
-An attack is a run of schemathesis with all of its checks that fit. Needs requirements-campaigns.txt.
+An attack is a run of schemathesis with all of its checks that fit. It needs the dependency group `campaigns`.
 """
 
 import re

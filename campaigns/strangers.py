@@ -1,7 +1,7 @@
 """Strangers on the network, and pages of other sites in a browser of this machine, at every route of the service.
 
 An attack is two hundred requests: a route, a method, a host, an origin, fetch metadata, headers of proxies and a body
-with paths of files wherever a value is expected. What is expected of each follows from the tables here, in which every
+with paths of files in place of each value. What is expected of each follows from the tables here, in which every
 entry says whether it is allowed. No response has the content of a file of the machine, each has the headers that keep
 other sites out, and corrections.csv changes by the requests of this machine alone.
 """

@@ -1,7 +1,7 @@
 """Coverage-guided fuzzing: python -m tests.fuzz {reader,params} [corpus] [-max_total_time=1800, and all of libFuzzer's]
 
 Runs until something else than a one-sentence error occurs, and writes the input to crash-<hash>.
-Needs requirements-campaigns.txt.
+Needs the dependency group campaigns of pyproject.toml.
 """
 
 import io

@@ -1,4 +1,4 @@
-"""The command `redarte`. The results come from DVC's stages; these subcommands go beyond them."""
+"""The command `redarte`. DVC's stages compute the results; the subcommands start, inspect and use them."""
 
 import os
 from pathlib import Path

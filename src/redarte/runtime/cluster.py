@@ -77,7 +77,7 @@ def _import_ray(label: str) -> Any:
         import ray
     except ImportError:
         raise UserError(
-            f"{label}: {_ADDRESS} is set and Ray is not installed; run `pip install -r requirements-ray.txt`, or unset "
+            f"{label}: {_ADDRESS} is set and Ray is not installed; type python -m pip install 'redarte[ray]', or unset "
             f"{_ADDRESS}."
         ) from None
     return ray

@@ -27,7 +27,7 @@ def load(settings: Finetuned) -> keras.Model:
     except ModuleNotFoundError as error:
         raise UserError(
             f"{settings.backbone} (finetuned.backbone) needs the package {error.name}; type: python -m pip install "
-            "'redarte[hub]', or in a clone of the project: .venv/bin/pip install -r requirements-hub.txt"
+            "'redarte[hub]', or in a clone of the project: .venv/bin/pip install -c constraints.txt -e '.[hub]'"
         ) from None
     side, preset = settings.input_size, settings.backbone.removeprefix(PREFIX)
     image = keras.Input((side, side, 3), name="image")

@@ -157,7 +157,7 @@ def _members(file: Path, limits: Archive) -> Iterator[tuple[Iterator[Member], in
         if error.errno == errno.ENAMETOOLONG:
             raise UserError(
                 f"{file} has a path that is too long for this disk: unpack it elsewhere, shorten its names, and set "
-                "fetch.source to folder and fetch.folder.path to what comes out."
+                "fetch.source to folder and fetch.folder.path to the unpacked folder."
             ) from None
         raise UserError(_corrupt(file, error.strerror or first_line(error))) from None
 
@@ -169,7 +169,7 @@ def _corrupt(file: Path, why: str) -> str:
 def _of_a_split_zip(file: Path) -> str:
     return (
         f"{file} is one part of a split zip: join its parts with 7-Zip or `zip -s 0 parts.zip --out joined.zip`, and "
-        "set fetch.archive.path to the zip that comes out."
+        "set fetch.archive.path to joined.zip."
     )
 
 

@@ -15,7 +15,7 @@ from redarte.runtime.console import progress
 from redarte.runtime.errors import UserError, printable
 
 CHUNK = 1 << 20
-ELSEWHERE = "unpack it with 7-Zip, and set fetch.source to folder and fetch.folder.path to what comes out"
+ELSEWHERE = "unpack it with 7-Zip, and set fetch.source to folder and fetch.folder.path to the unpacked folder"
 _MAX_NAME = 255  # bytes of a file name on most disks
 _KEPT_OF_NAME = 150  # bytes of a longer name that are kept
 

@@ -99,7 +99,7 @@ def _check_end(archive: tarfile.TarFile, file: Path) -> None:
         if end.strip(b"\0"):
             raise UserError(
                 f"{file} has data behind its end, as several tars in one file do: unpack it with `tar --ignore-zeros`, "
-                "and set fetch.source to folder and fetch.folder.path to what comes out."
+                "and set fetch.source to folder and fetch.folder.path to the unpacked folder."
             )
         end = archive.fileobj.read(CHUNK)
 

@@ -79,7 +79,7 @@ class Workspace:
         return done
 
     def stage(self, name: str, *arguments: str, check: bool = True, **environment: str) -> Any:
-        return self.run("python", "-m", f"redarte.stages.{name}", *arguments, check=check, **environment)
+        return self.run("sh", "src/stage", name, *arguments, check=check, **environment)
 
     def start(self, *command: str, **environment: str) -> "subprocess.Popen[str]":
         return subprocess.Popen(

@@ -52,8 +52,8 @@ class Classifier:
     def predict(self, image: str | Path | bytes | np.ndarray) -> Prediction:
         """Predicts the artist of an image.
 
-        The image is decoded in this process. For untrusted files, use `redarte predict` or `redarte serve`, which decode
-        in another process.
+        The image is decoded in this process. For untrusted files, use `redarte predict` or `redarte serve`, which
+        decode in another process.
 
         Args:
             image: a file, the content of a file, or pixels (height, width, 3), uint8, RGB, 0 to 255.

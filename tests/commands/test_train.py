@@ -4,10 +4,13 @@ import re
 import shlex
 import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from redarte.commands import train
+from redarte.params import Params
 from tests.conftest import FISHER, Workspace, new_workspace, ran, save_backbone, tree_bytes, write_painting
 
 SMALL = [f"-S{name}={value}" for name, value in FISHER.items() if name.startswith("fisher.")]
@@ -69,6 +72,19 @@ def test_the_printed_command_does_the_same(trained: tuple[Workspace, str]) -> No
     assert 'fetch.folder.path="my paintings"' in shlex.split(typed)
 
 
+def test_an_image_that_was_added_changes_the_command(
+    paintings: Path, tmp_path: Path, settings: Callable[..., Params]
+) -> None:
+    """fetch depends on the hash of the images."""
+    shutil.copytree(paintings, tmp_path / "copy")
+    before = train._source(str(tmp_path / "copy"), settings())
+    assert train._source(str(tmp_path / "copy"), settings()) == before
+    write_painting(tmp_path / "copy/Cleo/3.jpg", 64, 64, seed=999)
+    after = train._source(str(tmp_path / "copy"), settings())
+    assert after["fetch.folder.sha256"] != before["fetch.folder.sha256"]
+
+
+@pytest.mark.long
 def test_an_image_that_was_added_is_read(trained: tuple[Workspace, str], tmp_path: Path) -> None:
     shutil.copytree(trained[0].path, tmp_path / "copy", symlinks=True)
     workspace = Workspace(tmp_path / "copy")

@@ -155,7 +155,7 @@ def test_images_with_a_duplicate_in_train_are_found() -> None:
 
 def test_the_similar_hashes_are_those_of_comparing_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Among random hashes with variants of 13 to 15 other bits, in several blocks."""
-    monkeypatch.setattr(duplicates, "_BLOCK", 70)
+    monkeypatch.setattr(duplicates, "_BLOCK", 7)
     rng = np.random.default_rng(0)
     hashes, mirrored = rng.integers(0, 2**64, (2, 300), dtype=np.uint64)
     for index in range(200):

@@ -1,5 +1,6 @@
 """`redarte label-issues`: the list, the page, saving, and what a correction brings."""
 
+import contextlib
 import csv
 import hashlib
 import json
@@ -11,8 +12,10 @@ from pathlib import Path
 import pytest
 import requests
 
+from redarte.commands import label_issues
 from redarte.images import folders
-from redarte.labelling import corrections_file
+from redarte.labelling import corrections_file, findings
+from redarte.runtime.errors import UserError
 from tests import browser, servers
 from tests.conftest import Workspace, write_painting
 
@@ -39,13 +42,16 @@ def corrections(judged: Workspace) -> Iterator[Path]:
     file.write_text(HEADER, encoding="utf-8")
 
 
-def issues(workspace: Workspace, *options: str) -> list[dict[str, str]]:
-    lines = workspace.run("redarte", "label-issues", "--json", *options).stdout.splitlines()
-    return [json.loads(line) for line in lines]
+def issues(workspace: Workspace, top: int = 200, model: str = "red1") -> list[dict[str, object]]:
+    """What `redarte label-issues --json` prints, in this process."""
+    with contextlib.chdir(workspace.path):
+        found = findings.find(Path(f"models/{model}.onnx"), top)
+        return [label_issues.row(found, index) for index in found.worst]
 
 
 def test_json_lists_each_image_once_the_worst_first(judged: Workspace, corrections: Path) -> None:
-    found = issues(judged)
+    found = [json.loads(line) for line in judged.run("redarte", "label-issues", "--json").stdout.splitlines()]
+    assert issues(judged) == found
     splits = {
         name: split
         for split in ("train", "val", "test")
@@ -58,8 +64,8 @@ def test_json_lists_each_image_once_the_worst_first(judged: Workspace, correctio
         assert row["artist"] == row["image"].partition("/")[0] != row["predicted"]
     assert [row["probability"] for row in found] == sorted(row["probability"] for row in found)
     assert len({row["image"] for row in found}) == len(found)
-    assert issues(judged, "--top", "1") == found[:1]
-    assert issues(judged, "--model", "red3") != found
+    assert issues(judged, top=1) == found[:1]
+    assert issues(judged, model="red3") != found
     # An image in corrections.csv is decided, whether it is named by its identity or its content.
     file = folders.files_by_id(judged.path / "data/split" / found[1]["split"])[found[1]["image"]]
     digest = hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()
@@ -68,14 +74,14 @@ def test_json_lists_each_image_once_the_worst_first(judged: Workspace, correctio
 
 
 def test_what_is_missing_is_one_sentence(judged: Workspace, workspace: Workspace, corrections: Path) -> None:
-    def refused(at: Workspace, *options: str) -> str:
-        done = at.run("redarte", "label-issues", *options, check=False)
-        assert done.returncode == 1
-        assert len(done.stderr.splitlines()) == 1
-        return str(done.stderr)
+    def refused(at: Workspace, model: str = "red1") -> str:
+        with pytest.raises(UserError) as caught:
+            issues(at, model=model)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
 
     assert "data/images.csv is missing; create it with `dvc repro`" in refused(workspace)
-    assert "models/red9.onnx is missing" in refused(judged, "--model", "red9")
+    assert "models/red9.onnx is missing" in refused(judged, "red9")
     corrections.write_text("image,artist\n", encoding="utf-8")
     assert "corrections.csv has the columns image, artist" in refused(judged)
     listed = judged.path / "data/images.csv"
@@ -96,7 +102,7 @@ def test_decisions_are_downloaded(judged: Workspace, corrections: Path, width: i
         page.goto(browser.address(page_file))
         rows = page.locator("#low-probability ~ .row")
         names = [str(row.get_attribute("data-image")) for row in rows.all()]
-        assert names[:3] == [row["image"] for row in issues(judged, "--top", "3")]
+        assert names[:3] == [row["image"] for row in issues(judged, top=3)]
         images = page.evaluate("[...document.images].every(image => image.decode && image.src.startsWith('data:'))")
         assert images
         # By mouse, by keyboard, and another artist by its name.
@@ -124,7 +130,7 @@ def test_decisions_are_downloaded(judged: Workspace, corrections: Path, width: i
 
 
 def test_the_service_saves_decisions(judged: Workspace, corrections: Path, tmp_path: Path) -> None:
-    name = issues(judged, "--top", "1")[0]["image"]
+    name = issues(judged, top=1)[0]["image"]
     corrections.write_text(f"{HEADER}{name},,keep,looked at\n", encoding="utf-8")
     with servers.page(judged, tmp_path) as served, browser.chromium() as chromium:
         with browser.watch(chromium, 1280) as watched:

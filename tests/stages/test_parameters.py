@@ -121,7 +121,7 @@ WITHOUT = {
     "train.deterministic": "a CPU computes the same",
     "finetuned.weights": "a backbone in a file has its own",
 }
-QUICK = ("seed", "augment.copies", "resize.side", "train.epochs", "red1.l2", "export.coverage")
+QUICK = ("seed", "resize.side")
 
 
 def test_the_table_has_every_parameter() -> None:

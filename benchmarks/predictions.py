@@ -17,10 +17,10 @@ from pathlib import Path
 KERAS = """
 import sys, time
 import numpy as np
-from redarte.models import saving
+from redarte.models.base import files as saved
 from redarte.images import decoding
 from pathlib import Path
-model, artists = saving.load(Path(sys.argv[1]))
+model, artists = saved.load(Path(sys.argv[1]))
 side = model.input_shape[1]
 files = [Path(line) for line in sys.stdin.read().splitlines()]
 started = time.perf_counter()

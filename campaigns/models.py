@@ -85,9 +85,9 @@ def load(named: tuple[str, Path]) -> str:
         model.predict([image[None]]).as_json(0, 5)
         model.evidence(image, 0)
     elif kind == "keras":
-        from redarte.models import saving
+        from redarte.models.base import files as saved
 
-        saving.load(path)
+        saved.load(path)
     else:
         from redarte import params
         from redarte.models import backbones

@@ -139,7 +139,7 @@ def test_no_model_is_named_where_models_are_trained_and_exported() -> None:
         "stages/export.py",
         "export/__init__.py",
         "export/onnx.py",
-        "models/base.py",
+        "models/base/__init__.py",
         "training/loop.py",
     ):
         code = (PACKAGE / name).read_text(encoding="utf-8")

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from redarte.devices.backend import keras
-from redarte.models import backbones, finetuned, saving
+from redarte.models import backbones, finetuned
+from redarte.models.base import files as saved
 from redarte.params import Finetuned, Params
 from redarte.runtime.errors import UserError
 from tests.conftest import Workspace, new_workspace
@@ -66,8 +67,8 @@ def agrees(section: Finetuned, folder: Path) -> None:
     classify.set_weights([rng.normal(0, 0.1, weight.shape) for weight in classify.get_weights()])
     described = keras.Model(model.input, model.get_layer("descriptor").output)(images.astype(np.float32)).numpy()
     model.get_layer("standardised").set_weights([described.mean(axis=0), described.var(axis=0) + 1e-3])
-    saving.save(model, ["Ana", "Bente", "Cleo"], folder / "model.keras")
-    loaded, _ = saving.load(folder / "model.keras")
+    saved.save(model, ["Ana", "Bente", "Cleo"], folder / "model.keras")
+    loaded, _ = saved.load(folder / "model.keras")
     predicted = exported(loaded, finetuned.decompose(loaded), folder / "model.onnx").predict([images])
     expected = model(images.astype(np.float32), training=False).numpy()
     assert np.ptp(expected[:, 0]) > 1e-3  # the images differ
@@ -228,12 +229,12 @@ def test_a_preset_is_not_downloaded_offline(
 
 def test_without_keras_hub(section: Callable[..., Finetuned], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = section(backbone=f"keras_hub:{save_preset('densenet', tmp_path / 'densenet')}")
-    saving.save(finetuned.build(backbones.load(chosen), 2, chosen), ["Ana", "Bente"], tmp_path / "model.keras")
+    saved.save(finetuned.build(backbones.load(chosen), 2, chosen), ["Ana", "Bente"], tmp_path / "model.keras")
     monkeypatch.setitem(sys.modules, "keras_hub", None)
     with pytest.raises(UserError, match=r"needs the package keras_hub; type: .*redarte\[hub\]"):
         backbones.load(chosen)
     with pytest.raises(UserError, match=r"model\.keras needs the package keras_hub; type: .*redarte\[hub\]"):
-        saving.load(tmp_path / "model.keras")
+        saved.load(tmp_path / "model.keras")
 
 
 @pytest.mark.long

@@ -15,7 +15,8 @@ from redarte.devices.backend import keras
 from redarte.images import dataset
 from redarte.images.dataset import Dataset
 from redarte.inference.predictor import Predictor
-from redarte.models import backbones, finetuned, layers, saving
+from redarte.models import backbones, finetuned, layers
+from redarte.models.base import files as saved
 from redarte.models.layers import Descriptor, Moments, by_region
 from redarte.params import Finetuned, Params
 from redarte.runtime.errors import UserError
@@ -419,8 +420,8 @@ def test_a_region_has_its_positions() -> None:
 def test_the_model_is_saved_and_loaded_in_safe_mode(chosen: Callable[..., Finetuned], tmp_path: Path) -> None:
     section = chosen()
     model = finetuned.build(backbones.load(section), 2, section)
-    saving.save(model, ["Ana", "Bente"], tmp_path / "n.keras")
-    again, artists = saving.load(tmp_path / "n.keras")
+    saved.save(model, ["Ana", "Bente"], tmp_path / "n.keras")
+    again, artists = saved.load(tmp_path / "n.keras")
     seen = np.random.default_rng(0).integers(0, 256, (2, 48, 48, 3)).astype(np.float32)
     np.testing.assert_array_equal(model(seen).numpy(), again(seen).numpy())
     assert artists == ["Ana", "Bente"]

@@ -12,7 +12,8 @@ from redarte.devices.backend import keras
 from redarte.images import dataset, decoding
 from redarte.images.dataset import Dataset
 from redarte.inference.predictor import Predictor
-from redarte.models import fisher, saving
+from redarte.models import fisher
+from redarte.models.base import files as saved
 from redarte.models.fisher import Cells, FisherVector
 from redarte.params import Params
 from redarte.runtime.errors import UserError
@@ -134,8 +135,8 @@ def test_it_learns_to_distinguish_the_artists(settings: MakeSettings, tmp_path: 
     model = trained.model
     assert trained.metrics["accuracy"] == trained.metrics["val_accuracy"] == 1.0
     assert [row["epoch"] for row in trained.history] == [1]
-    saving.save(model, list(artists), tmp_path / "n.keras")
-    again, _ = saving.load(tmp_path / "n.keras")
+    saved.save(model, list(artists), tmp_path / "n.keras")
+    again, _ = saved.load(tmp_path / "n.keras")
     seen = val.batch(np.arange(len(val)))[0]
     np.testing.assert_array_equal(model(seen).numpy(), again(seen).numpy())
 
@@ -168,7 +169,7 @@ def test_everything_downstream_works_with_it(fisher_workspace: Workspace) -> Non
 @pytest.mark.long
 def test_training_images_are_most_similar_to_themselves(fisher_workspace: Workspace) -> None:
     """Their embeddings come from the fit, and are not computed once more by export."""
-    known = saving.load_embeddings(fisher_workspace.path / "models/fisher.keras")
+    known = saved.load_embeddings(fisher_workspace.path / "models/fisher.keras")
     model = Predictor(fisher_workspace.path / "models/fisher.onnx")
     assert model.metadata.training_images == sorted(known)
     train = dataset.load(fisher_workspace.path / "data/split/train", side=48)
@@ -181,8 +182,8 @@ def test_training_images_are_most_similar_to_themselves(fisher_workspace: Worksp
 @pytest.mark.long
 def test_the_evidence_adds_up_to_the_logit(fisher_workspace: Workspace) -> None:
     model = Predictor(fisher_workspace.path / "models/fisher.onnx")
-    saved, _ = saving.load(fisher_workspace.path / "models/fisher.keras")
-    bias = saved.get_layer("artists").bias.numpy()
+    model_of_keras, _ = saved.load(fisher_workspace.path / "models/fisher.keras")
+    bias = model_of_keras.get_layer("artists").bias.numpy()
     for image in dataset.load(fisher_workspace.path / "data/split/test", side=48).batches(1):
         evidence = [model.evidence(image[0], artist).sum() for artist in range(3)]
         np.testing.assert_allclose(model.predict([image]).logits[0], evidence + bias, atol=1e-3)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from redarte.devices.backend import keras
-from redarte.models import saving, study
+from redarte.models import study
+from redarte.models.base import files as saved
 from redarte.params import Penalty, StudyName
 from redarte.runtime import errors
 from redarte.runtime.errors import UserError
@@ -87,8 +88,8 @@ def test_outputs_are_float32_probabilities(precision: str) -> None:
 
 def test_a_saved_model_predicts_the_same_and_has_its_artists(tmp_path: Path) -> None:
     model = study.build("red3", 16, 3, ELASTIC)
-    saving.save(model, ["Ana", "Ben", "Zoë"], tmp_path / "n.keras")
-    loaded, artists = saving.load(tmp_path / "n.keras")
+    saved.save(model, ["Ana", "Ben", "Zoë"], tmp_path / "n.keras")
+    loaded, artists = saved.load(tmp_path / "n.keras")
     images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
     assert artists == ["Ana", "Ben", "Zoë"]
     assert (loaded.predict(images, verbose=0) == model.predict(images, verbose=0)).all()
@@ -99,16 +100,16 @@ def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
     for number in range(2):
         keras.utils.set_random_seed(3)
         files.append(tmp_path / f"{number}.keras")
-        saving.save(study.build("red1", 16, 3, NONE), ["Ana", "Ben", "Cleo"], files[-1])
+        saved.save(study.build("red1", 16, 3, NONE), ["Ana", "Ben", "Cleo"], files[-1])
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
 def test_a_model_with_code_is_refused(tmp_path: Path) -> None:
     """Keras's safe mode refuses a Lambda layer; one sentence says so."""
     harmful = keras.Sequential([keras.Input((4,)), keras.layers.Lambda(lambda x: x + 1, output_shape=(4,))])
-    saving.save(harmful, ["a", "b", "c", "d"], tmp_path / "n.keras")
+    saved.save(harmful, ["a", "b", "c", "d"], tmp_path / "n.keras")
     with pytest.raises(UserError, match=r"n\.keras is not a model that redarte saved") as caught:
-        saving.load(tmp_path / "n.keras")
+        saved.load(tmp_path / "n.keras")
     assert "\n" not in str(caught.value)
 
 
@@ -118,12 +119,12 @@ def test_a_corrupt_or_missing_file_is_refused(tmp_path: Path, content: bytes | N
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(UserError, match=r"n\.keras is (missing|not a model)"):
-        saving.load(file)
+        saved.load(file)
 
 
 def test_a_truncated_model_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "n.keras"
-    saving.save(study.build("red1", 16, 3, NONE), ["Ana", "Ben", "Cleo"], file)
+    saved.save(study.build("red1", 16, 3, NONE), ["Ana", "Ben", "Cleo"], file)
     with zipfile.ZipFile(file) as opened:
         parts = {name: opened.read(name) for name in opened.namelist()}
     assert json.loads(parts["metadata.json"])["date_saved"] == ""
@@ -132,7 +133,7 @@ def test_a_truncated_model_is_refused(tmp_path: Path) -> None:
         for name, data in parts.items():
             opened.writestr(name, data)
     with pytest.raises(UserError, match="is not a model"):
-        saving.load(file)
+        saved.load(file)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from redarte.models import saving
+from redarte.models.base import files as saved
 from tests import users
 from tests.conftest import ROOT, Workspace, ran, tree_bytes
 
@@ -121,7 +121,7 @@ def test_stages_run_on_links_into_the_cache(finished: Workspace, tmp_path: Path,
 def test_dvc_get_of_one_model(finished: Workspace, remote: Path, tmp_path: Path) -> None:
     here = Workspace(tmp_path)
     here.run("dvc", "get", str(finished.path), "models/red2.keras")
-    model, artists = saving.load(tmp_path / "red2.keras")
+    model, artists = saved.load(tmp_path / "red2.keras")
     assert model.name == "red2"
     assert len(artists) == 3
     # The version of an artifact is an annotated git tag.

@@ -1,15 +1,20 @@
-"""The study's published results, and our results beside them: plots/table_one.md and plots/study.html.
+"""The study's published results, and our results and learning curves beside them.
 
 The study is "Redes Neuronales Convolucionales – Una aplicación práctica a obras de arte", J. M. García Criado and F. M.
 Hidalgo Aguilar, Universidad de Sevilla: Table I, on 8,446 paintings by 50 artists.
 """
 
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from redarte.evaluation import metrics
+from redarte.runtime import tables
+
+# "train" and "val" -> (epoch, accuracy), from the first epoch on
+Curve = dict[str, list[tuple[int, float]]]
 
 # Accuracy and validation accuracy. The study has no test set.
 TABLE_ONE: dict[str, tuple[float, float]] = {
@@ -21,6 +26,19 @@ TABLE_ONE: dict[str, tuple[float, float]] = {
 # The study's data set on Kaggle, also in the name of its archive or folder.
 _DATA_SET = "best-artworks-of-all-time"
 _TITLES = {"red1": "Red 1", "red2": "Red 2", "red3": "Red 3"}
+
+
+def read_curve(path: Path) -> Curve:
+    """Returns the learning curve in a history of one training, plots/train_<model>.csv."""
+    return parse_curve(tables.read_text(path))
+
+
+def parse_curve(text: str) -> Curve:
+    """Returns the learning curve in the text of a history."""
+    curve: Curve = {"train": [], "val": []}
+    for row in tables.rows(Path("plots/train_*.csv"), text):
+        curve[row["split"]].append((int(row["epoch"]), float(row["accuracy"])))
+    return curve
 
 
 def title(model: str) -> str:

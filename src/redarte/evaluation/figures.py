@@ -20,7 +20,7 @@ from redarte.runtime import outputs
 from redarte.runtime.console import quiet
 
 if TYPE_CHECKING:
-    from redarte.evaluation.curves import Curve
+    from redarte.evaluation.comparison import Curve
 
 # The user's matplotlib settings (backend of a notebook, matplotlibrc) would change the figures.
 os.environ["MPLBACKEND"] = "agg"

@@ -12,7 +12,8 @@ from redarte.images import dataset, folders
 from redarte.images.dataset import Dataset
 from redarte.inference.features import MOMENTS, Graph
 from redarte.inference.predictor import Metadata, softmax
-from redarte.models import base, saving
+from redarte.models import base
+from redarte.models.base import files as saved
 from redarte.params import Params
 from redarte.runtime import paths
 from redarte.runtime.errors import UserError
@@ -24,7 +25,7 @@ _SLACK = 1 + 1e-4  # the file computes in float32: the image that defines the th
 def export_model(name: str, settings: Params, file: Path) -> tuple[bytes, Metadata, dict[str, float]]:
     """Exports one model."""
     module = base.module(name)
-    model, artists = saving.load(file)
+    model, artists = saved.load(file)
     side = model.input_shape[1]
     jpeg_quality = settings.resize.quality if module.READS_RESIZED else None
     images = paths.RESIZED if module.READS_RESIZED else paths.SPLIT
@@ -90,7 +91,7 @@ def _training_embeddings(
     A model that was fitted to computed features has stored them in its file.
     """
     ids = [image_id for image_id in dataset.image_files(folder) if not folders.is_copy(image_id)]
-    stored = saving.load_embeddings(file)
+    stored = saved.load_embeddings(file)
     if set(ids) <= set(stored):
         return {image_id: stored[image_id] for image_id in ids}
     images = dataset.load(folder, artists, side, with_copies=False, decode=False)

@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from redarte.evaluation import curves, metrics
-from redarte.evaluation.comparison import title
-from redarte.evaluation.curves import Curve
+from redarte.evaluation import comparison, metrics
+from redarte.evaluation.comparison import Curve, title
 from redarte.evaluation.predictions import PredictionTable, from_csv
 from redarte.history import experiments, repository
 from redarte.history.experiments import Revision
@@ -87,7 +86,7 @@ def _measured(revision: Revision) -> Measured:
     return Measured(
         revision,
         from_csv(predictions) if predictions else None,
-        curves.parse(curve) if curve and revision.epochs else None,
+        comparison.parse_curve(curve) if curve and revision.epochs else None,
     )
 
 

@@ -105,4 +105,4 @@ def _written(output: Path, settings: Params, md5: Hash) -> set[str]:
     if output.name == "augmented":
         train = [row["image"] for row in rows if row["split"] == "train"]
         return {f"{folders.copy_stem(name, copy)}.jpg" for name in train for copy in settings.augment.copies}
-    return {f"{row['image'].partition('/')[0]}.tar" for row in rows if row["split"] == output.name}
+    return {f"{row['split']}/{row['image'].partition('/')[0]}.tar" for row in rows if row["split"] != "test"}

@@ -21,8 +21,9 @@ from redarte.devices.backend import keras
 from redarte.images import dataset
 from redarte.images.dataset import Dataset
 from redarte.inference import features
-from redarte.models import backbones, frozen, layers, projection, saving, svm
+from redarte.models import backbones, frozen, layers, projection, svm
 from redarte.models.base import Decomposition, Parts
+from redarte.models.base import files as saved
 from redarte.models.layers import MIN_VARIANCE, Descriptor, Moments, sum_regions
 from redarte.models.svm import Features
 from redarte.params import Finetuned, Params, Train
@@ -72,7 +73,7 @@ def fit(name: str, settings: Params, train: Dataset, val: Dataset, history_file:
         "input_size": chosen.input_size,
     }
     if not chosen.fine_tune.epochs:
-        by_id = saving.embeddings_by_id(train, embeddings)
+        by_id = saved.embeddings_by_id(train, embeddings)
         return loop.Trained(model, svm.metrics(row) | facts, [row], embeddings=by_id)
     phase_one = model.get_weights()
 

@@ -23,8 +23,9 @@ from redarte import devices
 from redarte.devices.backend import WIDEST, keras
 from redarte.images import dataset
 from redarte.images.dataset import Dataset
-from redarte.models import base, projection, saving, svm
+from redarte.models import base, projection, svm
 from redarte.models.base import Decomposition, Parts
+from redarte.models.base import files as saved
 from redarte.models.layers import MIN_VARIANCE, by_region
 from redarte.params import Fisher, Params
 from redarte.runtime.console import say
@@ -163,7 +164,7 @@ def fit(name: str, settings: Params, train: Dataset, val: Dataset, _history_file
     train_features, val_features = (np.stack(list(base.predict(descriptor, images, name))) for images in (train, val))
     row = svm.fit(model, (train_features, train.labels), (val_features, val.labels), settings.fisher.C, settings)
     facts = {"parameters": model.count_params(), "precision": "float32", "input_size": train.side}
-    embeddings = saving.embeddings_by_id(train, train_features[:, : settings.fisher.mixture_components])
+    embeddings = saved.embeddings_by_id(train, train_features[:, : settings.fisher.mixture_components])
     return Trained(model, svm.metrics(row) | facts, [row], embeddings=embeddings)
 
 

@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from redarte.evaluation import comparison, curves, figures, metrics
-from redarte.evaluation.comparison import TABLE_ONE, title
-from redarte.evaluation.curves import Curve
+from redarte.evaluation import comparison, figures, metrics
+from redarte.evaluation.comparison import TABLE_ONE, Curve, title
 from redarte.images import dataset
 from redarte.inference.predictor import Predictor
 from redarte.reporting import study
@@ -38,7 +37,7 @@ def main() -> None:
     }
     outputs.write_json(paths.METRICS / "compare.json", compared)
     outputs.write_text(paths.PLOTS / "table_one.md", comparison.table_one(rows, fetched, baseline, len(test), tests))
-    histories = {name: curves.read(paths.PLOTS / f"train_{name}.csv") for name in models}
+    histories = {name: comparison.read_curve(paths.PLOTS / f"train_{name}.csv") for name in models}
     draw(rows, histories, fetched)
     page = study.render(compared, fetched, comparison.verdicts(tests), histories)
     outputs.write_text(paths.PLOTS / "study.html", page)

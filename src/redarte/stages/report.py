@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from redarte import params
-from redarte.evaluation import curves, predictions
+from redarte.evaluation import comparison, predictions
 from redarte.inference.predictor import Predictor
 from redarte.reporting import pages, report
 from redarte.reporting.report import gallery
@@ -20,7 +20,7 @@ def main() -> None:
     table = predictions.from_csv(tables.read_text(paths.PLOTS / "predictions.csv"), artists=model.metadata.artists)
     documents = {stem: outputs.read_json(paths.METRICS / f"{stem}.json") for stem in ("fetch", "split", "evaluate")}
     documents["train"] = outputs.read_json(paths.METRICS / f"train_{name}.json")
-    curve = curves.read(paths.PLOTS / f"train_{name}.csv") if "epochs_run" in documents["train"] else None
+    curve = comparison.read_curve(paths.PLOTS / f"train_{name}.csv") if "epochs_run" in documents["train"] else None
     facts = report.facts(name, table, documents, curve) | {"metadata": model.metadata}
     images, most = gallery.Gallery(model, table), settings.evaluate.gallery
     page = pages.render(

@@ -32,13 +32,15 @@ def main() -> None:
     jobs = sorted(
         [*_jobs(paths.AUGMENTED, "train"), *(job for split in SPLITS for job in _jobs(paths.SPLIT / split, split))]
     )
-    with outputs.atomic_folders(paths.RESIZED, SPLITS) as targets:
+    with outputs.atomic_folder(paths.RESIZED) as folder:
+        for split in SPLITS:
+            (folder / split).mkdir()
         work = partial(resized_jpeg, settings)
         contents = cluster.map_parallel(work, [job.source for job in jobs], "resizing")
         of_each_artist = groupby(zip(jobs, contents, strict=True), key=lambda pair: pair[0][:2])
         for (split, artist), pairs in of_each_artist:
             images = ((f"{artist}/{job.name}", content) for job, content in pairs)
-            write_shard(targets[split] / f"{artist}.tar", images)
+            write_shard(folder / split / f"{artist}.tar", images)
     say(f"{len(jobs)} images of {settings.side}×{settings.side}")
 
 

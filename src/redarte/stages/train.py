@@ -16,7 +16,8 @@ def main() -> None:
     # Keras reads it on import.
     os.environ["KERAS_BACKEND"] = settings.keras_backend
     from redarte import devices
-    from redarte.models import base, saving
+    from redarte.models import base
+    from redarte.models.base import files as saved
     from redarte.training import history
 
     name = base.name_argument("train", sys.argv[1:], settings)
@@ -26,7 +27,7 @@ def main() -> None:
     trained = model.fit(name, settings, train, val, history_file)
     outputs.write_json(paths.METRICS / f"train_{name}.json", trained.metrics | devices.facts())
     outputs.write_text(history_file, history.to_csv(trained.history))
-    saving.save(trained.model, train.artists, paths.MODELS / f"{name}.keras", trained.embeddings)
+    saved.save(trained.model, train.artists, paths.MODELS / f"{name}.keras", trained.embeddings)
     if trained.checkpoint is not None:
         trained.checkpoint.delete()
 

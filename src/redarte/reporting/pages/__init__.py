@@ -6,7 +6,7 @@ from typing import Any
 
 import jinja2
 
-from redarte.evaluation.curves import Curve
+from redarte.evaluation.comparison import Curve
 from redarte.images import decoding
 from redarte.images.decoding import ImageArray
 from redarte.images.folders import display_name

@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 
 from redarte.evaluation import comparison, metrics
-from redarte.evaluation.comparison import TABLE_ONE, title
-from redarte.evaluation.curves import Curve
+from redarte.evaluation.comparison import TABLE_ONE, Curve, title
 from redarte.evaluation.metrics import Reliability
 from redarte.evaluation.predictions import PredictionTable, most_confused
 from redarte.images.folders import display_name

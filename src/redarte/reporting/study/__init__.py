@@ -4,8 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from redarte.evaluation import comparison
-from redarte.evaluation.comparison import title
-from redarte.evaluation.curves import Curve
+from redarte.evaluation.comparison import Curve, title
 from redarte.reporting import pages
 
 _TEMPLATE = Path(__file__).parent / "study.html.j2"

@@ -1,4 +1,4 @@
-"""The interface that all models share, and predictions for many images. `saving` has their files.
+"""The interface that all models share, and predictions for many images. `files` saves and loads them.
 
 A model is one file of this package with
 

@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, Request, Route, sync_playwright
 
+_PATIENCE = 120_000  # ms until something that does not happen is a failure, also on a busy machine
+
 
 @dataclass
 class Watched:
@@ -38,6 +40,7 @@ def chromium() -> Iterator[Browser]:
 def watch(browser: Browser, width: int, height: int = 900) -> Iterator[Watched]:
     """A page of that width in px that can reach files and this machine, and nothing else."""
     context = browser.new_context(viewport={"width": width, "height": height})
+    context.set_default_timeout(_PATIENCE)
     watched = Watched(context.new_page())
 
     def pass_on(route: Route, request: Request) -> None:

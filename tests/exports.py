@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from redarte.devices.backend import keras
-from redarte.evaluation import calibration
+from redarte.export import calibration
 from redarte.export import onnx as export
 from redarte.inference.predictor import Metadata, Predictor
 from redarte.models.base import Decomposition

@@ -180,12 +180,12 @@ def test_a_user_uploads_an_image(address: str, tmp_path: Path) -> None:
         page.wait_for_selector("#prediction .row")
         names = [row.inner_text().splitlines() for row in page.locator("#prediction .row").all()]
         assert len(names) == 3 and all(name.startswith("School of ") for name, _ in names)
-        assert page.locator("#shown").evaluate("image => image.naturalWidth") == 1500
-        assert page.locator("#prediction img.evidence").evaluate("image => image.naturalWidth") > 0
+        page.wait_for_function("document.querySelector('#shown').naturalWidth === 1500")
+        page.wait_for_function("document.querySelector('#prediction img.evidence').naturalWidth > 0")
         assert page.locator("#prediction figure img").count() == 4
-        before = page.inner_text("#prediction .bars")
+        page.evaluate("() => { window.before = document.querySelector('#prediction .bars').innerText; }")
         page.get_by_label("Red 2").check()
-        assert servers.wait_until(lambda: page.inner_text("#prediction .bars") != before, 30)
+        page.wait_for_function("document.querySelector('#prediction .bars')?.innerText !== window.before")
         page.set_input_files("input[type=file]", tmp_path / "notes.txt")
         page.get_by_text("The file is not an image.").wait_for()
         page.get_by_text("notes.txt (this browser does not show the format)").wait_for()

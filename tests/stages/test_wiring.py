@@ -229,7 +229,7 @@ EDITS = {
     "reporting/study/study.html.j2": {"compare"},
     "reporting/pages/parts.html.j2": {"compare", "report"},
     "evaluation/figures.py": {"evaluate", "compare"},
-    "evaluation/calibration.py": EXPORTS,
+    "export/calibration.py": EXPORTS,
     "images/transforms.py": {"augment"},
     "images/duplicates.py": {"split"},
     "ingestion/sources/sample/__init__.py": {"fetch"},

@@ -6,8 +6,8 @@ import numpy as np
 import onnxruntime
 
 from redarte.devices.backend import keras
-from redarte.evaluation import calibration, metrics
-from redarte.export import onnx
+from redarte.evaluation import metrics
+from redarte.export import calibration, onnx
 from redarte.images import dataset, folders
 from redarte.images.dataset import Dataset
 from redarte.inference.features import MOMENTS, Graph
@@ -52,7 +52,7 @@ def export_model(name: str, settings: Params, file: Path) -> tuple[bytes, Metada
         jpeg_quality=jpeg_quality,
         artists=artists,
         val_accuracy=metrics.accuracy(val.labels, logits),
-        temperature=calibration.fit_temperature(val.labels, logits),
+        temperature=metrics.fit_temperature(val.labels, logits),
         coverage=settings.export.coverage,
         ood_threshold=calibration.threshold(scores, settings.export.coverage) * _SLACK,
         training_images=list(embeddings),

@@ -3,7 +3,7 @@
 Probabilities are calibrated: the logits are divided by the model's temperature, which is fitted on val (Guo et al., "On
 calibration of modern neural networks", 2017); this does not change the predicted class. An image is out of distribution
 if its features are farther from those of the training images than those of nearly all val images
-(`calibration.whitening`).
+(`export.calibration`).
 """
 
 import json

@@ -6,8 +6,7 @@ import numpy as np
 from sklearn.svm import LinearSVC
 
 from redarte.devices.backend import keras
-from redarte.evaluation.calibration import fit_temperature
-from redarte.evaluation.metrics import accuracy, cross_entropy
+from redarte.evaluation.metrics import accuracy, cross_entropy, fit_temperature
 from redarte.params import Params
 
 if TYPE_CHECKING:

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from redarte.evaluation import calibration
+from redarte.evaluation import metrics
+from redarte.export import calibration
 
 
 def test_a_temperature_calibrates_overconfident_logits() -> None:
@@ -11,10 +12,10 @@ def test_a_temperature_calibrates_overconfident_logits() -> None:
     honest = rng.normal(0, 2, (4000, 5))
     shares = np.exp(honest) / np.exp(honest).sum(axis=1, keepdims=True)
     truth = (shares.cumsum(axis=1) < rng.random((4000, 1))).sum(axis=1)
-    assert calibration.fit_temperature(truth, 3 * honest) == pytest.approx(3, rel=0.05)
+    assert metrics.fit_temperature(truth, 3 * honest) == pytest.approx(3, rel=0.05)
     # Few images, all right or all wrong: no temperature is best, and one is given all the same.
     for truth in ([0, 1], [1, 0]):
-        assert 0.05 <= calibration.fit_temperature(np.array(truth), np.array([[9.0, 0.0], [0.0, 9.0]])) <= 20
+        assert 0.05 <= metrics.fit_temperature(np.array(truth), np.array([[9.0, 0.0], [0.0, 9.0]])) <= 20
 
 
 def test_the_threshold_covers_a_share() -> None:

@@ -1,29 +1,9 @@
-"""Temperature scaling of probabilities and out-of-distribution scores, both fitted after the training."""
+"""Out-of-distribution scores, fitted after the training."""
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 from sklearn.covariance import LedoitWolf
 
-from redarte.evaluation.metrics import cross_entropy
-
 _MIN_VARIANCE = 1e-3  # of features that are scaled to variance 1
-_TEMPERATURES = (0.05, 20.0)  # with few val images, all right or all wrong, the optimum is 0 or infinity
-
-
-def fit_temperature(truth: np.ndarray, logits: np.ndarray) -> float:
-    """Returns the temperature that calibrates probabilities: softmax(logits / T) has the least cross-entropy.
-
-    Guo et al., "On calibration of modern neural networks" (2017).
-
-    Args:
-        truth: (n,), int: the true classes of images that the model was not trained on.
-        logits: (n, artists), float.
-
-    Returns:
-        T, from 0.05 to 20.
-    """
-    loss = lambda logarithm: cross_entropy(truth, logits / np.exp(logarithm))  # noqa: E731
-    return float(np.exp(minimize_scalar(loss, bounds=np.log(_TEMPERATURES), method="bounded").x))
 
 
 def threshold(scores: np.ndarray, coverage: float) -> float:

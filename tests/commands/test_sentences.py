@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ import pytest
 import requests
 from rich.console import Console
 
+from redarte.commands import estimates
 from redarte.commands.predict import SAMPLE_ONLY
 from redarte.history import experiments
 from redarte.ingestion.collection import files
+from redarte.params import Params
+from redarte.runtime.errors import UserError
 from redarte.serving import service
 from tests.conftest import ROOT, Workspace, write_painting
 
@@ -105,15 +109,16 @@ def test_brackets_in_values_are_shown() -> None:
     assert lines[-1].strip() == "'extra_models=[\"[a]\"]'"
 
 
-def test_doctor_reports_a_bad_archive(workspace: Workspace, tmp_path: Path) -> None:
+def test_doctor_reports_a_bad_archive(settings: Callable[..., Params], tmp_path: Path) -> None:
     broken = tmp_path / "broken.zip"
     with zipfile.ZipFile(broken, "w") as opened:
         opened.writestr("Ana/1.jpg", b"x" * 100)
     data = bytearray(broken.read_bytes())
     data[data.index(b"PK\1\2")] = 0
     broken.write_bytes(data)
-    workspace.set({"fetch.source": "archive", "fetch.archive.path": str(broken)})
-    assert refused(workspace, "doctor").startswith(f"{broken} cannot be unpacked (Bad magic number")
+    source = settings({"fetch.source": "archive", "fetch.archive.path": str(broken)})
+    with pytest.raises(UserError, match=r"broken\.zip cannot be unpacked \(Bad magic number"):
+        estimates.source_amount(source)
 
 
 def test_explain_reports_an_unwritable_file(finished: Workspace, tmp_path: Path) -> None:

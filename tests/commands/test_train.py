@@ -162,7 +162,11 @@ def test_an_archive_trains_the_same_model(trained: tuple[Workspace, str], painti
             "--backbone is for finetuned, and the model is fisher",
         ),
         (["docs"], "go online once"),
-        (["docs", "--backbone", "missing.keras"], "missing.keras (finetuned.backbone) does not exist"),
+        pytest.param(
+            ["docs", "--backbone", "missing.keras"],
+            "missing.keras (finetuned.backbone) does not exist",
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_a_mistake_is_one_sentence_before_any_work(

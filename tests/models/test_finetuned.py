@@ -142,6 +142,7 @@ def test_unavailable_backbones_are_one_sentence(
         backbones.load(section)
 
 
+@pytest.mark.long
 def test_missing_weights_are_one_sentence_offline(tmp_path: Path) -> None:
     workspace = new_workspace(tmp_path / "redarte", {"model": "finetuned", "extra_models": ["finetuned"]})
     for artist in ("Ana", "Bente"):
@@ -183,7 +184,10 @@ def test_a_login_page_instead_of_weights_is_reported(tmp_path: Path, backbone: s
     assert "Delete the file, log in to the network" in failed.stderr
 
 
-@pytest.mark.parametrize(("number", "reason"), [(28, "No space left on device"), (104, "Connection reset by peer")])
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [(28, "No space left on device"), pytest.param(104, "Connection reset by peer", marks=pytest.mark.long)],
+)
 def test_good_weights_of_another_backbone_are_not_deleted(tmp_path: Path, number: int, reason: str) -> None:
     """The newest file of Keras's cache was deleted, whatever had failed."""
     changes = {"model": "finetuned", "extra_models": ["finetuned"], "finetuned.backbone": "MobileNetV2"}

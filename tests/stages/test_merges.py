@@ -2,7 +2,7 @@
 
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,10 +25,10 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     return workspace
 
 
-@pytest.fixture
-def branches(base: Workspace, tmp_path: Path) -> Iterator[Workspace]:
+@pytest.fixture(scope="module")
+def both_run(base: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """main relabels an image, other does not apply corrections; both have run."""
-    workspace = Workspace(tmp_path / "redarte")
+    workspace = Workspace(tmp_path_factory.mktemp("branches") / "redarte")
     shutil.copytree(base.path, workspace.path, symlinks=True)
     run_of(workspace, "other", lambda: workspace.set({"split.apply_corrections": False}))
     workspace.run("git", "checkout", "-q", "main")
@@ -36,7 +36,13 @@ def branches(base: Workspace, tmp_path: Path) -> Iterator[Workspace]:
     (workspace.path / "corrections.csv").write_text(HEADER + ROW, encoding="utf-8")
     workspace.run("dvc", "repro", "split")
     workspace.commit("correction")
-    yield workspace
+    return workspace
+
+
+@pytest.fixture
+def branches(both_run: Workspace, tmp_path: Path) -> Workspace:
+    shutil.copytree(both_run.path, tmp_path / "redarte", symlinks=True)
+    return Workspace(tmp_path / "redarte")
 
 
 def run_of(workspace: Workspace, branch: str, change: Callable[[], None]) -> None:

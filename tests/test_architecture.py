@@ -116,7 +116,7 @@ def test_the_pipeline_is_short() -> None:
     assert len((ROOT / "dvc.yaml").read_text(encoding="utf-8").splitlines()) <= 300
     lock = (ROOT / "dvc.lock").read_text(encoding="utf-8")
     without_extra_models = re.sub(r"^  (train|export)_extra@.*\n(    .*\n| +-.*\n)*", "", lock, flags=re.MULTILINE)
-    assert len(without_extra_models.splitlines()) <= 1000
+    assert len(without_extra_models.splitlines()) <= 1010
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
 
 

@@ -49,10 +49,14 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests of one process build the finished pipeline while another runs those that do not need it."""
+    """The tests of one process build the finished pipeline while another runs those that do not need it.
+
+    Files with many tests of whole processes come before others, so that no process has a long one left at the end.
+    """
     needing = Counter(item.path for item in items if "finished" in getattr(item, "fixturenames", ()))
+    slow = Counter(item.path for item in items if {"finished", "workspace"} & {*getattr(item, "fixturenames", ())})
     longest = [path for path, _ in needing.most_common(1)]
-    items.sort(key=lambda item: (item.path not in longest, item.path in needing))
+    items.sort(key=lambda item: (item.path not in longest, item.path in needing, -slow[item.path], item.path))
 
 
 @pytest.fixture(scope="session", autouse=True)

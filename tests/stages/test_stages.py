@@ -185,7 +185,8 @@ def test_a_full_disk_in_the_middle_of_augment(small_disk: Path, long_augment: Wo
     shutil.copy(long_augment.path / "params.yaml", small_disk)
     fill(small_disk / "data/split/train", each=30, side=400)
     disk = Workspace(small_disk)
-    done = disk.stage("augment", check=False, PYTHONPATH=str(ROOT / "src"), REDARTE_WORKERS=workers)
+    command = ("python", "-m", "redarte.stages.augment")
+    done = disk.run(*command, check=False, PYTHONPATH=str(ROOT / "src"), REDARTE_WORKERS=workers)
     assert done.returncode == 1
     assert done.stderr.startswith("redarte augment: the disk is full (")
     assert done.stderr.endswith("; free some space and run the stage again.\n")

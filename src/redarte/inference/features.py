@@ -17,7 +17,7 @@ import onnxruntime
 
 from redarte.images import dataset
 from redarte.images.dataset import Dataset
-from redarte.inference.predictor import compute
+from redarte.inference.sessions import compute
 from redarte.runtime import provenance, workers
 from redarte.runtime.cache import Cache
 from redarte.runtime.console import progress

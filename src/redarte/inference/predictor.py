@@ -19,6 +19,7 @@ import onnxruntime
 from pydantic import Field, TypeAdapter
 
 from redarte.images.decoding import ImageArray
+from redarte.inference.sessions import compute, opened
 from redarte.runtime.errors import UserError, first_line
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from redarte.inference.features import Graph
 
 _PREDICTED = ["logits", "similarity", "ood_score"]
-_MAX_BYTES = 2 * 2**30  # of an ONNX file
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class Predictor:
 
     def __init__(self, path: Path):
         self._path, self._file = path, _identity(path)
-        self._session = _session(path)
+        self._session = opened(path)
         try:
             metadata = self._session.get_modelmeta().custom_metadata_map["redarte"]
             self.metadata = TypeAdapter(Metadata).validate_json(metadata, strict=True)
@@ -236,19 +236,8 @@ class Predictor:
         except UserError:
             raise
         except Exception as error:
-            # onnxruntime has its own exceptions, as in `_session`.
+            # onnxruntime has its own exceptions, as in `sessions.opened`.
             raise UserError(f"{self._path} is not a model that redarte exported ({first_line(error)}).") from None
-
-
-def compute(session: onnxruntime.InferenceSession, outputs: list[str], images: np.ndarray) -> list[np.ndarray]:
-    """Computes some of the outputs of a model, and nothing else.
-
-    Args:
-        images: (n, side, side, 3), uint8, RGB.
-    """
-    options = onnxruntime.RunOptions()
-    options.only_execute_path_to_fetches = True
-    return list(session.run(outputs, {"image": images}, options))
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -277,20 +266,3 @@ def _identity(path: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return found.st_ino, found.st_size, found.st_mtime_ns
-
-
-def _session(path: Path) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise UserError(f"{path} is larger than any model that redarte exports.")
-        # From memory: a file that refers to other files for its weights finds none.
-        return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing; create it with `dvc repro`, or get it with `dvc pull`.") from None
-    except UserError:
-        raise
-    except Exception as error:
-        # onnxruntime has an exception for each way in which a file can be corrupt.
-        raise UserError(f"{path} is not a model that redarte exported ({first_line(error)}).") from None

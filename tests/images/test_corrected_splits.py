@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 
 from redarte.images import decoding, folders, splitting
+from redarte.images.splitting.corrections import RawImage
+from redarte.params import Params
 from redarte.runtime import outputs, tables
 from redarte.runtime.errors import UserError
 from redarte.stages import split as stage
@@ -99,6 +102,28 @@ def test_a_split_that_loses_all_images_of_an_artist_gets_others(split: Callable[
     trained = sorted(name for name in before.images("train") if name.startswith("Ben/"))[:3]
     dora = split(*(f"{name},Dora,relabel" for name in trained))
     assert {row["split"] for row in dora.rows.values() if row["image"].startswith("Dora/")} == {"train", "val", "test"}
+
+
+@pytest.mark.parametrize("emptied", splitting.SPLITS)
+def test_the_largest_split_gives_images_to_an_empty_one(
+    settings: Callable[..., Params], tmp_path: Path, emptied: str
+) -> None:
+    """And keeps one: of 20 images, 16 are in train, 2 in val and 2 in test."""
+    images = [f"{artist}/{number:02}.jpg" for artist in ("Ana", "Ben") for number in range(20)]
+
+    def assigned(excluded: set[str]) -> dict[str, str]:
+        raw = [RawImage(image, None if image in excluded else image) for image in images]
+        return splitting.assign(tmp_path, raw, [], settings().split, 0)[0].splits
+
+    before = assigned(set())
+    excluded = {image for image, split in before.items() if split == emptied and image.startswith("Ana/")}
+    after = assigned(excluded)
+    assert set(after) == set(before) - excluded
+    counts = Counter(split for image, split in after.items() if image.startswith("Ana/"))
+    expected = {"train": 1, "val": 1, "test": 2} if emptied == "train" else {"train": 14, "val": 2, "test": 2}
+    assert counts == expected
+    moved = {image for image in after if after[image] != before[image]}
+    assert all(after[image] == emptied and image.startswith("Ana/") for image in moved)
 
 
 def test_too_small_after_a_correction(split: Callable[..., Split]) -> None:

@@ -115,6 +115,8 @@ def test_a_table_without_rows_changes_nothing(tree: Path) -> None:
         ("Ana/1,=Zoe,relabel", "line 2: =Zoe is no name of an artist"),
         (f"Ana/1,{'画' * 100},relabel", "has more than 240 bytes"),
         ("Ana/1,a\u202eb,relabel", "has a control character"),
+        ('Ana/1,"Ben ""Ito",relabel', 'line 2: Ben "Ito has a double quote; is another one missing'),
+        ("Ana/1,,keep,\u202esigned", "line 2: Ana/1: image or reason has a control character"),
         ("Ana/1,Zoe,keep", "line 2: only relabel has an artist; delete Zoe"),
         ('Ana/1,Cleo,relabel,"signed\nAna/2,,exclude,', "line 2: unexpected end of data; correct the double quotes"),
         ('Ana/1,Cleo,relabel,"signed\nAna/2,,exclude,his hand"', "line 2: a text has several lines; is a double quote"),
@@ -152,6 +154,14 @@ def test_two_rows_for_one_image_by_name_and_hash(tree: Path) -> None:
     digest = hashlib.blake2b((tree / "Ana/2.jpg").read_bytes(), digest_size=16).hexdigest()
     with pytest.raises(UserError, match=r"line 3: .* is the image of line 2"):
         corrected(tree, f"image,artist,action\nAna/2,,exclude\n{digest},,keep\n")
+
+
+def test_a_hash_without_images_is_one_sentence(tree: Path) -> None:
+    rows = [corrections.Correction(2, "0" * 32, "", "keep")]
+    with pytest.raises(
+        UserError, match=r"^c\.csv names images by a hash, and nowhere is missing; get it with `dvc pull`"
+    ):
+        corrections.matched(Path("c.csv"), rows, Path("nowhere"), ["Ana/1.jpg"])
 
 
 def test_names_as_people_see_them(tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ def _assign(
         assigned = _shuffle(raw, groups[artist], size, seed)
         if before and (size.val or size.test):
             assigned = {group: before.get(file_of[group[0]], "train") for group in assigned}
-            _fill(assigned, size, settings.folds > 0)
+            _fill(assigned, size)
         splits |= {name: split for group, split in assigned.items() for name in group}
         splits |= dict.fromkeys(disputed[artist], "train")
     return Assignment(list(sizes), {file_of[name]: split for name, split in splits.items()})
@@ -151,17 +151,14 @@ def _shuffle(raw: Path, groups: list[_Group], size: SplitSizes, seed: int) -> di
     )
 
 
-def _fill(assigned: dict[_Group, str], size: SplitSizes, has_folds: bool) -> None:
-    """Moves groups of an artist to a split that has none left after corrections."""
+def _fill(assigned: dict[_Group, str], size: SplitSizes) -> None:
+    """Moves groups of an artist, from the largest split, to a split that has none left after corrections."""
     for split in SPLITS:
         by_split = {name: [group for group, of in assigned.items() if of == name] for name in SPLITS}
-        # Over the folds, every image is a test image once.
-        if by_split[split] or not getattr(size, split) or (has_folds and split == "test"):
-            continue
-        donors = [name for name in SPLITS if len(by_split[name]) > 1 and not (has_folds and name == "test")]
-        donor = max(donors or SPLITS, key=lambda name: len(by_split[name]))
-        for group in by_split[donor][: min(getattr(size, split), len(by_split[donor]) - 1)]:
-            assigned[group] = split
+        if not by_split[split]:
+            donor = max(by_split.values(), key=len)
+            for group in donor[: min(getattr(size, split), len(donor) - 1)]:
+                assigned[group] = split
 
 
 def _artist(path: str) -> str:

@@ -175,7 +175,7 @@ def test_two_devices_of_jax_train_like_one(tmp_path: Path) -> None:
     assert np.isfinite(losses(workspace)).all()
 
 
-LACKING = "tensorflow tf2onnx onnx onnxruntime fastapi dvc albumentations matplotlib imagehash"
+LACKING = "tensorflow tf2onnx onnx onnxruntime fastapi dvc albumentations matplotlib"
 IMPORTS = (
     f"import sys; sys.modules.update(dict.fromkeys({LACKING!r}.split())); "
     "import redarte.stages.train, redarte.models.study, benchmarks.gpu"

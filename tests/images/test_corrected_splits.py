@@ -113,7 +113,7 @@ def test_the_largest_split_gives_images_to_an_empty_one(
 
     def assigned(excluded: set[str]) -> dict[str, str]:
         raw = [RawImage(image, None if image in excluded else image) for image in images]
-        return splitting.assign(tmp_path, raw, [], settings().split, 0)[0].splits
+        return splitting.assign(tmp_path, raw, [], [], settings().split, 0)[0].splits
 
     before = assigned(set())
     excluded = {image for image, split in before.items() if split == emptied and image.startswith("Ana/")}
@@ -150,6 +150,28 @@ def test_an_excluded_near_duplicate_leaves_the_others_in_their_splits(
     after = split("Ben/twin,,exclude", source=twins)
     assert after.split_of() == before.split_of() | {"Ben/twin": ""}, "Ana0 stays in train, although it is alone now"
     assert after.metrics["near_duplicates"]["groups"] == 0
+
+
+def test_near_duplicates_of_two_artists_that_are_kept_are_different_works(
+    split: Callable[..., Split], tree: Path, tmp_path: Path
+) -> None:
+    """Images that are kept within one artist, whose label is right, stay together."""
+    twins = tmp_path / "twins"
+    shutil.copytree(tree, twins)
+    for name, source in {"Ben/twin": "Ana/Ana0", "Ben/copy": "Ben/Ben0"}.items():
+        decoding.write_jpeg(twins / f"{name}.jpg", decoding.read_within(twins / f"{source}.jpg", 200), quality=80)
+    before = split(source=twins)
+    rows = [f"{name},,keep" for name in ("Ana/Ana0", "Ben/twin", "Ben/Ben0", "Ben/copy")]
+    one, after, ignored = (split(*kept, source=twins) for kept in (rows[:1], rows, ()))
+    assert one.rows == before.rows == ignored.rows
+    assert [after.rows[name]["near_duplicates"] for name in ("Ana/Ana0", "Ben/twin")] == ["", ""]
+    assert after.rows["Ben/Ben0"]["near_duplicates"] == after.rows["Ben/copy"]["near_duplicates"] == "1"
+    assert after.split_of() == before.split_of(), "corrections change the split of no other image"
+    assert after.common() == split(*rows, source=twins, is_applied=False).common()
+    counts = {"groups": 1, "images": 2, "groups_across_artists": 0, "test_images_with_duplicate_in_train": 0}
+    assert after.metrics["near_duplicates"] == counts
+    tested = [name for fold in range(4) for name in split(*rows, source=twins, folds=4, fold=fold).images("test")]
+    assert {"Ana/Ana0", "Ben/twin"} < set(tested) and len(tested) == len(set(tested)) == 46
 
 
 def test_names_with_line_ends_are_one_row(tree: Path, tmp_path: Path, split: Callable[..., Split]) -> None:

@@ -1,3 +1,4 @@
+import itertools
 from collections.abc import Callable
 
 import pytest
@@ -94,9 +95,10 @@ def test_fewer_than_two_artists_left_is_an_error(settings: MakeSettings) -> None
 
 def test_the_stage_assigns_every_image_once(workspace: Workspace) -> None:
     raw = workspace.path / "data/raw"
+    seeds = itertools.count()
     for artist, count in {"Ana": 12, "Ben ü": 3, "Cleo": 2}.items():
         for number in range(count):
-            write_painting(raw / artist / f"{number}.jpg", seed=number)
+            write_painting(raw / artist / f"{number}.jpg", seed=next(seeds))
     refused = workspace.stage("split", check=False)
     assert refused.returncode == 1
     assert refused.stderr.startswith("redarte split: too few images to split: Cleo (2)")

@@ -3,13 +3,16 @@
 import hashlib
 from dataclasses import asdict
 from datetime import date
+from itertools import combinations, islice
 from pathlib import Path
 from typing import Any
 
+import cv2
 import joblib
 import numpy as np
 
-from redarte.images import decoding, folders
+from redarte.images import decoding, duplicates, folders
+from redarte.images.decoding import ImageArray
 from redarte.labelling.corrections_file import images_digest
 from redarte.labelling.findings import Findings
 from redarte.reporting import pages
@@ -21,6 +24,7 @@ _SIDE, _SIMILAR_SIDE = 400, 160  # px of the images in the file
 _QUALITY = 75
 _SIMILAR = 2  # training images of the given and of the predicted artist
 _OUTLIERS = 30
+_PAIRS, _LINES = 3, 25  # pairs of a group that are drawn, and lines of a pair
 
 
 def write(findings: Findings) -> None:
@@ -34,8 +38,10 @@ def render(findings: Findings) -> str:
     shown = list(dict.fromkeys([*findings.worst, *(i for group in findings.across for i in group), *outliers]))
     similar = {index: _similar(findings, index) for index in shown}
     small = sorted({other for groups in similar.values() for _, others in groups for other in others})
-    uris = _uris(findings, shown, _SIDE)
-    small_uris = _uris(findings, small, _SIMILAR_SIDE)
+    uris, small_uris = (
+        {index: as_uri(image, _QUALITY) for index, image in _read(findings, some, side).items()}
+        for some, side in ((shown, _SIDE), (small, _SIMILAR_SIDE))
+    )
 
     def card(index: int, note: str = "") -> dict[str, Any]:
         judgement, source = findings.judgement, findings.sources[index]
@@ -67,7 +73,12 @@ def render(findings: Findings) -> str:
         "disagreeing": findings.disagreeing,
         "worst": [card(index) for index in findings.worst],
         "across": [
-            [card(index, "near-duplicate of " + ", ".join(_others(findings, group, index))) for index in group]
+            {
+                "pairs": _pairs(findings, group),
+                "images": [
+                    card(index, "near-duplicate of " + ", ".join(_others(findings, group, index))) for index in group
+                ],
+            }
             for group in findings.across
         ],
         "outliers": [card(index, f"similarity {findings.judgement.similarity[index]:.2f}") for index in outliers],
@@ -93,14 +104,37 @@ def _others(findings: Findings, group: list[int], index: int) -> list[str]:
     return [findings.sources[other] for other in group if other != index]
 
 
-def _uris(findings: Findings, indices: list[int], side: int) -> dict[int, str]:
-    """The images as data URIs, with their aspect ratio."""
+def _pairs(findings: Findings, group: list[int]) -> list[str]:
+    """Pairs of near-duplicates of two artists, as data URIs: side by side, with lines between points that match."""
+    labels, images = findings.judgement.labels, _read(findings, group, _SIDE)
+    pairs = [(images[one], images[other]) for one, other in combinations(group, 2) if labels[one] != labels[other]]
+    matched = ((one, other, duplicates.matches(one, other)) for one, other in pairs)
+    drawn = (_draw(one, other, points) for one, other, points in matched if points.size)
+    return [as_uri(image, _QUALITY) for image in islice(drawn, _PAIRS)]
+
+
+def _draw(one: ImageArray, other: ImageArray, points: np.ndarray) -> ImageArray:
+    """Two images side by side, with lines between their points; see `duplicates.matches`."""
+    canvas = np.zeros((max(len(one), len(other)), one.shape[1] + other.shape[1], 3), np.uint8)
+    canvas[: len(one), : one.shape[1]] = one
+    canvas[: len(other), one.shape[1] :] = other
+    first = points[0] * one.shape[1::-1]
+    second = points[1] * other.shape[1::-1] + [one.shape[1], 0]
+    chosen = np.linspace(0, len(first) - 1, min(len(first), _LINES)).round().astype(int)
+    ends = np.concatenate([first, second], axis=1)[np.argsort(first[:, 1])][chosen].round().astype(int).tolist()
+    for colour, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):
+        for x, y, to_x, to_y in ends:
+            cv2.line(canvas, (x, y), (to_x, to_y), colour, thickness, cv2.LINE_AA)
+    return canvas
+
+
+def _read(findings: Findings, indices: list[int], side: int) -> dict[int, ImageArray]:
+    """The images, with their aspect ratio."""
     splits = sorted({findings.splits[index] for index in indices})
     files = {split: folders.files_by_id(paths.SPLIT / split) for split in splits}
 
-    def uri(index: int) -> str:
-        file = files[findings.splits[index]][findings.judgement.ids[index]]
-        return as_uri(decoding.read_within(file, side), _QUALITY)
+    def read(index: int) -> ImageArray:
+        return decoding.read_within(files[findings.splits[index]][findings.judgement.ids[index]], side)
 
-    made = joblib.Parallel(n_jobs=workers.count(), prefer="threads")(joblib.delayed(uri)(index) for index in indices)
-    return dict(zip(indices, made, strict=True))
+    found = joblib.Parallel(n_jobs=workers.count(), prefer="threads")(joblib.delayed(read)(index) for index in indices)
+    return dict(zip(indices, found, strict=True))

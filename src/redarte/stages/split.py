@@ -16,9 +16,14 @@ def main() -> None:
     is_applied, raw = settings.split.apply_corrections, folders.list_images(paths.RAW)
     rows = corrections.read(paths.CORRECTIONS)
     images, corrected = corrections.apply(paths.CORRECTIONS, rows, paths.RAW, raw, is_applied)
-    found = duplicates.groups(paths.RAW, raw)
-    assignment, common_test = splitting.assign(paths.RAW, images, found, settings.split, settings.seed)
-    if not is_applied:
+    pairs = duplicates.pairs(paths.RAW, raw)
+    found, corrected_groups = (duplicates.groups(raw, some) for some in (pairs, corrections.undisputed(pairs, images)))
+    assignment, common_test = splitting.assign(
+        paths.RAW, images, found, corrected_groups, settings.split, settings.seed
+    )
+    if is_applied:
+        found = corrected_groups
+    else:
         images = [RawImage(path, path) for path in raw]
     splits = assignment.splits
     with outputs.atomic_folders(paths.SPLIT, SPLITS) as targets:

@@ -33,11 +33,20 @@ class Assignment:
 
 
 def assign(
-    raw: Path, images: list[RawImage], duplicates: list[list[str]], settings: Split, seed: int
+    raw: Path,
+    images: list[RawImage],
+    duplicates: list[list[str]],
+    corrected_duplicates: list[list[str]],
+    settings: Split,
+    seed: int,
 ) -> tuple[Assignment, set[str]]:
     """Assigns each image to a split.
 
     Over folds, corrected images do not stay in their split: every image is a test image once.
+
+    Args:
+        duplicates: groups of near-duplicates.
+        corrected_duplicates: the same, after corrections.
 
     Returns:
         The assignment, and the common test images, as paths in data/raw: those that are test images of the same artist
@@ -45,19 +54,20 @@ def assign(
     """
     sources = {image.raw_path: image.raw_path for image in images}
     corrected = {image.raw_path: image.corrected_path for image in images if image.corrected_path}
-    is_corrected = settings.apply_corrections and corrected != sources
+    is_corrected = settings.apply_corrections and (corrected, corrected_duplicates) != (sources, duplicates)
 
-    def attempt(names: dict[str, str], before: dict[str, str], is_used: bool) -> Assignment:
+    def attempt(names: dict[str, str], groups: list[list[str]], before: dict[str, str], is_used: bool) -> Assignment:
         try:
-            return _assign(raw, names, duplicates if settings.keep_duplicates_together else [], settings, seed, before)
+            return _assign(raw, names, groups if settings.keep_duplicates_together else [], settings, seed, before)
         except UserError:
             if is_used:
                 raise
             # For instance, only the corrections give each artist enough images.
             return Assignment()
 
-    without = attempt(sources, {}, is_used=not is_corrected)
-    with_them = attempt(corrected, {} if settings.folds else without.splits, is_used=is_corrected)
+    without = attempt(sources, duplicates, {}, is_used=not is_corrected)
+    before = {} if settings.folds else without.splits
+    with_them = attempt(corrected, corrected_duplicates, before, is_used=is_corrected)
     common = {
         file
         for file, name in corrected.items()

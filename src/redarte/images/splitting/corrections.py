@@ -50,10 +50,12 @@ class RawImage:
     Attributes:
         raw_path: its path there, "<artist>/<file>".
         corrected_path: its path after corrections; None if it is excluded.
+        is_kept: whether somebody decided that its artist is right.
     """
 
     raw_path: str
     corrected_path: str | None
+    is_kept: bool = False
 
 
 def read(file: Path) -> list[Correction]:
@@ -139,7 +141,8 @@ def apply(
             relabelled[folders.image_id(path)] = after
             images.append(RawImage(path, f"{after}{corrected.suffix}"))
         else:
-            images.append(RawImage(path, None if row and row.action == "exclude" else path))
+            action = row.action if row else ""
+            images.append(RawImage(path, None if action == "exclude" else path, action == "keep"))
     excluded = sorted(folders.image_id(image.raw_path) for image in images if image.corrected_path is None)
     return images, {
         "applied": is_applied,
@@ -151,6 +154,16 @@ def apply(
         "relabelled_names": [f"{before} -> {after}" for before, after in sorted(relabelled.items())],
         "excluded_names": excluded,
     }
+
+
+def undisputed(pairs: list[tuple[str, str]], images: list[RawImage]) -> list[tuple[str, str]]:
+    """Returns near-duplicates without those of two artists that are both kept: these are different works."""
+    kept = {image.raw_path for image in images if image.is_kept}
+    return [
+        (one, other)
+        for one, other in pairs
+        if not kept.issuperset((one, other)) or one.partition("/")[0] == other.partition("/")[0]
+    ]
 
 
 def matched(

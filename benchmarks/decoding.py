@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from redarte import params
-from redarte.images import decoding, duplicates, folders
+from redarte.images import decoding, folders
+from redarte.images.duplicates import candidates
 from redarte.ingestion import checks
 
 
@@ -27,7 +28,7 @@ def main() -> None:
     steps: dict[str, Callable[[Path], object]] = {
         "fetch: complete decoding at full size, with checks": lambda file: checks.problem(file.read_bytes(), 1e8),
         "split: at 256 px": lambda file: decoding.read_within(file, 256),
-        "split: with the two hashes and the edges": lambda file: duplicates.fingerprint(
+        "split: with the keypoints and the colours": lambda file: candidates.fingerprint(
             decoding.read_within(file, 256)
         ),
         "augment: within augment.max_side": lambda file: decoding.read_within(file, settings.augment.max_side),

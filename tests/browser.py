@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,6 +62,17 @@ def watch(browser: Browser, width: int, height: int = 900) -> Iterator[Watched]:
         yield watched
     finally:
         context.close()
+
+
+def wait_until(page: Page, condition: str) -> None:
+    """Waits for a condition in JavaScript.
+
+    A page's Content-Security-Policy blocks Playwright's wait_for_function, except where the condition holds at once.
+    """
+    deadline = time.monotonic() + _PATIENCE / 1000
+    while not page.evaluate(condition):
+        assert time.monotonic() < deadline, condition
+        page.wait_for_timeout(50)
 
 
 def address(file: Path) -> str:

@@ -13,8 +13,8 @@ import pytest
 import requests
 
 from redarte.commands import label_issues
-from redarte.images import folders
-from redarte.labelling import corrections_file, findings
+from redarte.images import decoding, folders
+from redarte.labelling import corrections_file, findings, label_page
 from redarte.runtime.errors import UserError
 from tests import browser, servers
 from tests.conftest import Workspace, write_painting
@@ -71,6 +71,27 @@ def test_json_lists_each_image_once_the_worst_first(judged: Workspace, correctio
     digest = hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()
     corrections.write_text(f"{HEADER}{found[0]['image']},,keep,\n{digest},,exclude,\n", encoding="utf-8")
     assert issues(judged) == found[2:]
+
+
+def test_near_duplicates_of_two_artists_come_first_with_their_matches(judged: Workspace, tmp_path: Path) -> None:
+    shutil.copytree(judged.path, tmp_path / "redarte", symlinks=True)
+    with contextlib.chdir(tmp_path / "redarte"):
+        listed, folder = Path("data/images.csv"), Path("data/split/train")
+        one, *others = sorted(folders.list_images(folder))
+        artist = next(path.partition("/")[0] for path in others if path.partition("/")[0] != one.partition("/")[0])
+        image = decoding.read_within(folder / one, 2000)
+        decoding.write_jpeg(folder / artist / "twin.jpg", image[: len(image) * 4 // 5], quality=90)
+        name = folders.image_id(one)
+        content = re.sub(f"(?m)^({name},.*,train),,", r"\1,1,", listed.read_text(encoding="utf-8"))
+        listed.unlink()
+        listed.write_text(f"{content}{artist}/twin,{artist}/twin,train,1,no\n", encoding="utf-8")
+        found = findings.find(Path("models/red1.onnx"), 200)
+        assert [{found.sources[index] for index in group} for group in found.across] == [{name, f"{artist}/twin"}]
+        label_page.write(found)
+        page = Path("plots/label_issues.html").read_text(encoding="utf-8")
+    assert page.count('<figure class="pair"><img src="data:image/jpeg') == 1
+    places = [page.index(text) for text in ('id="near-duplicates"', 'class="pair"', f'data-image="{name}"')]
+    assert [*places, page.index('id="low-probability"')] == sorted([*places, page.index('id="low-probability"')])
 
 
 def test_what_is_missing_is_one_sentence(judged: Workspace, workspace: Workspace, corrections: Path) -> None:

@@ -118,7 +118,7 @@ def test_another_sites_page_reads_writes_and_frames_nothing(target: Target, site
         watched.page.on("response", lambda answer: statuses.append((answer.url, answer.status)))
         watched.page.goto(f"http://{host}{site}")
         done = watched.page.evaluate("service => attack(service)", target.page.address)
-        watched.page.wait_for_function("frames.length === 2")
+        browser.wait_until(watched.page, "frames.length === 2")
         watched.page.wait_for_timeout(500)
         shown = [frame.url for frame in watched.page.frames[1:]]
         # A link to the service works.

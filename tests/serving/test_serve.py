@@ -180,12 +180,12 @@ def test_a_user_uploads_an_image(address: str, tmp_path: Path) -> None:
         page.wait_for_selector("#prediction .row")
         names = [row.inner_text().splitlines() for row in page.locator("#prediction .row").all()]
         assert len(names) == 3 and all(name.startswith("School of ") for name, _ in names)
-        page.wait_for_function("document.querySelector('#shown').naturalWidth === 1500")
-        page.wait_for_function("document.querySelector('#prediction img.evidence').naturalWidth > 0")
+        browser.wait_until(page, "document.querySelector('#shown').naturalWidth === 1500")
+        browser.wait_until(page, "document.querySelector('#prediction img.evidence').naturalWidth > 0")
         assert page.locator("#prediction figure img").count() == 4
         page.evaluate("() => { window.before = document.querySelector('#prediction .bars').innerText; }")
         page.get_by_label("Red 2").check()
-        page.wait_for_function("document.querySelector('#prediction .bars')?.innerText !== window.before")
+        browser.wait_until(page, "document.querySelector('#prediction .bars')?.innerText !== window.before")
         page.set_input_files("input[type=file]", tmp_path / "notes.txt")
         page.get_by_text("The file is not an image.").wait_for()
         page.get_by_text("notes.txt (this browser does not show the format)").wait_for()

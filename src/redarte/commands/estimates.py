@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from redarte import devices
-from redarte.images import decoding, duplicates, transforms
+from redarte.images import decoding, transforms
+from redarte.images.duplicates import candidates
 from redarte.ingestion import checks
 from redarte.ingestion.collection import files
 from redarte.ingestion.sources import archive, sample
@@ -128,7 +129,7 @@ def _image_seconds(step: str, settings: Params, amount: Amount) -> float:
                 case "fetch":
                     checks.problem(probe.read_bytes(), 1e9)
                 case "split":
-                    duplicates.read(probe.parent, probe.name)
+                    candidates.read(probe.parent, probe.name)
                 case "augment":
                     image = decoding.read_within(probe, augment.max_side)
                     for _, copy in transforms.copies(image, "probe", augment, settings.seed):

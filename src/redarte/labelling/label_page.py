@@ -25,6 +25,7 @@ _QUALITY = 75
 _SIMILAR = 2  # training images of the given and of the predicted artist
 _OUTLIERS = 30
 _PAIRS, _LINES = 3, 25  # pairs of a group that are drawn, and lines of a pair
+_GAP = 16  # px between its images
 
 
 def write(findings: Findings) -> None:
@@ -115,11 +116,11 @@ def _pairs(findings: Findings, group: list[int]) -> list[str]:
 
 def _draw(one: ImageArray, other: ImageArray, points: np.ndarray) -> ImageArray:
     """Two images side by side, with lines between their points; see `duplicates.matches`."""
-    canvas = np.zeros((max(len(one), len(other)), one.shape[1] + other.shape[1], 3), np.uint8)
+    start = one.shape[1] + _GAP
+    canvas = np.full((max(len(one), len(other)), start + other.shape[1], 3), 255, np.uint8)
     canvas[: len(one), : one.shape[1]] = one
-    canvas[: len(other), one.shape[1] :] = other
-    first = points[0] * one.shape[1::-1]
-    second = points[1] * other.shape[1::-1] + [one.shape[1], 0]
+    canvas[: len(other), start:] = other
+    first, second = points[0] * one.shape[1::-1], points[1] * other.shape[1::-1] + [start, 0]
     chosen = np.linspace(0, len(first) - 1, min(len(first), _LINES)).round().astype(int)
     ends = np.concatenate([first, second], axis=1)[np.argsort(first[:, 1])][chosen].round().astype(int).tolist()
     for colour, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):

@@ -18,6 +18,7 @@ from functools import partial
 from itertools import compress
 from pathlib import Path
 
+import cv2
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -36,7 +37,8 @@ def pairs(folder: Path, paths: list[str]) -> list[tuple[str, str]]:
     if not paths:
         return []
     names = [folders.content_hash((folder / path).read_bytes()) for path in paths]
-    stored = Cache(f"keypoints-{provenance.code_digest('images/decoding', 'images/duplicates')[:16]}", [])
+    kind = f"keypoints-{provenance.code_digest('images/decoding', 'images/duplicates')[:16]}"
+    stored = Cache(kind, [cv2.__version__])
     of_all = folders.content_hash("\n".join(names).encode())
     found = stored.read(of_all)
     if found is None:

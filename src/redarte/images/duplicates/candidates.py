@@ -18,6 +18,7 @@ from redarte.runtime.console import progress
 _SIDE = 256  # px: of the images in which candidates are searched
 _KEYPOINTS, _DESCRIPTOR = 150, 32  # ORB keypoints of an image, and bytes of a descriptor
 _TABLES, _BYTES = 32, 3  # hashes of a keypoint, and bytes of its descriptor in each
+_IMAGES = 8192  # above, hashes have further bits
 _MAX_SHARING = 16  # images with the same hash: a hash of more images says nothing
 _MIN_SHARED = 8  # hashes that two candidates share
 _SLOTS = 2**24
@@ -90,13 +91,16 @@ def search(prints: list[Fingerprint]) -> list[tuple[int, int, bool]]:
     described = [getattr(one, name) for name in ("straight", "mirrored") for one in prints]
     every = np.concatenate([np.empty((0, _DESCRIPTOR), np.uint8), *described])
     rng = np.random.default_rng(0)
-    chosen = [rng.permutation(_DESCRIPTOR)[:_BYTES] for _ in range(_TABLES)]
+    chosen = [rng.permutation(_DESCRIPTOR)[: _BYTES + 1] for _ in range(_TABLES)]
+    # With twice as many images, twice as many share a hash by chance: a bit more keeps their number.
+    bits = min(8, max(0, round(np.log2(max(count, 1) / _IMAGES))))
 
     def sharing(columns: np.ndarray) -> np.ndarray:
         """The pairs that share a hash of these bytes, once for each: one * 2 * count + other."""
         hashes = np.zeros(len(every), np.uint64)
-        for column in columns:
+        for column in columns[:_BYTES]:
             hashes = hashes << np.uint64(8) | every[:, column]
+        hashes = hashes << np.uint64(bits) | every[:, columns[_BYTES]] >> np.uint8(8 - bits) if bits else hashes
         keys = np.sort(hashes << np.uint64(32) | owners)
         keys = keys[np.diff(keys, prepend=keys[:1] + np.uint64(1)) > 0]  # each hash of an image once
         hashes, images = keys >> np.uint64(32), (keys & np.uint64(2**32 - 1)).astype(np.int64)

@@ -1,5 +1,6 @@
 """The report and its copy: numbers, artists and curves as a reader sees them."""
 
+import base64
 import re
 import subprocess
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from redarte.evaluation import comparison
 from redarte.evaluation.predictions import PredictionTable
+from redarte.images import decoding, folders
 from redarte.inference.predictor import softmax
 from redarte.reporting import pages, report, study
 from redarte.stages.report import TEMPLATES
@@ -31,11 +33,11 @@ def page(predicted: list[int], artists: list[str], epochs: int = 3, data_set: st
     no_duplicates = {"groups": 0, "images": 0, "groups_across_artists": 0}
     documents: dict[str, Any] = {
         "fetch": {
-            "source": "archive", "data_set": data_set, "artists": n, "images": 9 * n, "skipped": {"files": 0},
+            "source": "archive", "data_set": data_set, "artists": n, "images": 9 * n, "skipped": {"files": 2},
             "min_images_per_artist": 9, "max_images_per_artist": 9,
         },
         "split": {
-            "train": 7 * n, "val": n, "test": n, "artists_never_tested": 0, "near_duplicates": no_duplicates,
+            "train": 7 * n, "val": n, "test": n, "artists_never_tested": 1, "near_duplicates": no_duplicates,
             "artists_left_out": 1, "names_left_out": ["Rare_Artist"],
         },
         "evaluate": measured | {
@@ -51,7 +53,7 @@ def page(predicted: list[int], artists: list[str], epochs: int = 3, data_set: st
     curve = [(epoch, 0.1 * epoch) for epoch in range(1, epochs + 1)]
     facts = report.facts("red1", table, documents, {"train": curve, "val": curve})
     metadata = {"temperature": 1.0, "coverage": 0.95}
-    empty: dict[str, Any] = {"side": 10, "pairs": [], "mistakes": [], "hits": []}
+    empty: dict[str, Any] = {"side": 64, "pairs": [], "mistakes": [], "hits": []}
     return pages.render(TEMPLATES / "report.html.j2", facts | empty | {"metadata": metadata})
 
 
@@ -82,9 +84,26 @@ def test_artists_without_a_correct_prediction_are_folded() -> None:
     assert "without a correct prediction" not in page([0, 0, 0, 0, 0, 5], artists(6))
 
 
-def test_one_epoch_is_a_point() -> None:
-    assert page([0, 1, 2], artists(3), epochs=1).count("<circle") == 2
-    assert page([0, 1, 2], artists(3), epochs=2).count("<circle") == 0
+def test_one_epoch_has_no_chart() -> None:
+    assert ">epoch</text>" not in page([0, 1, 2], artists(3), epochs=1)
+    assert ">epoch</text>" in page([0, 1, 2], artists(3), epochs=2)
+
+
+def test_what_is_left_out_stands_under_the_headline() -> None:
+    shown = page([0, 1, 2], artists(3), epochs=1)
+    under = shown[shown.index("</h1>") : shown.index('<details class="contents">')]
+    assert re.sub(r"\s+", " ", re.sub("<.*?>", "", under)).strip() == (
+        "Trained for 1 epoch on 21 images of 64 px. 2 files of the source were skipped. 1 artist was left out. "
+        "1 artist has no test image."
+    )
+    assert "9 of each; 2 files were skipped" in shown
+
+
+def test_the_contents_name_all_sections() -> None:
+    shown = page([0, 1, 2], artists(3))
+    linked = re.findall(r'<li><a href="#(\w+)">(.*?)</a>', shown)
+    assert linked[: len(linked) // 2] == linked[len(linked) // 2 :]  # at the side, and folded on a phone
+    assert linked[: len(linked) // 2] == re.findall(r'<h2 id="(\w+)">(.*?)</h2>', shown)
 
 
 def test_perfect_predictions_of_few_artists() -> None:
@@ -111,7 +130,7 @@ def test_published_numbers_stand_only_beside_results_on_the_images_of_the_study(
     shown = page([0, 1, 2], artists(3), data_set=data_set)
     is_of_study = data_set.startswith("best")
     assert ("38\u00a0%</b>the study's validation accuracy" in shown) == is_of_study
-    assert ("The study published 0.62 and 0.38" in shown) == is_of_study
+    assert ("The study published 62\u00a0% and 38\u00a0%" in shown) == is_of_study
     assert ('class="val published"' in shown) == is_of_study
     rows = {name: {"accuracy": 0.5, "val_accuracy": 0.25, "test_accuracy": 0.2} for name in comparison.TABLE_ONE}
     fetched = {"source": "archive", "data_set": data_set}
@@ -142,6 +161,22 @@ def test_on_a_phone_the_table_fits_and_the_matrix_scrolls(tmp_path: Path) -> Non
         assert watched.page.evaluate(f"{around}.scrollWidth > {around}.clientWidth")
         first = "document.querySelector('.confusion thead th:nth-child(2)').getBoundingClientRect().left"
         assert watched.page.evaluate(first) < 250  # names leave room for the cells
+
+
+def test_images_are_the_originals_with_their_aspect_ratio(finished: Workspace) -> None:
+    shown = (finished.path / "plots/report.html").read_text(encoding="utf-8")
+    found = re.findall(
+        r'<img src="data:image/jpeg;base64,([^"]+)" alt="([^"]+)"><img src="data:image/jpeg;base64,([^"]+)" '
+        r'alt="Evidence map of \2 for',
+        shown,
+    )
+    assert found
+    files = folders.files_by_id(finished.path / "data/split/test")
+    for image, name, overlay in found:
+        original = decoding.read_within(files[name], 300)
+        pixels = decoding.decode(base64.b64decode(image), lambda size: size)
+        assert pixels.shape == decoding.decode(base64.b64decode(overlay), lambda size: size).shape == original.shape
+        assert np.abs(pixels.astype(int) - original).mean() < 0.1 * 255
 
 
 def test_a_copy_has_the_commit_and_the_date(finished: Workspace, tmp_path: Path) -> None:

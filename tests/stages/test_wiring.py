@@ -231,7 +231,7 @@ EDITS = {
     "evaluation/figures.py": {"evaluate", "compare"},
     "export/calibration.py": EXPORTS,
     "images/transforms.py": {"augment"},
-    "images/duplicates.py": {"split"},
+    "images/duplicates/geometry.py": {"split"},
     "ingestion/sources/sample/__init__.py": {"fetch"},
     "ingestion/sources/archive/__init__.py": set(),
     "models/study.py": TRAININGS | EXPORTS,

@@ -27,16 +27,15 @@ def main() -> None:
         TEMPLATES / "report.html.j2",
         facts
         | {
-            "side": gallery.SIDE,
+            "side": model.side,
             "pairs": images.pairs(settings.evaluate.confused_pairs),
             "mistakes": images.predictions(report.most_confident_mistakes(table, most)),
             "hits": images.predictions(report.least_confident_hits(table, most)),
         },
     )
     outputs.write_text(paths.PLOTS / "report.html", page)
-    outputs.write_text(
-        paths.PLOTS / "model_card.md", pages.render(TEMPLATES / "model_card.md.j2", facts | {"side": model.side})
-    )
+    card = pages.render(TEMPLATES / "model_card.md.j2", facts | {"side": model.side})
+    outputs.write_text(paths.PLOTS / "model_card.md", card)
     say(f"{paths.PLOTS / 'report.html'}: {len(page.encode()) / 1e6:.1f} MB; it needs no other file and no internet")
 
 

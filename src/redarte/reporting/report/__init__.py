@@ -47,7 +47,7 @@ def facts(model: str, predictions: PredictionTable, documents: dict[str, Any], c
         "curve": pages.curve_chart(curve) if curve else None,
         "per_artist": per_artist_rows(p),
         "confusion": _confusion(p),
-        "reliability": {"before": _bars(before), "after": _bars(after)},
+        "reliability": {"before": _bins(before), "after": _bins(after)},
         "calibration_error": {"before": before.error, "after": after.error},
         "in_distribution": int(p.in_distribution.sum()),
         "split": documents["split"],
@@ -107,13 +107,12 @@ def _confusion(p: PredictionTable) -> dict[str, Any]:
     }
 
 
-def _bars(measured: Reliability) -> list[dict[str, float]]:
-    """The bins that have images: "bin" from 0, accuracy, confidence and images."""
+def _bins(measured: Reliability) -> list[dict[str, float]]:
+    """The bins that have images, in ascending order of confidence."""
     return [
-        {"bin": int(index), "accuracy": measured.accuracy[index], "confidence": measured.confidence[index],
-         "images": int(measured.images[index])}
+        {name: float(getattr(measured, name)[index]) for name in ("accuracy", "confidence", "images")}
         for index in np.flatnonzero(measured.images)
-    ]  # fmt: skip
+    ]
 
 
 def _first(indices: np.ndarray, by: np.ndarray, most: int) -> list[int]:

@@ -1,5 +1,6 @@
 """The images of the report, each with its prediction."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ class Gallery:
         metadata = model.metadata
         self._test = dataset.load_as_trained("test", metadata.artists, model.side, metadata.jpeg_quality)
         self._index_of = {image_id: index for index, image_id in enumerate(self._test.ids)}
+        self._files = folders.files_by_id(paths.SPLIT / "test")
 
     def predictions(self, indices: list[int]) -> list[dict[str, Any]]:
         """Returns some of the predictions, with the image and the evidence for the predicted artist."""
@@ -42,7 +44,6 @@ class Gallery:
         images = self._test.subset(np.array([self._index_of[p.ids[index]] for index in indices]))
         predictions = self.model.predict_dataset(images, "similar images")
         for number, ((one, other, count), index) in enumerate(zip(pairs, indices, strict=True)):
-            image = self._image(index)
             predicted = p.artists[p.predicted[index]]
             similar = _most_similar(predictions, number, predicted)
             similar_file = folders.find(paths.SPLIT / "train", similar)
@@ -56,17 +57,17 @@ class Gallery:
                     "id": p.ids[index],
                     "artist": display_name(p.artists[p.truth[index]]),
                     "predicted": display_name(predicted),
-                    "image": _as_uri(image),
+                    "image": pages.as_uri(self._original(index)),
                     "similar_id": similar,
-                    "similar_image": _as_uri(decoding.read_resized(similar_file, self.model.side)),
+                    "similar_image": pages.as_uri(_shown(similar_file)),
                 }
             )
         return result
 
     def _prediction(self, index: int) -> dict[str, Any]:
-        p = self.table
-        image = self._image(index)
-        overlay = overlays.overlay(image, self.model.evidence(image, int(p.predicted[index])))
+        p, original = self.table, self._original(index)
+        resized = self._test.read(self._index_of[p.ids[index]])
+        overlay = overlays.overlay(original, self.model.evidence(resized, int(p.predicted[index])))
         return {
             "id": p.ids[index],
             "artist": display_name(p.artists[p.truth[index]]),
@@ -74,12 +75,12 @@ class Gallery:
             "probability": p.probability[index],
             "true_class_probability": p.true_class_probability[index],
             "in_distribution": bool(p.in_distribution[index]),
-            "image": _as_uri(image),
-            "overlay": _as_uri(overlay),
+            "image": pages.as_uri(original),
+            "overlay": pages.as_uri(overlay),
         }
 
-    def _image(self, index: int) -> ImageArray:
-        return self._test.read(self._index_of[self.table.ids[index]])
+    def _original(self, index: int) -> ImageArray:
+        return _shown(self._files[self.table.ids[index]])
 
 
 def _most_similar(predictions: Predictions, index: int, artist: str) -> str:
@@ -88,6 +89,6 @@ def _most_similar(predictions: Predictions, index: int, artist: str) -> str:
     return next(image_id for image_id, _ in ranked if image_id.startswith(f"{artist}/"))
 
 
-def _as_uri(image: ImageArray) -> str:
+def _shown(file: Path) -> ImageArray:
     # Twice the size in CSS px, for high-resolution screens.
-    return pages.as_uri(decoding.shrink(image, 2 * SIDE))
+    return decoding.read_within(file, 2 * SIDE)

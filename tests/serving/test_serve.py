@@ -125,8 +125,10 @@ def test_the_report_shows_the_metrics(finished: Workspace) -> None:
     for message in ("invented schools of painting", "study.html", "calibration error", "under its licence (MIT)"):
         assert message in page
     assert str(finished.path) not in page + card
-    # One epoch is drawn as a point.
-    assert re.search(r'<circle class="val" cx="50\.0" cy="[\d.]+"', page)
+    # One epoch is drawn as a point where models are compared, and has no chart in the report.
+    point = r'<circle class="val" cx="50\.0" cy="[\d.]+"'
+    assert re.search(point, (finished.path / "plots/study.html").read_text(encoding="utf-8"))
+    assert not re.search(point, page)
 
 
 def set_threshold(source: Path, target: Path, threshold: float) -> None:

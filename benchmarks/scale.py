@@ -78,13 +78,14 @@ def main() -> None:
     print("| images | stage | files written | seconds | ms per image | GB | MB, largest process | MB, all processes |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for count in options.counts:
-        with tempfile.TemporaryDirectory() as name:
-            root = Path(name)
-            shutil.copy("params.yaml", root)
+        with tempfile.TemporaryDirectory() as folder:
+            root = Path(folder)
+            for name in ("params.yaml", "corrections.csv"):
+                shutil.copy(name, root)
             fill(root / "data/raw", count)
-            for stage, folder in zip(STAGES, ("split", "augmented", "resized"), strict=True):
+            for stage, output in zip(STAGES, ("split", "augmented", "resized"), strict=True):
                 seconds, largest, together = run(stage, root)
-                written = files(root / "data" / folder)
+                written = files(root / "data" / output)
                 size = sum(path.stat().st_size for path in written) / 1e9
                 print(
                     f"| {count} | {stage} | {len(written)} | {seconds:.1f} | {seconds / count * 1e3:.2f} | {size:.2f} "

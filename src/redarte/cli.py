@@ -231,7 +231,7 @@ def label_issues(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line, and write no page.")] = False,
 ) -> None:
-    """List the images whose artist is probably wrong, and write plots/label_issues.html to look at and correct them."""
+    """List the images whose artist is probably wrong, and write pages to correct them and to see all images."""
     from redarte.commands import label_issues
 
     label_issues.report(model, top, as_json)

@@ -121,7 +121,7 @@ def test_decisions_are_downloaded(judged: Workspace, corrections: Path, width: i
         page = watched.page
         page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
         page.goto(browser.address(page_file))
-        rows = page.locator("#low-probability ~ .row")
+        rows = page.locator("#low-probability ~ .rows .row")
         names = [str(row.get_attribute("data-image")) for row in rows.all()]
         assert names[:3] == [row["image"] for row in issues(judged, top=3)]
         images = page.evaluate("[...document.images].every(image => image.decode && image.src.startsWith('data:'))")

@@ -82,7 +82,7 @@ ATTACK = """<!doctype html><title>another site</title><body><script>
 async function attack(service) {
   const done = {}, none = () => null;
   const read = path => fetch(service + path).then(answer => answer.text()).catch(none);
-  for (const path of ["/", "/health", "/label-issues", "/examples/0", "/api/openapi.json"])
+  for (const path of ["/", "/health", "/label-issues", "/map", "/examples/0", "/api/openapi.json"])
     done[path] = await read(path);
   const headers = { "Content-Type": "application/json" };
   done.write = await fetch(service + "/api/corrections", { method: "POST", headers, body: "[]" }).catch(none);

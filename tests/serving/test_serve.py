@@ -419,7 +419,7 @@ def test_malicious_uploads_are_refused_and_the_service_continues(address: str, t
 def test_requests_without_an_image_are_limited(address: str, tmp_path: Path) -> None:
     """Other requests are held in memory: 20 MB from each of two hundred clients would be 4 GB."""
     megabytes = b"[" + b" " * (2 * 2**20)
-    for path in ("/api/corrections", "/label-issues", "/nothing", "/health"):
+    for path in ("/api/corrections", "/label-issues", "/map", "/nothing", "/health"):
         for kind in ("application/json", "multipart/form-data; boundary=x"):
             refused = requests.post(f"{address}{path}", data=megabytes, headers={"Content-Type": kind}, timeout=30)
             assert refused.status_code in (404, 405, 413), f"{path}, {kind}: {refused.status_code}"

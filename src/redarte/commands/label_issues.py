@@ -6,7 +6,7 @@ import numpy as np
 
 from redarte import params
 from redarte.images.folders import display_name
-from redarte.labelling import findings, label_page
+from redarte.labelling import findings, label_page, map_page
 from redarte.labelling.findings import Findings
 from redarte.runtime import paths
 from redarte.runtime.console import json_line, say
@@ -17,7 +17,7 @@ _MOST = 10  # lines for each of the other findings
 
 
 def report(model_name: str | None, top: int | None, as_json: bool) -> None:
-    """Prints the images whose artist is probably wrong, and what else is suspicious, and writes the page.
+    """Prints the images whose artist is probably wrong, and what else is suspicious, and writes the page and the map.
 
     Args:
         top: how many images; None: 20 in print, 200 on the page and as JSON.
@@ -28,8 +28,10 @@ def report(model_name: str | None, top: int | None, as_json: bool) -> None:
             say(json_line(row(found, index)))
         return
     label_page.write(found)
+    map_page.write(found)
     say("\n".join(_text(found, top or _PRINTED)))
     say(f"\nTo look at them and to correct them, open {paths.LABEL_PAGE} in a browser.")
+    say(f"All images, similar ones beside each other: {paths.MAP_PAGE}")
 
 
 def row(findings: Findings, index: int) -> dict[str, object]:
@@ -54,7 +56,7 @@ def _text(findings: Findings, top: int) -> Iterator[str]:
         yield "Lowest probability of their own artist:"
     for found in (row(findings, index) for index in findings.worst[:top]):
         yield (
-            f"{found['probability']:7.2%}  {printable(found['image'])}  {found['split']}  "
+            f"{_percent(float(str(found['probability']))):>7}  {printable(found['image'])}  {found['split']}  "
             f"predicted: {display_name(printable(found['predicted']))}"
         )
     sources = findings.sources
@@ -68,6 +70,10 @@ def _text(findings: Findings, top: int) -> Iterator[str]:
     yield from _section("artists whose images are predicted to be each other's, perhaps one artist", same)
     unlike = [f"{sources[index]} ({judgement.similarity[index]:.2f})" for index in findings.outliers]
     yield from _section("images unlike all others (cosine similarity to the fifth most similar)", unlike)
+
+
+def _percent(probability: float) -> str:
+    return "<0.1 %" if probability < 0.001 else f"{100 * probability:.1f} %"
 
 
 def _section(title: str, lines: list[str]) -> Iterator[str]:

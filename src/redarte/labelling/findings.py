@@ -1,19 +1,23 @@
 """What is suspicious about the labels of the project's images."""
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
+import joblib
 import numpy as np
 
 from redarte import params
-from redarte.images import dataset
+from redarte.images import dataset, decoding, folders
+from redarte.images.decoding import ImageArray
 from redarte.images.splitting import SPLITS, corrections
 from redarte.images.splitting.corrections import Correction
 from redarte.inference.predictor import Predictor
 from redarte.labelling import corrections_file
 from redarte.labelling.judgement import Judgement, judge
-from redarte.runtime import paths
+from redarte.runtime import paths, workers
 from redarte.runtime.errors import UserError, printable
 
 
@@ -26,7 +30,8 @@ class Findings:
         splits: train, val or test, of each image.
         disagreeing: how many images are predicted to be another artist's.
         worst: the first of these, the lowest probability of their own artist first.
-        across: groups of near-duplicates with different artists.
+        groups: near-duplicates.
+        across: those of them with different artists, without the images that corrections.csv names.
         outliers: the images that are unlike all others, the least similar first.
         corrections: the rows of corrections.csv. Their images are not among the others.
     """
@@ -37,9 +42,31 @@ class Findings:
     splits: list[str]
     disagreeing: int
     worst: list[int]
+    groups: list[list[int]]
     across: list[list[int]]
     outliers: list[int]
     corrections: list[Correction]
+
+    @cached_property
+    def files(self) -> list[Path]:
+        """The file of each image, below data/split."""
+        found = {split: folders.files_by_id(paths.SPLIT / split) for split in sorted(set(self.splits))}
+        return [found[split][name] for split, name in zip(self.splits, self.judgement.ids, strict=True)]
+
+    def read(self, indices: Iterable[int], side: int) -> dict[int, ImageArray]:
+        """Returns images that fit into a square, with their aspect ratio.
+
+        Args:
+            side: px.
+
+        Returns:
+            index -> (height, width, 3), uint8, RGB.
+        """
+        chosen = list(indices)
+        found = joblib.Parallel(n_jobs=workers.count(), prefer="threads")(
+            joblib.delayed(decoding.read_within)(self.files[index], side) for index in chosen
+        )
+        return dict(zip(chosen, found, strict=True))
 
 
 def find(file: Path, top: int) -> Findings:
@@ -59,8 +86,9 @@ def find(file: Path, top: int) -> Findings:
     decided = {index for index, source in enumerate(sources) if source in named}
     groups: dict[str, list[int]] = defaultdict(list)
     for index, group in enumerate(group_of):
-        if group and index not in decided:
+        if group:
             groups[group].append(index)
+    open_groups = [[index for index in group if index not in decided] for group in groups.values()]
     worst = [
         index
         for index in judgement.worst_first().tolist()
@@ -73,7 +101,8 @@ def find(file: Path, top: int) -> Findings:
         splits,
         len(worst),
         worst[:top],
-        [group for group in groups.values() if len({int(judgement.labels[index]) for index in group}) > 1],
+        list(groups.values()),
+        [group for group in open_groups if len({int(judgement.labels[index]) for index in group}) > 1],
         [index for index in judgement.outliers().tolist() if index not in decided],
         rows,
     )

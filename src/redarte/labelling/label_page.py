@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import joblib
 import numpy as np
 
-from redarte.images import decoding, duplicates, folders
+from redarte.images import duplicates
 from redarte.images.decoding import ImageArray
 from redarte.labelling.corrections_file import images_digest
 from redarte.labelling.findings import Findings
 from redarte.reporting import pages
 from redarte.reporting.pages import as_uri
-from redarte.runtime import outputs, paths, workers
+from redarte.runtime import outputs, paths
 
 _TEMPLATES = Path(__file__).parent
 _SIDE, _SIMILAR_SIDE = 400, 160  # px of the images in the file
@@ -40,7 +39,7 @@ def render(findings: Findings) -> str:
     similar = {index: _similar(findings, index) for index in shown}
     small = sorted({other for groups in similar.values() for _, others in groups for other in others})
     uris, small_uris = (
-        {index: as_uri(image, _QUALITY) for index, image in _read(findings, some, side).items()}
+        {index: as_uri(image, _QUALITY) for index, image in findings.read(some, side).items()}
         for some, side in ((shown, _SIDE), (small, _SIMILAR_SIDE))
     )
 
@@ -107,7 +106,7 @@ def _others(findings: Findings, group: list[int], index: int) -> list[str]:
 
 def _pairs(findings: Findings, group: list[int]) -> list[str]:
     """Pairs of near-duplicates of two artists, as data URIs: side by side, with lines between points that match."""
-    labels, images = findings.judgement.labels, _read(findings, group, _SIDE)
+    labels, images = findings.judgement.labels, findings.read(group, _SIDE)
     pairs = [(images[one], images[other]) for one, other in combinations(group, 2) if labels[one] != labels[other]]
     matched = ((one, other, duplicates.matches(one, other)) for one, other in pairs)
     drawn = (_draw(one, other, points) for one, other, points in matched if points.size)
@@ -127,15 +126,3 @@ def _draw(one: ImageArray, other: ImageArray, points: np.ndarray) -> ImageArray:
         for x, y, to_x, to_y in ends:
             cv2.line(canvas, (x, y), (to_x, to_y), colour, thickness, cv2.LINE_AA)
     return canvas
-
-
-def _read(findings: Findings, indices: list[int], side: int) -> dict[int, ImageArray]:
-    """The images, with their aspect ratio."""
-    splits = sorted({findings.splits[index] for index in indices})
-    files = {split: folders.files_by_id(paths.SPLIT / split) for split in splits}
-
-    def read(index: int) -> ImageArray:
-        return decoding.read_within(files[findings.splits[index]][findings.judgement.ids[index]], side)
-
-    found = joblib.Parallel(n_jobs=workers.count(), prefer="threads")(joblib.delayed(read)(index) for index in indices)
-    return dict(zip(indices, found, strict=True))

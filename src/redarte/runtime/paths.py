@@ -15,7 +15,7 @@ CHECKPOINTS = MODELS / ".checkpoints"
 METRICS = Path("metrics")
 PLOTS = Path("plots")
 PREDICTIONS = PLOTS / "predictions.csv"
-REPORT_PAGE, LABEL_PAGE, EXPERIMENTS_PAGE = (
-    PLOTS / f"{name}.html" for name in ("report", "label_issues", "experiments")
+REPORT_PAGE, LABEL_PAGE, MAP_PAGE, EXPERIMENTS_PAGE = (
+    PLOTS / f"{name}.html" for name in ("report", "label_issues", "map", "experiments")
 )
 OUTPUTS = (DATA, MODELS, METRICS, PLOTS)

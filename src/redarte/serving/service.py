@@ -1,8 +1,8 @@
 """The HTTP service of `redarte serve`: the page, and an API for programs.
 
 POST /api/predict predicts an image, GET /health lists the models, and /api/openapi.json describes both. /label-issues
-is the page of `redarte label-issues`, and POST /api/corrections saves its decisions; only this machine can use these
-two. Nothing is downloaded, and no upload gets a name on the disk: a large one is an unnamed temporary file.
+and /map are the pages of `redarte label-issues`, and POST /api/corrections saves its decisions; only this machine can
+use these three. Nothing is downloaded, and no upload gets a name on the disk: a large one is an unnamed temporary file.
 """
 
 import base64
@@ -227,17 +227,12 @@ def application(models: dict[str, Predictor], sandbox: Sandbox) -> ASGIApp:
     @app.get("/label-issues", include_in_schema=False)
     def label_issues_page(request: Request) -> HTMLResponse:
         _check_local(request)
-        try:
-            content, images = paths.LABEL_PAGE.read_text(encoding="utf-8"), corrections_file.images_digest()
-        except FileNotFoundError:
-            raise HTTPException(404, f"{paths.LABEL_PAGE} is missing; create it with `redarte label-issues`.") from None
-        except UserError as error:
-            raise HTTPException(404, str(error)) from None
-        if not corrections_file.is_page_of(content, images):
-            raise HTTPException(
-                409, f"{paths.LABEL_PAGE} shows other images than today's; create it with `redarte label-issues`."
-            )
-        return _html(content)
+        return _page_of_today(paths.LABEL_PAGE)
+
+    @app.get("/map", include_in_schema=False)
+    def map_page(request: Request) -> HTMLResponse:
+        _check_local(request)
+        return _page_of_today(paths.MAP_PAGE)
 
     @app.post("/api/corrections", responses=_REFUSALS)
     def save_corrections(request: Request, decisions: list[Decision]) -> Saved:
@@ -261,6 +256,19 @@ def _html(content: str) -> HTMLResponse:
         "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
     return HTMLResponse(content, headers={"Content-Security-Policy": policy})
+
+
+def _page_of_today(file: Path) -> HTMLResponse:
+    """A page of `redarte label-issues`, if it shows the images of today."""
+    try:
+        content, images = file.read_text(encoding="utf-8"), corrections_file.images_digest()
+    except FileNotFoundError:
+        raise HTTPException(404, f"{file} is missing; create it with `redarte label-issues`.") from None
+    except UserError as error:
+        raise HTTPException(404, str(error)) from None
+    if not corrections_file.is_page_of(content, images):
+        raise HTTPException(409, f"{file} shows other images than today's; create it with `redarte label-issues`.")
+    return _html(content)
 
 
 def _check_local(request: Request) -> None:

@@ -13,8 +13,8 @@ from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
 
 from redarte.evaluation.predictions import _COLUMNS, PredictionTable, from_csv
-from redarte.history.experiments import is_measured, typed
-from redarte.history.experiments_page import only_right
+from redarte.history.experiments import Revision, is_measured, typed
+from redarte.history.experiments_page import Measured, gained_and_lost, merged, render
 from redarte.runtime.tables import to_csv
 from tests import browser
 from tests.conftest import Workspace
@@ -77,7 +77,7 @@ def test_the_shell_gives_one_word_for_each_parameter() -> None:
     assert printed.splitlines() == ['a="it is $HOME"', "b=[1,2]"]
 
 
-def test_the_images_that_only_one_run_predicts_correctly() -> None:
+def test_the_images_that_a_run_gains_and_loses() -> None:
     def table(predicted: str) -> PredictionTable:
         rows = [
             [str(index), *pair, 0.5, 0.5, 0.5, 1, "yes"]
@@ -85,10 +85,26 @@ def test_the_images_that_only_one_run_predicts_correctly() -> None:
         ]
         return from_csv(to_csv([_COLUMNS, *rows]))
 
-    runs = {"one": table("aacc"), "two": table("abbb"), "three": table("cbcc")}
-    assert only_right(runs) == {"one": [1], "two": [2], "three": []}
-    same = {"one": table("abba"), "two": table("abbb")}
-    assert only_right(same) == {"one": [], "two": []}
+    assert gained_and_lost(table("abbc"), table("aacc")) == ([2], [1])
+    assert gained_and_lost(table("abba"), table("abbb")) == ([], [])
+
+
+def test_equal_results_are_one_row_and_other_images_another_table() -> None:
+    def run(name: str, accuracy: float, data: str, *changed: str) -> Measured:
+        evaluated = {
+            "model": "red1", "data": "sample", "test_accuracy": accuracy, "test_images": 20, "test_macro_f1": 0.5,
+            "val_accuracy": 0.5,
+        }  # fmt: skip
+        lock = {"stages": {"split": {"outs": [{"path": "data/split/test", "md5": data}]}}}
+        return Measured(Revision(name, name, "", "success", not changed, evaluated, None, [*changed], lock), None, None)
+
+    runs = [run("main", 0.5, "a"), run("again", 0.5, "a", "seed=1"), run("other", 0.5, "b", "split.test=0.2")]
+    assert [(one.revision.name, [same.name for same in one.same]) for one in merged(runs)] == [
+        ("main", ["again"]), ("other", []),
+    ]  # fmt: skip
+    page = render(runs, [])
+    assert page.count("<table>") == 2 and "the same result: again (seed=1)" in page
+    assert page.index("<b>Nothing</b>") < page.index("On other test images") < page.index("split.test=0.2")
 
 
 def test_the_page_of_experiments(finished: Workspace, tmp_path: Path) -> None:
@@ -112,17 +128,19 @@ def test_the_page_of_experiments(finished: Workspace, tmp_path: Path) -> None:
         widths = watched.page.evaluate("[...document.images].map(image => image.naturalWidth)")
         assert watched.page.evaluate("document.documentElement.scrollWidth") <= 390
     assert watched.asked == watched.complaints == []
-    by_name = {row[0].splitlines()[0]: row for row in rows}
+    # The last line of the first cell: the name, and the commit in parentheses.
+    by_name = {row[0].splitlines()[-1].partition(" ")[0]: row for row in rows}
     assert {name: row[1].splitlines()[0] for name, row in by_name.items()} == {
         "master": "Red 1", "second": "Red 2",
     }  # fmt: skip
     for row in by_name.values():
         measured = yaml.safe_load(
-            clone.run("git", "show", f"{row[0].splitlines()[1][:7]}:metrics/evaluate.json").stdout
+            clone.run("git", "show", f"{row[0].partition('(')[2][:7]}:metrics/evaluate.json").stdout
         )
         assert row[2] == f"{measured['test_accuracy']:.3f}\nof {measured['test_images']}"
         assert re.fullmatch(r"0\.\d\d to [01]\.\d\d", row[4])
-    assert "model=red2" in by_name["second"][-1] and re.fullmatch(r"[\d.e-]+", by_name["second"][-2])
-    assert charts == list(by_name)
-    assert [line.partition(":")[0] for line in only] == ["Only master", "Only second"]
-    assert len(widths) == sum(int(re.findall(r"(\d+) image", line)[0]) for line in only) and all(widths)
+    assert by_name["second"][0].startswith("model=red2") and re.fullmatch(r"[\d.e-]+", by_name["second"][-1])
+    assert charts == ["master", "model=red2"]
+    (line,) = only
+    numbers = re.fullmatch(r"model=red2: gained (\d+), lost (\d+)", line)
+    assert numbers and len(widths) == sum(map(int, numbers.groups())) and all(widths)

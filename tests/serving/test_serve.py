@@ -228,8 +228,8 @@ def test_on_a_phone_the_prediction_follows_the_image(address: str, tmp_path: Pat
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         labels = page.locator("#models label").all_inner_texts()
     assert tops == sorted(tops)
-    assert [re.sub(r"\d+%", "…%", label).strip() for label in labels] == [
-        f"{name}: val accuracy …% (sample, 3 artists)" for name in ("Red 1", "Red 2", "Red 3")
+    assert [re.sub(r"\d+\s%", "… %", label).strip() for label in labels] == [
+        f"{name}: … % of val right; knows 3 artists, from the built-in sample" for name in ("Red 1", "Red 2", "Red 3")
     ]
 
 
@@ -464,7 +464,8 @@ def test_fifty_at_once(address: str, tmp_path: Path) -> None:
 def test_serve_reports_missing_models_and_a_used_port(workspace: Workspace, address: str, finished: Workspace) -> None:
     done = workspace.run("redarte", "serve", check=False)
     assert done.stderr == (
-        "redarte: there is no model in models/; create them with `dvc repro`, or get them with `dvc pull`.\n"
+        "redarte: there is no model in models/; create one with `dvc repro`, get it with `dvc pull`, or name an .onnx "
+        "file or a folder of them.\n"
     )
     port = address.rpartition(":")[2]
     done = finished.run("redarte", "serve", "--port", port, check=False)

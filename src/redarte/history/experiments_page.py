@@ -1,6 +1,8 @@
 """`redarte experiments --html`: the experiments of the current commit side by side, as one HTML file."""
 
-from dataclasses import dataclass
+import json
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from redarte.runtime import outputs, paths
 
 _TEMPLATES = Path(__file__).parent
 _SIDE = 140  # px: the displayed size of an image
-_MOST_IMAGES = 24  # of each experiment
+_MOST_IMAGES = 12  # gained and lost, of each experiment
 
 
 @dataclass(frozen=True)
@@ -28,11 +30,18 @@ class Measured:
     Attributes:
         predictions: for its test images; None where DVC's cache does not have them.
         curve: of its model; None where there are no epochs, or the cache does not have it.
+        same: other experiments with the same result.
     """
 
     revision: Revision
     predictions: PredictionTable | None
     curve: Curve | None
+    same: list[Revision] = field(default_factory=list)
+
+    @property
+    def title(self) -> str:
+        """What the experiment changed, or the name of a commit."""
+        return ", ".join(self.revision.changed) or self.revision.name
 
     @property
     def data(self) -> Any:
@@ -53,29 +62,36 @@ def write() -> str:
 
 def render(measured: list[Measured], others: list[Revision]) -> str:
     """Returns the page."""
-    charts = [(run.revision.name, pages.curve_chart(run.curve)) for run in measured if run.curve]
+    groups: dict[Any, list[Measured]] = defaultdict(list)
+    for run in merged(measured):
+        groups[run.data].append(run)
+    charts = [(run.title, pages.curve_chart(run.curve)) for runs in groups.values() for run in runs if run.curve]
     values = {
-        "runs": [_row(run, measured[0]) for run in measured],
+        "tables": [[_row(run, runs[0]) for run in runs] for runs in groups.values()],
         "charts": charts,
-        "images": _only_right(measured),
+        "comparisons": [
+            found for runs in groups.values() for run in runs[1:] if (found := _comparison(run, runs[0])) is not None
+        ],
         "most": _MOST_IMAGES,
         "others": others,
     }
     return pages.render(_TEMPLATES / "experiments_page.html.j2", values)
 
 
-def only_right(predictions: dict[str, PredictionTable]) -> dict[str, list[int]]:
-    """Returns the images that exactly one of several runs predicts correctly.
+def merged(measured: list[Measured]) -> list[Measured]:
+    """Returns each result once, with the other experiments that have the same."""
+    found: dict[tuple[Any, str], list[Measured]] = defaultdict(list)
+    for run in measured:
+        found[run.data, json.dumps(run.revision.evaluated, sort_keys=True)].append(run)
+    return [replace(first, same=[other.revision for other in same]) for first, *same in found.values()]
 
-    Args:
-        predictions: the commit of a run -> its predictions for the same images, in the same order.
 
-    Returns:
-        The commit of a run -> indices of images.
+def gained_and_lost(run: PredictionTable, before: PredictionTable) -> tuple[list[int], list[int]]:
+    """Returns the images that a run predicts correctly and another one does not, and the reverse: indices.
+
+    Both have the same images, in the same order.
     """
-    right = np.stack([table.right for table in predictions.values()])
-    alone = right & (right.sum(axis=0) == 1)
-    return {name: np.flatnonzero(row).tolist() for name, row in zip(predictions, alone, strict=True)}
+    return np.flatnonzero(run.right & ~before.right).tolist(), np.flatnonzero(before.right & ~run.right).tolist()
 
 
 def _measured(revision: Revision) -> Measured:
@@ -91,56 +107,46 @@ def _measured(revision: Revision) -> Measured:
 
 
 def _row(run: Measured, first: Measured) -> dict[str, Any]:
-    """A row of the table of metrics."""
+    """A row of the table of metrics; `first` is the first run with the same images."""
     evaluated, images = run.revision.evaluated, run.revision.evaluated["test_images"]
     p_value = None
-    if run is not first and run.data == first.data and run.predictions and first.predictions:
+    if run is not first and run.predictions and first.predictions:
         p_value = metrics.mcnemar(run.predictions.right, first.predictions.right)
     return {
         "revision": run.revision,
+        "same": run.same,
         "model": title(evaluated["model"]),
         "evaluated": evaluated,
         "interval": metrics.wilson(evaluated["test_accuracy"], images),
         "p_value": p_value,
-        "same_images": run.data == first.data,
     }
 
 
-def _only_right(measured: list[Measured]) -> list[dict[str, Any]]:
-    """The images that only one run predicts correctly, of the runs with the same test images as the first."""
-    names = {run.revision.commit: run.revision.name for run in measured}
-    same = {
-        run.revision.commit: run.predictions
-        for run in measured
-        if run.predictions is not None and run.data == measured[0].data
-    }
-    if len(same) < 2:
-        return []
+def _comparison(run: Measured, first: Measured) -> dict[str, Any] | None:
+    """What a run gained and lost against the first one; None where DVC's cache does not have the predictions."""
+    if run.predictions is None or first.predictions is None:
+        return None
     files = folders.files_by_id(folder) if (folder := paths.SPLIT / "test").is_dir() else {}
-    if set(files) != set(next(iter(same.values())).ids):
+    if set(files) != set(run.predictions.ids):
         files = {}  # the workspace has other images
-    return [
-        {
-            "name": names[commit],
-            "count": len(indices),
-            "shown": [_image(index, commit, same, names, files) for index in indices[:_MOST_IMAGES]],
-        }
-        for commit, indices in only_right(same).items()
-    ]
-
-
-def _image(
-    index: int, commit: str, runs: dict[str, PredictionTable], names: dict[str, str], files: dict[str, Any]
-) -> dict[str, Any]:
-    table, image_id = runs[commit], runs[commit].ids[index]
-    file = files.get(image_id)
+    tables = {run.title: run.predictions, first.title: first.predictions}
+    parts = zip(("Gained", "Lost"), gained_and_lost(run.predictions, first.predictions), strict=True)
     return {
-        "id": image_id,
+        "title": run.title,
+        "first": first.title,
+        "parts": [
+            (name, len(indices), [_image(index, tables, files) for index in indices[:_MOST_IMAGES]])
+            for name, indices in parts
+        ],
+    }
+
+
+def _image(index: int, tables: dict[str, PredictionTable], files: dict[str, Path]) -> dict[str, Any]:
+    table = next(iter(tables.values()))
+    file = files.get(table.ids[index])
+    return {
+        "id": table.ids[index],
         "artist": display_name(table.artists[table.truth[index]]),
         "uri": pages.as_uri(decoding.read_within(file, 2 * _SIDE)) if file else None,
-        "others": [
-            (names[other], display_name(found.artists[found.predicted[index]]))
-            for other, found in runs.items()
-            if other != commit
-        ],
+        "predicted": [(name, display_name(found.artists[found.predicted[index]])) for name, found in tables.items()],
     }

@@ -86,9 +86,11 @@ def is_project() -> bool:
 
 
 def label(name: str, model: Predictor) -> str:
-    """Returns a model's label on the page: its name, its accuracy, and the data set that it was trained on."""
+    """Returns a model's label on the page: its name, its accuracy, and what it was trained on."""
     known = model.metadata
-    return f"{title(name)}: val accuracy {known.val_accuracy:.0%} ({known.data}, {len(known.artists)} artists)"
+    images = {"sample": "the built-in sample", "kaggle": "the study's images"}.get(known.data, "own images")
+    accuracy = f"{known.val_accuracy:.0%}".replace("%", "\u00a0%")
+    return f"{title(name)}: {accuracy} of val right; knows {len(known.artists)} artists, from {images}"
 
 
 def render(

@@ -20,7 +20,7 @@ help: ## Print this list
 # uv takes a sixth of pip's time, and finds the build of PyTorch for this machine; pip is used if uv cannot be installed, or
 # does not find the packages. Without bytecode each stage would compile TensorFlow again, for 10 seconds.
 UV := $(VENV)/bin/uv pip
-INSTALL = $(UV) install $(if $(shell test -t 2 && echo yes),,--quiet) --compile-bytecode --python $(VENV) --torch-backend auto --constraints constraints.txt $(1) || \
+INSTALL = $(UV) install --quiet --compile-bytecode --python $(VENV) --torch-backend auto --constraints constraints.txt $(1) || \
 	{ python -m pip install --quiet 'pip>=25.1'; python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(1); }
 
 install: $(INSTALLED) ## Create .venv with every dependency (about a minute, 3 GB; BACKEND=jax or torch: see docs/gpu.md)
@@ -33,8 +33,9 @@ $(INSTALLED): requirements.txt constraints.txt pyproject.toml
 	@python -m pip install --quiet --disable-pip-version-check uv==0.13.9 || echo "uv cannot be installed: using pip"
 	@echo "Installing requirements.txt and redarte[$(BACKEND)$(GPU)] into $(VENV): about a minute, 3 GB"
 	@$(call INSTALL,-r requirements.txt --editable '.[$(BACKEND)$(GPU)]')
-	redarte offline-plots
+	@redarte offline-plots
 	@touch $@
+	@echo "Installed. Next: make repro, or: source .venv/bin/activate, then redarte train YOUR_IMAGES/"
 
 repro: install ## Run the stages that are not up to date
 	@redarte check

@@ -229,7 +229,7 @@ def test_on_a_phone_the_prediction_follows_the_image(address: str, tmp_path: Pat
         labels = page.locator("#models label").all_inner_texts()
     assert tops == sorted(tops)
     assert [re.sub(r"\d+\s%", "… %", label).strip() for label in labels] == [
-        f"{name}: … % of val right; knows 3 artists, from the built-in sample" for name in ("Red 1", "Red 2", "Red 3")
+        f"{name}: val accuracy … %, 3 artists, from the built-in sample" for name in ("Red 1", "Red 2", "Red 3")
     ]
 
 

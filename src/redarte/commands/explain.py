@@ -43,7 +43,7 @@ def write(model_name: str | None, image: Path, out: Path, artist: str | None) ->
         if predictions.in_distribution[0]
         else " The image is out of distribution: it is not similar to the training images."
     )
-    return f"{out}: evidence for {display_name(artists[chosen])} ({probabilities[chosen]:.0%}).{doubt}"
+    return f"{out}: evidence for {display_name(artists[chosen])} ({100 * probabilities[chosen]:.0f} %).{doubt}"
 
 
 def artist_index(artist: str, artists: list[str]) -> int:

@@ -146,7 +146,7 @@ def table_rows(
             continue
         predictions, index = result
         ranking = [
-            f"{display_name(artist):<{widest}}  {probability:6.1%}  {'█' * round(_BAR * probability)}".rstrip()
+            f"{display_name(artist):<{widest}}  {100 * probability:5.1f} %  {'█' * round(_BAR * probability)}".rstrip()
             for artist, probability in predictions.ranking(index, top)
         ]
         if not predictions.in_distribution[index]:

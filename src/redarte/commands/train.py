@@ -54,7 +54,7 @@ def run(images: str, model: str, backbone: str | None, changes: list[str], quick
     assignments = [*(assignment(name, value) for name, value in values.items()), *changes]
     options = ["exp", "run", *(part for one in assignments for part in ("-S", one)), "report"]
     say(f"redarte train types: {shlex.join(['dvc', *options])}")
-    if subprocess.run([sys.executable, "-m", "dvc", *options]).returncode:
+    if subprocess.run([sys.executable, "-m", "redarte.history.run_dvc", *options]).returncode:
         raise UserError("the run failed; see the message above, and type the same again after fixing it.")
     say("\n".join(_summary(model)))
 

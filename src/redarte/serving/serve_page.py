@@ -90,7 +90,7 @@ def label(name: str, model: Predictor) -> str:
     known = model.metadata
     images = {"sample": "the built-in sample", "kaggle": "the study's images"}.get(known.data, "own images")
     accuracy = f"{known.val_accuracy:.0%}".replace("%", "\u00a0%")
-    return f"{title(name)}: {accuracy} of val right; knows {len(known.artists)} artists, from {images}"
+    return f"{title(name)}: val accuracy {accuracy}, {len(known.artists)} artists, from {images}"
 
 
 def render(

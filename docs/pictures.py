@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from tests import browser
 
 from redarte.images import decoding
 from redarte.images.decoding import ImageArray
-from tests import browser
 
 WRONG = "School_of_Points/School_of_Horizons_3"  # docs/tutorial.md
 WIDTH, HEIGHT, GAP = 1000, 1150, 24  # px, of a page

@@ -49,7 +49,7 @@ repro: install ## Run the stages that are not up to date
 PYTEST := python -m pytest -n $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1) --maxprocesses 5 --dist loadfile --no-loadscope-reorder
 
 $(VENV)/.tested $(VENV)/.backends $(VENV)/.campaigns: $(INSTALLED)
-	$(call INSTALL,--editable '.[hub$(comma)ray$(if $(filter %.backends,$@),$(comma)jax$(comma)torch)]' --group $(if $(filter %.campaigns,$@),campaigns,test))
+	@$(call INSTALL,--editable '.[hub$(comma)ray$(if $(filter %.backends,$@),$(comma)jax$(comma)torch)]' --group $(if $(filter %.campaigns,$@),campaigns,test))
 	@touch $@
 
 test: $(VENV)/.tested ## Run the tests, without the longest (about 6 minutes on 2 CPU cores)

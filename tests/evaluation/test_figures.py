@@ -35,6 +35,7 @@ DRAWINGS: dict[str, Callable[[Path], None]] = {
         path, np.array([0.5, np.nan, 1.0]), np.array([2, 0, 3]), ["Ana", "Ben", "Cleo"], 0.8, 60
     ),
     "confused_pairs": lambda path: figures.confused_pairs(path, [("Ana", "Ben", 3), ("Ana", "Cleo", 1)]),
+    "pairs_once_each": lambda path: figures.confused_pairs(path, [("Ana", "Ben", 1), ("Ana", "Cleo", 1)]),
     "no_confused_pairs": lambda path: figures.confused_pairs(path, []),
     "gallery": lambda path: figures.gallery(path, [painting(), painting(20, 90)], ["one\ntwo", "three " * 20], "none"),
     "gallery_of_9": lambda path: figures.gallery(path, [painting()] * 9, ["caption"] * 9, "none"),

@@ -161,6 +161,13 @@ def test_on_a_phone_the_table_fits_and_the_matrix_scrolls(tmp_path: Path) -> Non
         assert watched.page.evaluate(f"{around}.scrollWidth > {around}.clientWidth")
         first = "document.querySelector('.confusion thead th:nth-child(2)').getBoundingClientRect().left"
         assert watched.page.evaluate(first) < 250  # names leave room for the cells
+        # The diagonal stays in view.
+        last = watched.page.locator(".confusion td.hit").last
+        watched.page.evaluate("document.querySelector('#pairs').scrollIntoView({ block: 'center' })")
+        watched.page.wait_for_timeout(200)
+        box = last.bounding_box()
+        assert box and 0 < box["x"] < 400
+    assert watched.complaints == []
 
 
 def test_images_are_the_originals_with_their_aspect_ratio(finished: Workspace) -> None:

@@ -1,7 +1,7 @@
 """Figures. The only module that imports matplotlib.
 
 All figures share one style: horizontal names in a meaningful order, colours that colour-blind people can distinguish
-(Okabe and Ito, 2008), and the same bytes for the same numbers.
+(Okabe and Ito, 2008; darkened for contrast on white), and the same bytes for the same numbers.
 """
 
 import os
@@ -32,7 +32,7 @@ with quiet():
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#8A8A8A"
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#C4500A", "#00795A", "#8A8A8A"  # those of the pages
 _DPI = 110
 _MAX_NAME = 40  # characters
 _MARK = "\N{LEFT-TO-RIGHT MARK}"
@@ -175,6 +175,9 @@ def confused_pairs(path: Path, pairs: Sequence[tuple[str, str, int]]) -> None:
     panel = figure.subplots()
     if not pairs:
         _text_only(panel, "Every test image is predicted correctly.")
+    elif pairs[0][2] == 1:
+        once = "\n".join(f"{one} – {other}" for one, other, _ in pairs)
+        _text_only(panel, f"No two artists are confused more than once. Once each:\n{once}")
     else:
         panel.barh(range(len(pairs)), [count for _, _, count in pairs], color=ORANGE, height=0.65)
         names = [f"{one} – {other}" for one, other, _ in pairs]
@@ -186,15 +189,16 @@ def confused_pairs(path: Path, pairs: Sequence[tuple[str, str, int]]) -> None:
 
 
 def gallery(path: Path, images: Sequence[ImageArray], captions: Sequence[str], empty: str) -> None:
-    """Draws images, four in a row, each with its caption below.
+    """Draws images, up to four in a row, each with its caption below.
 
     Args:
         images: (height, width, 3), uint8, each.
     """
-    columns = 4
+    columns = min(4, max(1, len(images)))
     rows = max(1, -(-len(images) // columns))
     tallest = max((image.shape[0] / image.shape[1] for image in images), default=0.4)
-    figure = Figure(figsize=(10, rows * (10 / columns * min(tallest, 1.4) + 0.5)), layout="constrained")
+    width = 10 if not images else 2.5 * columns  # inches
+    figure = Figure(figsize=(width, rows * (2.5 * min(tallest, 1.4) + 0.5)), layout="constrained")
     if not images:
         _text_only(figure.subplots(), empty)
         _save(figure, path, [])

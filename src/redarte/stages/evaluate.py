@@ -69,7 +69,7 @@ def draw(test: Dataset, table: PredictionTable, settings: Evaluate, title: str) 
         paths.PLOTS / "mistakes.png",
         [test.read(index) for index in worst],
         [
-            f"{artists[table.truth[i]]}\npredicted: {artists[table.predicted[i]]} ({table.probability[i]:.0%})"
+            f"{artists[table.truth[i]]}\npredicted: {artists[table.predicted[i]]} ({100 * table.probability[i]:.0f} %)"
             for i in worst
         ],
         empty="Every test image is predicted correctly.",

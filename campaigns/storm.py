@@ -312,7 +312,7 @@ async def sends_paths(session: aiohttp.ClientSession, service: Service, rng: ran
 async def comes_from_elsewhere(session: aiohttp.ClientSession, service: Service, rng: random.Random) -> int:
     """A page of another site that makes its reader's browser ask, and would like to read the answer."""
     headers = {"Origin": rng.choice([_EVIL, "null"]), "Access-Control-Request-Method": "POST"}
-    path = rng.choice(["/api/predict", "/health", "/", "/page/predict", "/api/corrections", "/label-issues"])
+    path = rng.choice(["/api/predict", "/health", "/", "/page/predict", "/api/corrections", "/label-issues", "/map"])
     if rng.random() < 0.5:
         headers["Cookie"] = "a=b"
     async with session.request(rng.choice(["OPTIONS", "GET", "POST"]), path, headers=headers) as answer:

@@ -26,7 +26,7 @@ from redarte.serving import serve_page, service
 
 REQUESTS = 200
 NAME = "paintings.example.org"
-LOCAL_ONLY = ("/label-issues", "/api/corrections", "/page/correct")
+LOCAL_ONLY = ("/label-issues", "/map", "/api/corrections", "/page/correct")
 PROTECTED = {
     "x-frame-options": "DENY", "x-content-type-options": "nosniff", "referrer-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin", "cache-control": "no-store",

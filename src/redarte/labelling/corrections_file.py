@@ -10,7 +10,7 @@ from redarte.runtime import outputs, paths, tables
 from redarte.runtime.errors import UserError
 
 _HEAD = 2000  # characters of the page with its digest
-NOT_LOCAL = "artists can only be corrected on the machine of the service, at 127.0.0.1."
+NOT_LOCAL = "artists can only be corrected, and all images only be seen, on the machine of the service, at 127.0.0.1."
 
 
 def save(decided: list[Correction]) -> int:

@@ -92,7 +92,7 @@ def load(named: tuple[str, Path]) -> str:
         from redarte import params
         from redarte.models import backbones
 
-        settings = params.load(Path(__file__).parents[2] / "params.yaml").finetuned
+        settings = params.load(Path(__file__).parents[1] / "params.yaml").finetuned
         backbones.load(settings.model_copy(update={"backbone": str(path), "input_size": 48}))
     return "loaded"
 

@@ -2,11 +2,10 @@
 
 import re
 import shlex
-import socket
 from pathlib import Path
 
-from tests.conftest import ROOT, Workspace, identify
-from tests.servers import wait_until
+from tests.conftest import ROOT, Workspace
+from tests.servers import free_port, is_open, wait_until
 
 
 def blocks() -> list[tuple[str, list[str]]]:
@@ -34,15 +33,8 @@ def pattern(shown: list[str]) -> str:
     return "".join(lines)
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 def test_the_tutorial(tmp_path: Path) -> None:
     clone = Workspace(ROOT).clone(tmp_path / "redarte")
-    identify(tmp_path / "redarte")
     port, served = str(free_port()), []
     try:
         for command, shown in blocks():
@@ -57,8 +49,3 @@ def test_the_tutorial(tmp_path: Path) -> None:
         for process in served:
             process.terminate()
             process.communicate()
-
-
-def is_open(port: int) -> bool:
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0

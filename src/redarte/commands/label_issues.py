@@ -54,9 +54,10 @@ def _text(findings: Findings, top: int) -> Iterator[str]:
     )
     if findings.worst:
         yield "Lowest probability of their own artist:"
-    for found in (row(findings, index) for index in findings.worst[:top]):
+    for index in findings.worst[:top]:
+        found = row(findings, index)
         yield (
-            f"{_percent(float(str(found['probability']))):>7}  {printable(found['image'])}  {found['split']}  "
+            f"{_percent(float(judgement.self_confidence[index])):>7}  {printable(found['image'])}  {found['split']}  "
             f"predicted: {display_name(printable(found['predicted']))}"
         )
     sources = findings.sources

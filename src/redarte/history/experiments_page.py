@@ -65,13 +65,13 @@ def render(measured: list[Measured], others: list[Revision]) -> str:
     groups: dict[Any, list[Measured]] = defaultdict(list)
     for run in merged(measured):
         groups[run.data].append(run)
+    files = folders.files_by_id(folder) if (folder := paths.SPLIT / "test").is_dir() else {}
+    compared = (_comparison(run, runs[0], files) for runs in groups.values() for run in runs[1:])
     charts = [(run.title, pages.curve_chart(run.curve)) for runs in groups.values() for run in runs if run.curve]
     values = {
         "tables": [[_row(run, runs[0]) for run in runs] for runs in groups.values()],
         "charts": charts,
-        "comparisons": [
-            found for runs in groups.values() for run in runs[1:] if (found := _comparison(run, runs[0])) is not None
-        ],
+        "comparisons": [found for found in compared if found is not None],
         "most": _MOST_IMAGES,
         "others": others,
     }
@@ -122,31 +122,35 @@ def _row(run: Measured, first: Measured) -> dict[str, Any]:
     }
 
 
-def _comparison(run: Measured, first: Measured) -> dict[str, Any] | None:
-    """What a run gained and lost against the first one; None where DVC's cache does not have the predictions."""
+def _comparison(run: Measured, first: Measured, files: dict[str, Path]) -> dict[str, Any] | None:
+    """What a run gained and lost against the first one; None where DVC's cache does not have the predictions.
+
+    Args:
+        files: the test images of the workspace, by identity.
+    """
     if run.predictions is None or first.predictions is None:
         return None
-    files = folders.files_by_id(folder) if (folder := paths.SPLIT / "test").is_dir() else {}
     if set(files) != set(run.predictions.ids):
         files = {}  # the workspace has other images
-    tables = {run.title: run.predictions, first.title: first.predictions}
-    parts = zip(("Gained", "Lost"), gained_and_lost(run.predictions, first.predictions), strict=True)
-    return {
-        "title": run.title,
-        "first": first.title,
-        "parts": [
-            (name, len(indices), [_image(index, tables, files) for index in indices[:_MOST_IMAGES]])
-            for name, indices in parts
-        ],
-    }
+    gained, lost = gained_and_lost(run.predictions, first.predictions)
+
+    def part(name: str, indices: list[int], right: str, wrong: str, table: PredictionTable) -> dict[str, Any]:
+        images = [_image(index, table, files) for index in indices[:_MOST_IMAGES]]
+        return {"name": name, "right": right, "wrong": wrong, "count": len(indices), "images": images}
+
+    parts = [
+        part("Gained", gained, run.title, first.title, first.predictions),
+        part("Lost", lost, first.title, run.title, run.predictions),
+    ]
+    return {"title": run.title, "parts": parts}
 
 
-def _image(index: int, tables: dict[str, PredictionTable], files: dict[str, Path]) -> dict[str, Any]:
-    table = next(iter(tables.values()))
+def _image(index: int, table: PredictionTable, files: dict[str, Path]) -> dict[str, Any]:
+    """An image, and what a run predicted wrongly."""
     file = files.get(table.ids[index])
     return {
         "id": table.ids[index],
         "artist": display_name(table.artists[table.truth[index]]),
         "uri": pages.as_uri(decoding.read_within(file, 2 * _SIDE)) if file else None,
-        "predicted": [(name, display_name(found.artists[found.predicted[index]])) for name, found in tables.items()],
+        "predicted": display_name(table.artists[table.predicted[index]]),
     }

@@ -34,13 +34,12 @@ def write(findings: Findings) -> None:
 
 def render(findings: Findings) -> str:
     """Returns the page."""
-    outliers = findings.outliers[:_OUTLIERS]
-    shown = list(dict.fromkeys([*findings.worst, *(i for group in findings.across for i in group), *outliers]))
-    similar = {index: _similar(findings, index) for index in shown}
+    listed = shown(findings)
+    similar = {index: _similar(findings, index) for index in listed}
     small = sorted({other for groups in similar.values() for _, others in groups for other in others})
     uris, small_uris = (
         {index: as_uri(image, _QUALITY) for index, image in findings.read(some, side).items()}
-        for some, side in ((shown, _SIDE), (small, _SIMILAR_SIDE))
+        for some, side in ((listed, _SIDE), (small, _SIMILAR_SIDE))
     )
 
     def card(index: int, note: str = "") -> dict[str, Any]:
@@ -65,7 +64,7 @@ def render(findings: Findings) -> str:
             ],
         }
 
-    names = "\n".join(findings.sources[index] for index in shown)
+    names = "\n".join(findings.sources[index] for index in listed)
     values = {
         "model": findings.model,
         "images": len(findings.judgement.ids),
@@ -81,7 +80,10 @@ def render(findings: Findings) -> str:
             }
             for group in findings.across
         ],
-        "outliers": [card(index, f"similarity {findings.judgement.similarity[index]:.2f}") for index in outliers],
+        "outliers": [
+            card(index, f"similarity {findings.judgement.similarity[index]:.2f}")
+            for index in findings.outliers[:_OUTLIERS]
+        ],
         "same_artists": findings.judgement.same_artists(),
         "existing": [asdict(row) for row in findings.corrections],
         "images_digest": images_digest(),
@@ -90,6 +92,12 @@ def render(findings: Findings) -> str:
         "digest": hashlib.blake2b(names.encode(), digest_size=8).hexdigest(),
     }
     return pages.render(_TEMPLATES / "label_page.html.j2", values)
+
+
+def shown(findings: Findings) -> list[int]:
+    """Returns the images that have a row on the page, each once."""
+    across = (index for group in findings.across for index in group)
+    return list(dict.fromkeys([*findings.worst, *across, *findings.outliers[:_OUTLIERS]]))
 
 
 def _similar(findings: Findings, index: int) -> list[tuple[int, list[int]]]:

@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from redarte.images import folders
 from redarte.images.folders import display_name
+from redarte.labelling import label_page
 from redarte.labelling.corrections_file import images_digest
 from redarte.labelling.findings import Findings
 from redarte.reporting import pages
@@ -37,7 +38,6 @@ def render(findings: Findings) -> str:
     """Returns the page."""
     judgement, count = findings.judgement, len(findings.sources)
     side = int(np.clip(math.sqrt(_PIXELS / count), *_SIDES))
-    rows = {*findings.worst, *findings.outliers, *(index for group in findings.across for index in group)}
     sheets, sizes = _sheets(findings, side)
     values = {
         "model": findings.model,
@@ -56,7 +56,7 @@ def render(findings: Findings) -> str:
             "predicted": judgement.predicted.tolist(),
             "probabilities": judgement.self_confidence.round(3).tolist(),
             "judged": judgement.judged.astype(int).tolist(),
-            "rows": sorted(rows),
+            "rows": sorted(label_page.shown(findings)),
             "groups": findings.groups,
         },
     }
@@ -74,7 +74,7 @@ def places(embeddings: np.ndarray) -> np.ndarray:
     Returns:
         (n, 2), float64, 0 to 1; both axes have the same scale.
     """
-    stored = Cache(f"places-{provenance.code_digest('labelling')[:16]}", [sklearn.__version__])
+    stored = Cache(f"places-{provenance.code_digest('labelling/map_page.py')[:16]}", [sklearn.__version__])
     name = folders.content_hash(np.ascontiguousarray(embeddings).tobytes())
     kept = stored.read(name)
     if kept is not None:
